@@ -1,0 +1,1 @@
+//! The few cryptographic operations that Startline needs.

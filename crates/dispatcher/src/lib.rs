@@ -1,0 +1,1 @@
+//! Who runs what next: requirement classes, queue order, offers, leases, attempts.

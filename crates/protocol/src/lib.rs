@@ -1,0 +1,16 @@
+//! Words on the wire: what Startline's processes say to each other, and nothing about how they decide.
+//!
+//! Everything here is data with serde derives. The room knows no clock, no socket and no database, and uses
+//! no other room, so that a message can be read, fuzzed and published alone.
+
+pub mod capabilities;
+pub mod context;
+pub mod ids;
+pub mod job_message;
+pub mod problem;
+pub mod runner_api;
+pub mod runs_api;
+pub mod state;
+pub mod step;
+pub mod template;
+pub mod token;

@@ -1,0 +1,262 @@
+//! `/api/v1` as people and forges speak it: runs, jobs, logs, runners.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::capabilities::Capabilities;
+use crate::ids::{JobId, RunId, RunnerId};
+use crate::state::{Conclusion, JobStatus, RunStatus, RunnerStatus};
+use crate::step::{Annotation, StepRecord};
+
+/// `POST /api/v1/runs`: a workflow file becomes a run. 201 [`RunDetail`]; 422 `workflow-invalid` with diagnostics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitRequest {
+    /// The workflow file's text.
+    pub workflow: String,
+    /// Its path, for messages and `github.workflow_ref`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `owner/name`; `local/<directory>` for runs from a laptop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Event name; `workflow_dispatch` when absent and the workflow has it, else its first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_name: Option<String>,
+    /// Event body; becomes `github.event`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<serde_json::Value>,
+    /// Git ref; `refs/heads/main` when absent.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<String>,
+    /// Commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha: Option<String>,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// `workflow_dispatch` inputs, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
+    /// Secrets of this run; sealed at rest, never returned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// Variables of this run (`vars`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// Environment added to the workflow's own `env`; wins over it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Only this job and what it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Only matrix combinations whose value under the key is one of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, Vec<String>>,
+}
+
+/// A run in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunView {
+    /// The run.
+    pub id: RunId,
+    /// `run-name`, or the workflow's name, or its path.
+    pub name: String,
+    /// The workflow's path.
+    pub path: String,
+    /// `owner/name`.
+    pub repository: String,
+    /// Event name.
+    pub event_name: String,
+    /// Git ref.
+    #[serde(rename = "ref")]
+    pub git_ref: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conclusion: Option<Conclusion>,
+    /// Submission.
+    pub created_at: Timestamp,
+    /// First job acquired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Conclusion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+    /// A cancel was asked for.
+    #[serde(default)]
+    pub cancel_requested: bool,
+}
+
+/// A run with its jobs. `GET /api/v1/runs/{id}?after_version=N&timeout_seconds=S` is held until the version has
+/// passed `N` or `S` (at most 60) seconds have gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDetail {
+    /// The run.
+    pub run: RunView,
+    /// Grows with every change that this answer shows; starts anew with the process, so compare for inequality.
+    pub version: u64,
+    /// Jobs that exist, in order of creation.
+    pub jobs: Vec<JobView>,
+    /// Ids from the workflow file of jobs that wait for others.
+    pub pending: Vec<String>,
+}
+
+/// One page of runs, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<RunView>,
+    /// Pass as `cursor` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// The job.
+    pub id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Its id in the workflow file.
+    pub key: String,
+    /// Display name.
+    pub name: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conclusion: Option<Conclusion>,
+    /// Attempts begun or, while queued, the one to come.
+    pub attempt: u32,
+    /// Labels that a runner must have.
+    pub labels: Vec<String>,
+    /// Who has or had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_id: Option<RunnerId>,
+    /// That runner's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_name: Option<String>,
+    /// Why it waits, was re-queued or ended as it did, when there is more to say than the conclusion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A failure does not fail the run.
+    #[serde(default)]
+    pub continue_on_error: bool,
+    /// Into the queue.
+    pub queued_at: Timestamp,
+    /// Acquired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Conclusion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+    /// Job outputs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// Steps as last reported.
+    #[serde(default)]
+    pub steps: Vec<StepRecord>,
+    /// Messages for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
+}
+
+/// One page of jobs, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPage {
+    /// The jobs, without steps.
+    pub jobs: Vec<JobView>,
+    /// Pass as `cursor` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// One line of `GET /api/v1/jobs/{id}/logs?follow=true` with `Accept: application/x-ndjson`. Without that header the
+/// answer is the log's plain text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum LogEvent {
+    /// The job as it stands; sent first and whenever a step or the status changes, always before the log lines
+    /// that a newly begun step wrote.
+    Job {
+        /// The job.
+        job: Box<JobView>,
+    },
+    /// More of the log.
+    Log {
+        /// Where the text starts, in bytes.
+        offset: u64,
+        /// Which attempt's log this is; a later attempt starts anew at 0.
+        attempt: u32,
+        /// Whole lines, each with its time stamp in front.
+        text: String,
+    },
+    /// The job is completed and all of its log was sent.
+    End,
+}
+
+/// A runner registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerView {
+    /// The registration.
+    pub id: RunnerId,
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub status: RunnerStatus,
+    /// Labels.
+    pub labels: Vec<String>,
+    /// Group.
+    pub runner_group: String,
+    /// Deleted after one job.
+    pub ephemeral: bool,
+    /// The machine.
+    pub capabilities: Capabilities,
+    /// Jobs in its hands.
+    pub current_jobs: Vec<JobId>,
+    /// Last sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Timestamp>,
+    /// Registration.
+    pub created_at: Timestamp,
+    /// Version of the runner program.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// All runners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerPage {
+    /// The runners, by id.
+    pub runners: Vec<RunnerView>,
+    /// Pass as `cursor` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /api/v1/jobs/{id}/explain`: why a job waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Where the job stands.
+    pub status: JobStatus,
+    /// One sentence.
+    pub summary: String,
+    /// Each registered runner and what it lacks; empty lists mean that it could take the job.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A runner in an [`Explanation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The runner.
+    pub runner_id: RunnerId,
+    /// Its name.
+    pub runner_name: String,
+    /// What keeps it from the job: `offline`, `busy`, `draining`, `label: x`, `capability: memory_gb>=32 (has 16)`, …
+    pub missing: Vec<String>,
+}

@@ -1,0 +1,252 @@
+//! `TemplateToken`: a value of the workflow file that may hold expressions, as it travels in a job message.
+//!
+//! Wire: `type` is an integer (0 string, 1 sequence, 2 mapping, 3 expression, 4 insert, 5 boolean, 6 number, 7 null)
+//! with optional `file`, `line` and `col`; bare JSON scalars are literals, an object without `type` is a string.
+//! Source: actions/runner `Sdk/DTObjectTemplating/ObjectTemplating/Tokens/{TokenType,TemplateTokenJsonConverter}.cs`.
+
+use serde::de::{self, Deserializer};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where a token stood in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index into the message's `fileTable`, from 1; 0 is unknown.
+    pub file: u32,
+    /// Line, from 1; 0 is unknown.
+    pub line: u32,
+    /// Column, from 1; 0 is unknown.
+    pub column: u32,
+}
+
+/// A token with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TemplateToken {
+    /// What it is.
+    pub kind: TokenKind,
+    /// Where it stood; only used in messages.
+    pub position: Position,
+}
+
+/// What a token is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenKind {
+    /// Literal text; `${{` in it is not looked at.
+    String(String),
+    /// List.
+    Sequence(Vec<TemplateToken>),
+    /// Mapping in order; a key may be an expression or an insert directive.
+    Mapping(Vec<(TemplateToken, TemplateToken)>),
+    /// An expression's text without `${{ }}`.
+    Expression(String),
+    /// The key `${{ insert }}`: its value is a mapping to be merged in place.
+    Insert,
+    /// Literal.
+    Boolean(bool),
+    /// Literal.
+    Number(f64),
+    /// Literal.
+    Null,
+}
+
+impl TemplateToken {
+    /// A token without a place.
+    #[must_use]
+    pub fn new(kind: TokenKind) -> Self {
+        Self { kind, position: Position::default() }
+    }
+
+    /// Literal text.
+    #[must_use]
+    pub fn string(text: impl Into<String>) -> Self {
+        Self::new(TokenKind::String(text.into()))
+    }
+
+    /// An expression.
+    #[must_use]
+    pub fn expression(text: impl Into<String>) -> Self {
+        Self::new(TokenKind::Expression(text.into()))
+    }
+
+    /// A mapping.
+    #[must_use]
+    pub fn mapping(entries: Vec<(Self, Self)>) -> Self {
+        Self::new(TokenKind::Mapping(entries))
+    }
+
+    /// The value under a literal key of a mapping.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        match &self.kind {
+            TokenKind::Mapping(entries) => entries.iter().find_map(|(k, v)| match &k.kind {
+                TokenKind::String(text) if text.eq_ignore_ascii_case(key) => Some(v),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for TemplateToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Bare scalars where nothing is lost; the reader takes both forms.
+        if self.position == Position::default() {
+            match &self.kind {
+                TokenKind::String(text) => return serializer.serialize_str(text),
+                TokenKind::Boolean(value) => return serializer.serialize_bool(*value),
+                TokenKind::Number(value) => return serializer.serialize_f64(*value),
+                TokenKind::Null => return serializer.serialize_unit(),
+                _ => {}
+            }
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.kind.code())?;
+        if self.position.file != 0 {
+            map.serialize_entry("file", &self.position.file)?;
+        }
+        if self.position.line != 0 {
+            map.serialize_entry("line", &self.position.line)?;
+        }
+        if self.position.column != 0 {
+            map.serialize_entry("col", &self.position.column)?;
+        }
+        match &self.kind {
+            TokenKind::String(text) => map.serialize_entry("lit", text)?,
+            TokenKind::Sequence(items) => map.serialize_entry("seq", items)?,
+            TokenKind::Mapping(entries) => {
+                let pairs: Vec<PairRef<'_>> = entries.iter().map(|(key, value)| PairRef { key, value }).collect();
+                map.serialize_entry("map", &pairs)?;
+            }
+            TokenKind::Expression(text) => map.serialize_entry("expr", text)?,
+            TokenKind::Insert => map.serialize_entry("directive", "insert")?,
+            TokenKind::Boolean(value) => map.serialize_entry("bool", value)?,
+            TokenKind::Number(value) => map.serialize_entry("num", value)?,
+            TokenKind::Null => {}
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct PairRef<'a> {
+    #[serde(rename = "Key")]
+    key: &'a TemplateToken,
+    #[serde(rename = "Value")]
+    value: &'a TemplateToken,
+}
+
+impl TokenKind {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::String(_) => 0,
+            Self::Sequence(_) => 1,
+            Self::Mapping(_) => 2,
+            Self::Expression(_) => 3,
+            Self::Insert => 4,
+            Self::Boolean(_) => 5,
+            Self::Number(_) => 6,
+            Self::Null => 7,
+        }
+    }
+}
+
+/// Deepest nesting read; the official worker's template depth.
+const MAX_DEPTH: usize = 50;
+
+impl<'de> Deserialize<'de> for TemplateToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_json(Value::deserialize(deserializer)?, 0).map_err(de::Error::custom)
+    }
+}
+
+fn from_json(value: Value, depth: usize) -> Result<TemplateToken, String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("template token nested deeper than {MAX_DEPTH} levels"));
+    }
+    let mut object = match value {
+        Value::Null => return Ok(TemplateToken::new(TokenKind::Null)),
+        Value::Bool(value) => return Ok(TemplateToken::new(TokenKind::Boolean(value))),
+        Value::Number(number) => return Ok(TemplateToken::new(TokenKind::Number(number.as_f64().unwrap_or(f64::NAN)))),
+        Value::String(text) => return Ok(TemplateToken::string(text)),
+        Value::Array(_) => return Err("template token is a bare array; expected {\"type\":1,\"seq\":[…]}".to_owned()),
+        Value::Object(object) => object,
+    };
+    let code = match object.get("type") {
+        None => 0,
+        Some(code) => code.as_u64().ok_or_else(|| format!("template token `type` is not an integer: {code}"))?,
+    };
+    let place = |name: &str| {
+        object.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
+    };
+    let position = Position { file: place("file"), line: place("line"), column: place("col") };
+    let text = |name: &str, object: &serde_json::Map<String, Value>| {
+        object.get(name).and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
+    };
+    let kind = match code {
+        0 => TokenKind::String(text("lit", &object)),
+        1 => TokenKind::Sequence(match object.remove("seq") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(items)) => {
+                items.into_iter().map(|item| from_json(item, depth + 1)).collect::<Result<_, _>>()?
+            }
+            Some(other) => return Err(format!("template token `seq` is not an array: {other}")),
+        }),
+        2 => TokenKind::Mapping(match object.remove("map") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .map(|mut item| {
+                    let mut part = |name: &str| item.get_mut(name).map(Value::take).unwrap_or_default();
+                    let (key, value) = (part("Key"), part("Value"));
+                    Ok((from_json(key, depth + 1)?, from_json(value, depth + 1)?))
+                })
+                .collect::<Result<_, String>>()?,
+            Some(other) => return Err(format!("template token `map` is not an array: {other}")),
+        }),
+        3 => TokenKind::Expression(text("expr", &object)),
+        4 => TokenKind::Insert,
+        5 => TokenKind::Boolean(object.get("bool").and_then(Value::as_bool).unwrap_or_default()),
+        6 => TokenKind::Number(object.get("num").and_then(Value::as_f64).unwrap_or_default()),
+        7 => TokenKind::Null,
+        other => return Err(format!("unknown template token type {other}")),
+    };
+    Ok(TemplateToken { kind, position })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> TemplateToken {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn reads_the_shorthands_and_the_long_forms() {
+        assert_eq!(read("\"x\"").kind, TokenKind::String("x".into()));
+        assert_eq!(read("3").kind, TokenKind::Number(3.0));
+        assert_eq!(read(r#"{"lit":"x","line":2,"col":3}"#).position, Position { file: 0, line: 2, column: 3 });
+        assert_eq!(read(r#"{"type":1}"#).kind, TokenKind::Sequence(vec![]));
+        assert_eq!(read(r#"{"type":4,"directive":"insert"}"#).kind, TokenKind::Insert);
+        assert!(serde_json::from_str::<TemplateToken>("[1]").is_err());
+        assert!(serde_json::from_str::<TemplateToken>(r#"{"type":"mapping"}"#).is_err());
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        for text in [
+            r#"{"type":2,"map":[{"Key":"WHO","Value":{"type":3,"expr":"github.actor"}},{"Key":"COUNT","Value":3.0}]}"#,
+            r#"{"type":1,"seq":["a",true,null]}"#,
+            r#"{"type":0,"file":1,"line":9,"col":14,"lit":"x"}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&read(text)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_bottomless_nesting() {
+        let deep = format!("{}{}", r#"{"type":1,"seq":["#.repeat(60), "]}".repeat(60));
+        assert!(serde_json::from_str::<TemplateToken>(&deep).is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! The runner daemon: register, poll, one worker per job, renew, cancel, complete.

@@ -1,0 +1,1 @@
+//! The service: routes, auth, dispatch, results intake, health.

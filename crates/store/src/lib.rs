@@ -1,0 +1,1 @@
+//! Durable state as domain transactions, over SQLite and memory.

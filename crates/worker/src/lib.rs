@@ -1,0 +1,1 @@
+//! Executes one job message: contexts, steps, commands, logs.

@@ -1,0 +1,1 @@
+//! Workflow YAML to runs and jobs: spanned tree, model, expressions, matrix, needs, diagnostics.
