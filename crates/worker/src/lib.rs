@@ -1,1 +1,3 @@
 //! Executes one job message: contexts, steps, commands, logs.
+
+pub mod input;
