@@ -1,0 +1,64 @@
+//! Why a step was not done.
+
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+
+/// Why a step was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No registration token has this hash.
+    #[error("the registration token is unknown")]
+    TokenUnknown,
+    /// Its life is over.
+    #[error("the registration token has expired")]
+    TokenExpired,
+    /// It was used as often as it may be.
+    #[error("the registration token was used {0} times, as often as it may be")]
+    TokenExhausted(u32),
+    /// Labels outside the token's allow-list.
+    #[error("the registration token does not allow the labels {}", .0.join(", "))]
+    LabelNotAllowed(Vec<String>),
+    /// Another registration has the name.
+    #[error("a runner named `{0}` is registered already")]
+    NameTaken(String),
+    /// The registration was deleted.
+    #[error("runner {0} is no longer registered")]
+    RunnerGone(RunnerId),
+    /// The quoted epoch is not the one that the step needs.
+    #[error("epoch {quoted} of job {job} is not current ({current})")]
+    StaleEpoch {
+        /// The job.
+        job: JobId,
+        /// What the caller quoted.
+        quoted: Epoch,
+        /// What the job has.
+        current: Epoch,
+    },
+    /// No such job.
+    #[error("there is no job {0}")]
+    NoJob(JobId),
+    /// No such run.
+    #[error("there is no run {0}")]
+    NoRun(RunId),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The database is newer than this program, or was edited; or its files cannot be used. Found at opening.
+    #[error("cannot use the data directory: {0}")]
+    Unusable(String),
+    /// The engine failed; the step was not done.
+    #[error("the database failed to {operation}: {message}")]
+    Engine {
+        /// What it was to do.
+        operation: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether the same step may succeed later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Engine { .. } | Self::Closed)
+    }
+}

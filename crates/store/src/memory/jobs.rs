@@ -1,0 +1,280 @@
+//! Runs and jobs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
+use startline_protocol::step::StepRecord;
+
+use super::{State, next_id};
+use crate::error::Error;
+use crate::record::{CompleteOutcome, Completion, JobRecord, NewJob, NewRun, RunRecord, kept};
+
+impl State {
+    pub(super) fn create_run(
+        &mut self,
+        mut run: NewRun,
+        jobs: Vec<NewJob>,
+    ) -> Result<(RunRecord, Vec<JobRecord>), Error> {
+        jobs.iter().try_for_each(NewJob::check)?;
+        run.created_at = kept(run.created_at);
+        let siblings =
+            self.runs.values().filter(|known| known.run.repository == run.repository && known.run.path == run.path);
+        let record = RunRecord {
+            id: RunId(next_id(self.runs.keys().next_back().map(|id| id.0))),
+            number: next_id(siblings.map(|known| known.number).max()),
+            run,
+            status: RunStatus::Queued,
+            conclusion: None,
+            started_at: None,
+            completed_at: None,
+            cancel_requested: false,
+        };
+        self.runs.insert(record.id, record.clone());
+        let jobs = self.add_jobs(record.id, jobs)?;
+        Ok((record, jobs))
+    }
+
+    pub(super) fn add_jobs(&mut self, run: RunId, jobs: Vec<NewJob>) -> Result<Vec<JobRecord>, Error> {
+        let repository = self.runs.get(&run).ok_or(Error::NoRun(run))?.run.repository.clone();
+        jobs.iter().try_for_each(NewJob::check)?;
+        let mut added = Vec::new();
+        for job in jobs {
+            if self.jobs.values().any(|known| known.run_id == run && known.key == job.key && known.index == job.index) {
+                continue;
+            }
+            let id = JobId(next_id(self.jobs.keys().next_back().map(|id| id.0)));
+            let completed = job.status == JobStatus::Completed;
+            let queued_at = kept(job.queued_at);
+            self.messages.insert(id, job.message);
+            let record = JobRecord {
+                id,
+                run_id: run,
+                repository: repository.clone(),
+                key: job.key,
+                index: job.index,
+                name: job.name,
+                status: job.status,
+                conclusion: job.conclusion,
+                reason: job.reason,
+                labels: job.labels,
+                group: job.group,
+                priority: job.priority,
+                timeout_minutes: job.timeout_minutes,
+                continue_on_error: job.continue_on_error,
+                requeues_left: job.requeues_left,
+                attempt: 1,
+                epoch: Epoch::ZERO,
+                runner_id: None,
+                runner_name: None,
+                cancel_reason: None,
+                queued_at,
+                started_at: None,
+                completed_at: completed.then_some(queued_at),
+                finished: if completed { self.next_finished() } else { 0 },
+                outputs: BTreeMap::new(),
+                steps: Vec::new(),
+                annotations: Vec::new(),
+            };
+            self.jobs.insert(id, record.clone());
+            added.push(record);
+        }
+        Ok(added)
+    }
+
+    pub(super) fn release_job(&mut self, job: JobId, now: Timestamp) -> Option<JobRecord> {
+        let job = self.jobs.get_mut(&job).filter(|job| job.status == JobStatus::Waiting)?;
+        job.status = JobStatus::Queued;
+        job.queued_at = kept(now);
+        job.reason = None;
+        Some(job.clone())
+    }
+
+    pub(super) fn record_offer(&mut self, job: JobId, epoch: Epoch, runner: RunnerId) -> Result<(), Error> {
+        let current = self.job_mut(job)?;
+        if current.status != JobStatus::Queued || epoch <= current.epoch {
+            return Err(stale(current, epoch));
+        }
+        let name = self.live_runner(runner)?.name.clone();
+        let current = self.job_mut(job)?;
+        current.status = JobStatus::Offered;
+        current.epoch = epoch;
+        current.runner_id = Some(runner);
+        current.runner_name = Some(name);
+        Ok(())
+    }
+
+    pub(super) fn acquire(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        runner: RunnerId,
+        attempt: u32,
+        now: Timestamp,
+    ) -> Result<(RunRecord, JobRecord), Error> {
+        let current = self.job_mut(job)?;
+        let holds = current.epoch == epoch && current.runner_id == Some(runner);
+        match current.status {
+            JobStatus::Running if holds && current.attempt == attempt => {
+                let answer = current.clone();
+                return Ok((self.run_of(&answer)?, answer));
+            }
+            JobStatus::Offered if holds => {}
+            JobStatus::Queued if epoch > current.epoch => {}
+            _ => return Err(stale(current, epoch)),
+        }
+        let name = self.live_runner(runner)?.name.clone();
+        let current = self.job_mut(job)?;
+        current.status = JobStatus::Running;
+        current.epoch = epoch;
+        current.runner_id = Some(runner);
+        current.runner_name = Some(name);
+        current.attempt = attempt;
+        current.started_at = Some(kept(now));
+        current.steps = Vec::new();
+        let answer = current.clone();
+        if let Some(run) = self.runs.get_mut(&answer.run_id).filter(|run| run.status == RunStatus::Queued) {
+            run.status = RunStatus::Running;
+            run.started_at = Some(kept(now));
+        }
+        Ok((self.run_of(&answer)?, answer))
+    }
+
+    pub(super) fn requeue(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        attempt: u32,
+        requeues_left: u32,
+        reason: String,
+    ) -> Result<JobRecord, Error> {
+        let current = self.job_mut(job)?;
+        let is_held = matches!(current.status, JobStatus::Offered | JobStatus::Running);
+        let is_repeat = current.status == JobStatus::Queued
+            && current.attempt == attempt
+            && current.requeues_left == requeues_left
+            && current.reason.as_ref() == Some(&reason);
+        if current.epoch != epoch || !(is_held || is_repeat) {
+            return Err(stale(current, epoch));
+        }
+        current.status = JobStatus::Queued;
+        current.attempt = attempt;
+        current.requeues_left = requeues_left;
+        current.reason = Some(reason);
+        current.started_at = None;
+        Ok(current.clone())
+    }
+
+    pub(super) fn update_steps(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        steps: Vec<StepRecord>,
+    ) -> Result<JobRecord, Error> {
+        let current = self.job_mut(job)?;
+        if current.status != JobStatus::Running || current.epoch != epoch {
+            return Err(stale(current, epoch));
+        }
+        current.steps = steps;
+        Ok(current.clone())
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        completion: Completion,
+        now: Timestamp,
+    ) -> Result<CompleteOutcome, Error> {
+        let current = self.job_mut(job)?;
+        if current.epoch == epoch && current.status == JobStatus::Completed {
+            return Ok(CompleteOutcome::AlreadyCompleted(current.clone()));
+        }
+        if current.epoch != epoch || current.status != JobStatus::Running {
+            return Err(stale(current, epoch));
+        }
+        current.outputs = completion.outputs;
+        current.steps = completion.steps;
+        current.annotations = completion.annotations;
+        self.end(job, completion.conclusion, None, now).map(CompleteOutcome::Completed)
+    }
+
+    pub(super) fn conclude(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        conclusion: Conclusion,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<JobRecord, Error> {
+        let current = self.job_mut(job)?;
+        if current.epoch != epoch || current.status == JobStatus::Completed {
+            return Err(stale(current, epoch));
+        }
+        self.end(job, conclusion, Some(reason), now)
+    }
+
+    pub(super) fn request_job_cancel(&mut self, job: JobId, reason: String) -> Option<JobRecord> {
+        let job = self.jobs.get_mut(&job)?;
+        if job.status != JobStatus::Completed {
+            job.cancel_reason.get_or_insert(reason);
+        }
+        Some(job.clone())
+    }
+
+    pub(super) fn request_run_cancel(&mut self, run: RunId) -> Option<RunRecord> {
+        let run = self.runs.get_mut(&run)?;
+        run.cancel_requested |= run.conclusion.is_none();
+        Some(run.clone())
+    }
+
+    pub(super) fn finish_run(&mut self, run: RunId, conclusion: Conclusion, now: Timestamp) -> Result<bool, Error> {
+        let run = self.runs.get_mut(&run).ok_or(Error::NoRun(run))?;
+        if run.conclusion.is_some() {
+            return Ok(false);
+        }
+        run.status = RunStatus::Completed;
+        run.conclusion = Some(conclusion);
+        run.completed_at = Some(kept(now));
+        Ok(true)
+    }
+
+    pub(super) fn jobs_of_run(&self, run: RunId) -> Vec<JobRecord> {
+        self.jobs.values().filter(|job| job.run_id == run).cloned().collect()
+    }
+
+    fn job_mut(&mut self, job: JobId) -> Result<&mut JobRecord, Error> {
+        self.jobs.get_mut(&job).ok_or(Error::NoJob(job))
+    }
+
+    fn run_of(&self, job: &JobRecord) -> Result<RunRecord, Error> {
+        self.runs.get(&job.run_id).cloned().ok_or(Error::NoRun(job.run_id))
+    }
+
+    fn next_finished(&mut self) -> i64 {
+        self.finished += 1;
+        self.finished
+    }
+
+    fn end(
+        &mut self,
+        job: JobId,
+        conclusion: Conclusion,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<JobRecord, Error> {
+        let finished = self.next_finished();
+        let current = self.job_mut(job)?;
+        current.status = JobStatus::Completed;
+        current.conclusion = Some(conclusion);
+        current.reason = reason;
+        current.completed_at = Some(kept(now));
+        current.finished = finished;
+        Ok(current.clone())
+    }
+}
+
+fn stale(job: &JobRecord, quoted: Epoch) -> Error {
+    Error::StaleEpoch { job: job.id, quoted, current: job.epoch }
+}
