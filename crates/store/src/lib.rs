@@ -9,7 +9,9 @@
 //!
 //! The room stores; it does not decide. Who gets which job is the dispatcher's, what follows a job the planner's.
 
+mod directory;
 mod error;
+pub mod logs;
 pub mod memory;
 mod record;
 
