@@ -5,5 +5,6 @@
 //! environment, and it knows neither the wire nor the store; callers lower its types to theirs.
 
 pub mod diagnostic;
+pub mod expression;
 pub mod span;
 pub mod yaml;
