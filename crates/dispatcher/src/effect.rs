@@ -57,12 +57,14 @@ pub enum Effect {
         /// The runner.
         runner: RunnerId,
     },
-    /// A parked poll's runner is gone: answer it so.
+    /// A parked poll gets nothing any more: answer it so.
     PollClosed {
         /// The poll; it is no longer parked.
         poll: PollId,
         /// Whose it was.
         runner: RunnerId,
+        /// Why.
+        why: PollEnd,
     },
     /// The mass-expiry brake has tripped: somebody should be told.
     Braked {
@@ -75,6 +77,15 @@ pub enum Effect {
         /// Until when.
         until: Timestamp,
     },
+}
+
+/// Why a parked poll was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollEnd {
+    /// Its runner was removed.
+    RunnerRemoved,
+    /// Its runner opened another one, with fewer slots free than polls open: the older is taken for dead.
+    Superseded,
 }
 
 /// What the mass-expiry brake has extended.

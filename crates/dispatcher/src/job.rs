@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use startline_protocol::ids::{Epoch, JobId};
+use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::state::JobStatus;
 
-use crate::Requirement;
+use crate::index::{Lane, Place};
+use crate::{Assignment, AssignmentKind, Requirement};
 
 /// A job to be queued, or restored after a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,4 +40,73 @@ pub enum LostPolicy {
     Requeue,
     /// It is concluded.
     Fail,
+}
+
+/// A job that is queued or in a runner's hands.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) lane: Lane,
+    pub(crate) place: Place,
+    pub(crate) attempt: u32,
+    pub(crate) epoch: Epoch,
+    pub(crate) queued_at: Timestamp,
+    pub(crate) on_runner_lost: LostPolicy,
+    pub(crate) requeues_left: u32,
+    /// `None` while it is queued.
+    pub(crate) held: Option<Held>,
+}
+
+/// A job in a runner's hands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) runner: RunnerId,
+    /// Offered or acquired.
+    pub(crate) since: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) kind: HeldKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HeldKind {
+    Offer,
+    Lease {
+        renewed_at: Option<Timestamp>,
+        cancel_requested: bool,
+        /// Extended by the brake since its last renewal.
+        braked: bool,
+    },
+}
+
+impl Job {
+    pub(crate) fn status(&self) -> JobStatus {
+        match self.held {
+            None => JobStatus::Queued,
+            Some(Held { kind: HeldKind::Offer, .. }) => JobStatus::Offered,
+            Some(Held { kind: HeldKind::Lease { .. }, .. }) => JobStatus::Running,
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn offer(runner: RunnerId, since: Timestamp, expires_at: Timestamp) -> Self {
+        Self { runner, since, expires_at, kind: HeldKind::Offer }
+    }
+
+    pub(crate) fn lease(runner: RunnerId, since: Timestamp, expires_at: Timestamp) -> Self {
+        let kind = HeldKind::Lease { renewed_at: None, cancel_requested: false, braked: false };
+        Self { runner, since, expires_at, kind }
+    }
+
+    pub(crate) fn is_offer(&self) -> bool {
+        matches!(self.kind, HeldKind::Offer)
+    }
+
+    pub(crate) fn assignment(&self, job: JobId, epoch: Epoch, attempt: u32) -> Assignment {
+        let expires_at = self.expires_at;
+        let kind = match self.kind {
+            HeldKind::Offer => AssignmentKind::Offer { expires_at },
+            HeldKind::Lease { .. } => AssignmentKind::Lease { expires_at },
+        };
+        Assignment { job, runner: self.runner, epoch, attempt, kind }
+    }
 }

@@ -89,6 +89,14 @@ pub enum LeaseError {
         /// The epoch.
         epoch: Epoch,
     },
+    /// A lease that was renewed cannot be given back as undelivered: its runner has it.
+    #[error("job {job} under epoch {epoch} was renewed, so its runner has it")]
+    Delivered {
+        /// The job.
+        job: JobId,
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// The job is somebody else's.
     #[error("job {job} under epoch {epoch} is not runner {runner}'s")]
     NotYours {

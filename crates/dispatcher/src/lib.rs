@@ -2,18 +2,29 @@
 //!
 //! The room owns the queue, the parked polls and the assignments, and decides which runner gets which job. It must
 //! not know a clock, a socket, a database or a random number: every method takes `now`, and every decision leaves as data,
-//! to be persisted and delivered by the caller.
+//! to be persisted and delivered by the caller. [`Dispatcher`] says how.
 
 mod config;
+mod dispatcher;
 mod effect;
+mod explain;
+mod index;
+mod interner;
 mod job;
 mod lease;
+mod profile;
 mod requirement;
 mod runner;
+mod snapshot;
 
 pub use config::{Brake, Config};
-pub use effect::{Braked, Effect, GiveBack, Gone, Loss, LostEnd, LostReason, PollId, RequeueReason, RunnerRef};
+pub use dispatcher::{AlreadyKnown, CancelOutcome, Completed, Dispatcher, EnqueueError, PollOutcome, UnknownRunner};
+pub use effect::{
+    Braked, Effect, GiveBack, Gone, Loss, LostEnd, LostReason, PollEnd, PollId, RequeueReason, RunnerRef,
+};
+pub use explain::{Candidate, Explanation, Missing};
 pub use job::{JobSpec, LostPolicy};
 pub use lease::{Assignment, AssignmentKind, Lease, LeaseError};
 pub use requirement::{Bound, Feature, Requirement, RequirementError};
 pub use runner::{RunnerSpec, Scope};
+pub use snapshot::{JobSnapshot, RunnerSnapshot, Stats};

@@ -112,7 +112,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    const ALL: [Self; 4] = [Self::MemoryGb, Self::CpuCores, Self::DiskSpaceGb, Self::GpuMemoryGb];
+    pub(crate) const ALL: [Self; 4] = [Self::MemoryGb, Self::CpuCores, Self::DiskSpaceGb, Self::GpuMemoryGb];
     const NAMES: &'static str = "memory_gb, cpu_cores, disk_space_gb, gpu_memory_gb";
 
     /// How the capability is spelled.

@@ -1,10 +1,14 @@
 //! A runner as the dispatcher sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
+
+use crate::PollId;
+use crate::interner::ProfileId;
 
 /// A runner registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,4 +42,43 @@ pub enum Scope {
     All,
     /// Those of these repositories, `owner/name`; case does not matter.
     Only(BTreeSet<String>),
+}
+
+/// A runner, as long as it is registered.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) spec: RunnerSpec,
+    pub(crate) profile: ProfileId,
+    /// Its parked polls, oldest first.
+    pub(crate) polls: BTreeMap<u64, Parked>,
+    /// When it last got or gave up a slot, as a stamp: the lowest has been idle for longest.
+    pub(crate) idle: u64,
+    /// It stands in the index as waiting, under `idle`.
+    pub(crate) waiting: bool,
+    /// Last sign of life.
+    pub(crate) last_seen_at: Timestamp,
+    /// When it will count as offline; `None` when it does.
+    pub(crate) offline_at: Option<Timestamp>,
+    /// Extended by the brake since its last sign of life.
+    pub(crate) braked: bool,
+    /// It is ephemeral and has had its job.
+    pub(crate) spent: bool,
+}
+
+/// An open poll without a job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parked {
+    pub(crate) poll: PollId,
+    pub(crate) auto_acquire: bool,
+}
+
+impl Runner {
+    pub(crate) fn slots(&self) -> usize {
+        let declared = usize::try_from(self.spec.capabilities.max_parallel_jobs).unwrap_or(usize::MAX);
+        if self.spec.ephemeral { declared.min(1) } else { declared }
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.offline_at.is_some()
+    }
 }
