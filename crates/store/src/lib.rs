@@ -14,6 +14,7 @@ mod error;
 pub mod logs;
 pub mod memory;
 mod record;
+pub mod sqlite;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -330,4 +330,38 @@ impl NewJob {
             }),
         }
     }
+    /// The record of this job, new in `run`, and its message.
+    pub(crate) fn into_record(self, id: JobId, run: RunId, repository: String, finished: i64) -> (JobRecord, String) {
+        let queued_at = kept(self.queued_at);
+        let record = JobRecord {
+            id,
+            run_id: run,
+            repository,
+            key: self.key,
+            index: self.index,
+            name: self.name,
+            status: self.status,
+            conclusion: self.conclusion,
+            reason: self.reason,
+            labels: self.labels,
+            group: self.group,
+            priority: self.priority,
+            timeout_minutes: self.timeout_minutes,
+            continue_on_error: self.continue_on_error,
+            requeues_left: self.requeues_left,
+            attempt: 1,
+            epoch: Epoch::ZERO,
+            runner_id: None,
+            runner_name: None,
+            cancel_reason: None,
+            queued_at,
+            started_at: None,
+            completed_at: self.conclusion.map(|_| queued_at),
+            finished,
+            outputs: BTreeMap::new(),
+            steps: Vec::new(),
+            annotations: Vec::new(),
+        };
+        (record, self.message)
+    }
 }

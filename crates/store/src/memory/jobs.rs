@@ -1,7 +1,5 @@
 //! Runs and jobs.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
@@ -45,38 +43,9 @@ impl State {
                 continue;
             }
             let id = JobId(next_id(self.jobs.keys().next_back().map(|id| id.0)));
-            let completed = job.status == JobStatus::Completed;
-            let queued_at = kept(job.queued_at);
-            self.messages.insert(id, job.message);
-            let record = JobRecord {
-                id,
-                run_id: run,
-                repository: repository.clone(),
-                key: job.key,
-                index: job.index,
-                name: job.name,
-                status: job.status,
-                conclusion: job.conclusion,
-                reason: job.reason,
-                labels: job.labels,
-                group: job.group,
-                priority: job.priority,
-                timeout_minutes: job.timeout_minutes,
-                continue_on_error: job.continue_on_error,
-                requeues_left: job.requeues_left,
-                attempt: 1,
-                epoch: Epoch::ZERO,
-                runner_id: None,
-                runner_name: None,
-                cancel_reason: None,
-                queued_at,
-                started_at: None,
-                completed_at: completed.then_some(queued_at),
-                finished: if completed { self.next_finished() } else { 0 },
-                outputs: BTreeMap::new(),
-                steps: Vec::new(),
-                annotations: Vec::new(),
-            };
+            let finished = if job.conclusion.is_some() { self.next_finished() } else { 0 };
+            let (record, message) = job.into_record(id, run, repository.clone(), finished);
+            self.messages.insert(id, message);
             self.jobs.insert(id, record.clone());
             added.push(record);
         }

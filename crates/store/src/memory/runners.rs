@@ -106,6 +106,7 @@ impl State {
         if self.runner_tokens.contains_key(&token) {
             return Err(duplicate("renew a runner token"));
         }
+        self.runner_tokens.retain(|_, known| known.runner != runner || known.expires_at > now);
         for known in self.runner_tokens.values_mut().filter(|known| known.runner == runner) {
             known.expires_at = known.expires_at.min(replaced_token_end(now));
         }

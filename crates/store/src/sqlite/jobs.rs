@@ -1,0 +1,323 @@
+//! Jobs.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::step::StepRecord;
+
+use super::columns::{Columns, Json, Time, Word};
+use super::failure::Failure;
+use super::{runners, runs};
+use crate::error::Error;
+use crate::record::{CompleteOutcome, Completion, JobRecord, NewJob, Page, kept};
+
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT j.id, j.run_id, r.repository, j.key, j.idx, j.name, j.status, j.conclusion, j.reason, j.labels, \
+             j.runner_group, j.priority, j.timeout_minutes, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
+             j.runner_id, j.runner_name, j.cancel_reason, j.queued_at, j.started_at, j.completed_at, j.finished, \
+             j.outputs, j.steps, j.annotations FROM jobs j JOIN runs r ON r.id = j.run_id ",
+            $tail
+        )
+    };
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+    let mut columns = Columns::of(row);
+    Ok(JobRecord {
+        id: JobId(columns.get()?),
+        run_id: RunId(columns.get()?),
+        repository: columns.get()?,
+        key: columns.get()?,
+        index: columns.get()?,
+        name: columns.get()?,
+        status: columns.word()?,
+        conclusion: columns.optional_word()?,
+        reason: columns.get()?,
+        labels: columns.json()?,
+        group: columns.get()?,
+        priority: columns.get()?,
+        timeout_minutes: columns.get()?,
+        continue_on_error: columns.get()?,
+        requeues_left: columns.get()?,
+        attempt: columns.get()?,
+        epoch: Epoch(columns.get()?),
+        runner_id: columns.get::<Option<i64>>()?.map(RunnerId),
+        runner_name: columns.get()?,
+        cancel_reason: columns.get()?,
+        queued_at: columns.time()?,
+        started_at: columns.optional_time()?,
+        completed_at: columns.optional_time()?,
+        finished: columns.get()?,
+        outputs: columns.json()?,
+        steps: columns.json()?,
+        annotations: columns.json()?,
+    })
+}
+
+/// Adds those that the run does not have yet.
+pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJob>) -> Result<Vec<JobRecord>, Failure> {
+    let mut known = db.prepare_cached("SELECT 1 FROM jobs WHERE run_id = ?1 AND key = ?2 AND idx = ?3")?;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, priority, \
+         timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    )?;
+    let mut insert_message = db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?;
+    jobs.iter().try_for_each(NewJob::check)?;
+    let mut added = Vec::new();
+    for job in jobs {
+        if known.exists((run.0, &job.key, job.index))? {
+            continue;
+        }
+        let finished = if job.conclusion.is_some() { next_finished(db)? } else { 0 };
+        let id = insert.insert(rusqlite::params![
+            run.0,
+            job.key,
+            job.index,
+            job.name,
+            Word(job.status),
+            job.conclusion.map(Word),
+            job.reason,
+            Json(&job.labels),
+            job.group,
+            job.priority,
+            job.timeout_minutes,
+            job.continue_on_error,
+            job.requeues_left,
+            Time(job.queued_at),
+            job.conclusion.map(|_| Time(job.queued_at)),
+            finished,
+        ])?;
+        let (record, message) = job.into_record(JobId(id), run, repository.to_owned(), finished);
+        insert_message.execute((id, message))?;
+        added.push(record);
+    }
+    Ok(added)
+}
+
+fn next_finished(db: &Connection) -> Result<i64, Failure> {
+    let sql = "SELECT ifnull(max(finished), 0) + 1 FROM jobs WHERE finished > 0";
+    Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+pub(super) fn find(db: &Connection, job: JobId) -> Result<Option<JobRecord>, Failure> {
+    Ok(db.prepare_cached(select!("WHERE j.id = ?1"))?.query_row([job.0], read).optional()?)
+}
+
+fn require(db: &Connection, job: JobId) -> Result<JobRecord, Failure> {
+    find(db, job)?.ok_or_else(|| Error::NoJob(job).into())
+}
+
+fn stale(job: &JobRecord, quoted: Epoch) -> Failure {
+    Error::StaleEpoch { job: job.id, quoted, current: job.epoch }.into()
+}
+
+pub(super) fn release(db: &Connection, job: JobId, now: Timestamp) -> Result<Option<JobRecord>, Failure> {
+    let sql = "UPDATE jobs SET status = 'queued', queued_at = ?2, reason = NULL WHERE id = ?1 AND status = 'waiting'";
+    match db.prepare_cached(sql)?.execute((job.0, Time(now)))? {
+        0 => Ok(None),
+        _ => find(db, job),
+    }
+}
+
+pub(super) fn record_offer(db: &Connection, job: JobId, epoch: Epoch, runner: RunnerId) -> Result<(), Failure> {
+    let job = require(db, job)?;
+    if job.status != JobStatus::Queued || epoch <= job.epoch {
+        return Err(stale(&job, epoch));
+    }
+    let runner = runners::find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
+    let sql = "UPDATE jobs SET status = 'offered', epoch = ?2, runner_id = ?3, runner_name = ?4 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.id.0, runner.name))?;
+    Ok(())
+}
+
+pub(super) fn acquire(
+    db: &Connection,
+    job: JobId,
+    epoch: Epoch,
+    runner: RunnerId,
+    attempt: u32,
+    now: Timestamp,
+) -> Result<JobRecord, Failure> {
+    let mut job = require(db, job)?;
+    let is_holder = job.epoch == epoch && job.runner_id == Some(runner);
+    let may_acquire = match job.status {
+        JobStatus::Running if is_holder && job.attempt == attempt => return Ok(job),
+        JobStatus::Offered => is_holder,
+        JobStatus::Queued => epoch > job.epoch,
+        _ => false,
+    };
+    if !may_acquire {
+        return Err(stale(&job, epoch));
+    }
+    let runner = runners::find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
+    let sql = "UPDATE jobs SET status = 'running', epoch = ?2, runner_id = ?3, runner_name = ?4, attempt = ?5, \
+               started_at = ?6, steps = '[]' WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.id.0, &runner.name, attempt, Time(now)))?;
+    runs::start(db, job.run_id, now)?;
+    job.status = JobStatus::Running;
+    job.epoch = epoch;
+    job.runner_id = Some(runner.id);
+    job.runner_name = Some(runner.name);
+    job.attempt = attempt;
+    job.started_at = Some(kept(now));
+    job.steps = Vec::new();
+    Ok(job)
+}
+
+pub(super) fn requeue(
+    db: &Connection,
+    job: JobId,
+    epoch: Epoch,
+    attempt: u32,
+    requeues_left: u32,
+    reason: String,
+) -> Result<JobRecord, Failure> {
+    let mut job = require(db, job)?;
+    let may_requeue = match job.status {
+        JobStatus::Offered | JobStatus::Running => true,
+        // An exact repeat.
+        JobStatus::Queued => {
+            (job.attempt, job.requeues_left, job.reason.as_ref()) == (attempt, requeues_left, Some(&reason))
+        }
+        JobStatus::Waiting | JobStatus::Completed => false,
+    };
+    if !may_requeue || job.epoch != epoch {
+        return Err(stale(&job, epoch));
+    }
+    let sql = "UPDATE jobs SET status = 'queued', attempt = ?2, requeues_left = ?3, reason = ?4, started_at = NULL \
+               WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((job.id.0, attempt, requeues_left, &reason))?;
+    job.status = JobStatus::Queued;
+    job.attempt = attempt;
+    job.requeues_left = requeues_left;
+    job.reason = Some(reason);
+    job.started_at = None;
+    Ok(job)
+}
+
+pub(super) fn update_steps(
+    db: &Connection,
+    job: JobId,
+    epoch: Epoch,
+    steps: Vec<StepRecord>,
+) -> Result<JobRecord, Failure> {
+    let mut job = require(db, job)?;
+    if job.status != JobStatus::Running || job.epoch != epoch {
+        return Err(stale(&job, epoch));
+    }
+    db.prepare_cached("UPDATE jobs SET steps = ?2 WHERE id = ?1")?.execute((job.id.0, Json(&steps)))?;
+    job.steps = steps;
+    Ok(job)
+}
+
+pub(super) fn complete(
+    db: &Connection,
+    job: JobId,
+    epoch: Epoch,
+    completion: Completion,
+    now: Timestamp,
+) -> Result<CompleteOutcome, Failure> {
+    let mut job = require(db, job)?;
+    match job.status {
+        JobStatus::Completed if job.epoch == epoch => return Ok(CompleteOutcome::AlreadyCompleted(job)),
+        JobStatus::Running if job.epoch == epoch => {}
+        _ => return Err(stale(&job, epoch)),
+    }
+    let Completion { conclusion, outputs, steps, annotations } = completion;
+    let sql = "UPDATE jobs SET outputs = ?2, steps = ?3, annotations = ?4 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((job.id.0, Json(&outputs), Json(&steps), Json(&annotations)))?;
+    end(db, &mut job, conclusion, None, now)?;
+    job.outputs = outputs;
+    job.steps = steps;
+    job.annotations = annotations;
+    Ok(CompleteOutcome::Completed(job))
+}
+
+pub(super) fn conclude(
+    db: &Connection,
+    job: JobId,
+    epoch: Epoch,
+    conclusion: Conclusion,
+    reason: String,
+    now: Timestamp,
+) -> Result<JobRecord, Failure> {
+    let mut job = require(db, job)?;
+    if job.status == JobStatus::Completed || job.epoch != epoch {
+        return Err(stale(&job, epoch));
+    }
+    end(db, &mut job, conclusion, Some(reason), now)?;
+    Ok(job)
+}
+
+fn end(
+    db: &Connection,
+    job: &mut JobRecord,
+    conclusion: Conclusion,
+    reason: Option<String>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    job.status = JobStatus::Completed;
+    job.conclusion = Some(conclusion);
+    job.reason = reason;
+    job.completed_at = Some(kept(now));
+    job.finished = next_finished(db)?;
+    let sql = "UPDATE jobs SET status = 'completed', conclusion = ?2, reason = ?3, completed_at = ?4, finished = ?5 \
+               WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((job.id.0, Word(conclusion), &job.reason, Time(now), job.finished))?;
+    Ok(())
+}
+
+pub(super) fn request_cancel(db: &Connection, job: JobId, reason: String) -> Result<Option<JobRecord>, Failure> {
+    let sql = "UPDATE jobs SET cancel_reason = ?2 WHERE id = ?1 AND cancel_reason IS NULL AND status <> 'completed'";
+    db.prepare_cached(sql)?.execute((job.0, reason))?;
+    find(db, job)
+}
+
+pub(super) fn of_run(db: &Connection, run: RunId) -> Result<Vec<JobRecord>, Failure> {
+    let mut select = db.prepare_cached(select!("WHERE j.run_id = ?1 ORDER BY j.id"))?;
+    Ok(select.query_map([run.0], read)?.collect::<Result<_, _>>()?)
+}
+
+/// All jobs of runs without a conclusion.
+pub(super) fn unfinished(db: &Connection) -> Result<Vec<JobRecord>, Failure> {
+    let mut select = db.prepare_cached(select!("WHERE r.conclusion IS NULL ORDER BY j.id"))?;
+    Ok(select.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn page(
+    db: &Connection,
+    status: Option<JobStatus>,
+    before: Option<JobId>,
+    limit: u32,
+) -> Result<Page<JobRecord>, Failure> {
+    let before = before.map_or(i64::MAX, |job| job.0);
+    let wanted = i64::from(limit) + 1;
+    let items = match status {
+        None => {
+            let mut select = db.prepare_cached(select!("WHERE j.id < ?1 ORDER BY j.id DESC LIMIT ?2"))?;
+            select.query_map((before, wanted), read)?.collect::<Result<_, _>>()?
+        }
+        Some(JobStatus::Completed) => {
+            let mut select =
+                db.prepare_cached(select!("WHERE j.status = 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2"))?;
+            select.query_map((before, wanted), read)?.collect::<Result<_, _>>()?
+        }
+        Some(status) => {
+            // The second condition is what lets the partial index be used.
+            let mut select = db.prepare_cached(select!(
+                "WHERE j.status = ?3 AND j.status <> 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2"
+            ))?;
+            select.query_map((before, wanted, Word(status)), read)?.collect::<Result<_, _>>()?
+        }
+    };
+    Ok(runs::cut(items, limit))
+}
+
+pub(super) fn message(db: &Connection, job: JobId) -> Result<Option<String>, Failure> {
+    let mut select = db.prepare_cached("SELECT message FROM job_messages WHERE job_id = ?1")?;
+    Ok(select.query_row([job.0], |row| row.get(0)).optional()?)
+}

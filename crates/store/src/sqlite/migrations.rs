@@ -1,0 +1,182 @@
+//! The schema's versions: numbered files that are applied once, in order, and never edited afterwards.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, TransactionBehavior};
+
+/// One step from a schema to the next.
+pub(super) struct Migration {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "initial", sql: include_str!("migrations/0001_initial.sql") }];
+
+/// `STLN`: what `file` and other programs may know the database by.
+const APPLICATION_ID: i32 = 0x5354_4c4e;
+
+/// Why a schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("it is a database of another program; move it away or choose another data directory")]
+    Foreign,
+    #[error(
+        "its schema has version {found}, but this program knows versions up to {known}; start the newer program that \
+         wrote it, or restore a backup from before the upgrade"
+    )]
+    Newer { found: i64, known: i64 },
+    #[error(
+        "its schema version {version} was made by other statements than this program's (checksum {found}, expected \
+         {expected}); start the program that wrote it, or restore a backup"
+    )]
+    Edited { version: i64, found: String, expected: String },
+    #[error("schema version {version} ({name}) could not be applied: {error}; nothing was changed")]
+    Failed { version: i64, name: &'static str, error: rusqlite::Error },
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Brings the database to the schema that this program knows.
+pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<(), Refusal> {
+    apply(connection, MIGRATIONS, now)
+}
+
+fn apply(connection: &mut Connection, known: &[Migration], now: Timestamp) -> Result<(), Refusal> {
+    claim(connection)?;
+    let applied = applied(connection)?;
+    let newest_known = known.last().map_or(0, |migration| migration.version);
+    // Looked at before anything else: what a newer program wrote is not to be judged by an older one.
+    if let Some((found, _)) = applied.last().filter(|(version, _)| *version > newest_known) {
+        return Err(Refusal::Newer { found: *found, known: newest_known });
+    }
+    for migration in known {
+        let expected = checksum(migration.sql);
+        match applied.iter().find(|(version, _)| *version == migration.version) {
+            Some((_, found)) if *found == expected => {}
+            Some((version, found)) => {
+                return Err(Refusal::Edited { version: *version, found: found.clone(), expected });
+            }
+            None => {
+                let Migration { version, name, .. } = *migration;
+                run(connection, migration, &expected, now).map_err(|error| Refusal::Failed { version, name, error })?;
+                tracing::info!(version, name, "applied schema version {version} ({name})");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Marks an empty database as ours and refuses one that is not.
+fn claim(connection: &mut Connection) -> Result<(), Refusal> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let objects: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (id, objects) {
+        (APPLICATION_ID, _) => return Ok(()),
+        (0, 0) => {}
+        _ => return Err(Refusal::Foreign),
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.execute_batch(
+        "CREATE TABLE schema_migrations (
+           version INTEGER PRIMARY KEY,
+           name TEXT NOT NULL,
+           checksum TEXT NOT NULL,
+           applied_at INTEGER NOT NULL
+         ) STRICT",
+    )?;
+    Ok(transaction.commit()?)
+}
+
+fn applied(connection: &Connection) -> Result<Vec<(i64, String)>, rusqlite::Error> {
+    let mut statement = connection.prepare("SELECT version, checksum FROM schema_migrations ORDER BY version")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+fn run(
+    connection: &mut Connection,
+    migration: &Migration,
+    checksum: &str,
+    now: Timestamp,
+) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(migration.sql)?;
+    transaction.execute(
+        "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
+        (migration.version, migration.name, checksum, now.as_microsecond()),
+    )?;
+    transaction.commit()
+}
+
+/// FNV-1a: it tells an edit, it need not withstand an attacker.
+fn checksum(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Migration = Migration { version: 1, name: "one", sql: "CREATE TABLE a (x INTEGER) STRICT;" };
+    const TWO: Migration = Migration { version: 2, name: "two", sql: "CREATE TABLE b (x INTEGER) STRICT;" };
+    const BAD: Migration =
+        Migration { version: 3, name: "bad", sql: "CREATE TABLE c (x INTEGER) STRICT; CREATE TABLE a (x INTEGER);" };
+
+    fn tables(connection: &Connection) -> String {
+        let sql = "SELECT ifnull(group_concat(name), '') FROM (SELECT name FROM sqlite_schema \
+                   WHERE length(name) = 1 ORDER BY name)";
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn database() -> Connection {
+        Connection::open_in_memory().unwrap()
+    }
+
+    #[test]
+    fn only_what_is_missing_is_applied() {
+        let mut database = database();
+        apply(&mut database, &[ONE], Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(tables(&database), "a");
+        apply(&mut database, &[ONE, TWO], Timestamp::UNIX_EPOCH).unwrap();
+        apply(&mut database, &[ONE, TWO], Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(tables(&database), "a,b");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_nothing_behind() {
+        let mut database = database();
+        let error = apply(&mut database, &[ONE, TWO, BAD], Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(error.to_string().starts_with("schema version 3 (bad) could not be applied"), "{error}");
+        assert_eq!(tables(&database), "a,b");
+        assert_eq!(applied(&database).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_version() {
+        let mut database = database();
+        apply(&mut database, &[ONE, TWO], Timestamp::UNIX_EPOCH).unwrap();
+        let error = apply(&mut database, &[ONE], Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(matches!(error, Refusal::Newer { found: 2, known: 1 }), "{error}");
+    }
+
+    #[test]
+    fn an_edited_migration_is_refused() {
+        let mut database = database();
+        apply(&mut database, &[ONE], Timestamp::UNIX_EPOCH).unwrap();
+        let edited = Migration { sql: "CREATE TABLE a (y INTEGER) STRICT;", ..ONE };
+        let error = apply(&mut database, &[edited], Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(matches!(error, Refusal::Edited { version: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_refused() {
+        let mut database = database();
+        database.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(apply(&mut database, &[ONE], Timestamp::UNIX_EPOCH).unwrap_err(), Refusal::Foreign));
+    }
+}

@@ -1,0 +1,234 @@
+//! Tokens and registrations.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+use startline_protocol::capabilities::Capabilities;
+use startline_protocol::ids::RunnerId;
+
+use super::columns::{Columns, Json, Time};
+use super::failure::Failure;
+use crate::error::Error;
+use crate::record::{
+    ApiTokenRecord, Hash, NewApiToken, NewRegistrationToken, NewRunner, Registered, RegistrationTokenRecord,
+    RunnerRecord, kept, name_key, replaced_token_end,
+};
+
+pub(super) fn create_api_token(db: &Connection, token: NewApiToken) -> Result<ApiTokenRecord, Failure> {
+    let sql = "INSERT INTO api_tokens (hash, name, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)";
+    let created_at = kept(token.created_at);
+    let expires_at = token.expires_at.map(kept);
+    let id = db.prepare_cached(sql)?.insert((token.hash, &token.name, Time(created_at), expires_at.map(Time)))?;
+    Ok(ApiTokenRecord { id, name: token.name, created_at, expires_at })
+}
+
+pub(super) fn api_token(db: &Connection, hash: Hash) -> Result<Option<ApiTokenRecord>, Failure> {
+    let mut select = db.prepare_cached("SELECT id, name, created_at, expires_at FROM api_tokens WHERE hash = ?1")?;
+    let record = select.query_row([hash], |row| {
+        let mut columns = Columns::of(row);
+        Ok(ApiTokenRecord {
+            id: columns.get()?,
+            name: columns.get()?,
+            created_at: columns.time()?,
+            expires_at: columns.optional_time()?,
+        })
+    });
+    Ok(record.optional()?)
+}
+
+pub(super) fn has_api_tokens(db: &Connection) -> Result<bool, Failure> {
+    Ok(db.prepare_cached("SELECT 1 FROM api_tokens LIMIT 1")?.exists([])?)
+}
+
+pub(super) fn create_registration_token(
+    db: &Connection,
+    mut token: NewRegistrationToken,
+) -> Result<RegistrationTokenRecord, Failure> {
+    token.created_at = kept(token.created_at);
+    token.expires_at = kept(token.expires_at);
+    let sql = "INSERT INTO registration_tokens \
+               (hash, name, labels, runner_group, ephemeral, max_uses, created_at, expires_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let id = db.prepare_cached(sql)?.insert((
+        token.hash,
+        &token.name,
+        token.labels.as_ref().map(Json),
+        &token.group,
+        token.ephemeral,
+        token.max_uses,
+        Time(token.created_at),
+        Time(token.expires_at),
+    ))?;
+    Ok(RegistrationTokenRecord { id, uses: 0, token })
+}
+
+fn registration_token(db: &Connection, hash: Hash) -> Result<Option<RegistrationTokenRecord>, Failure> {
+    let sql = "SELECT id, uses, name, labels, runner_group, ephemeral, max_uses, created_at, expires_at \
+               FROM registration_tokens WHERE hash = ?1";
+    let mut select = db.prepare_cached(sql)?;
+    let record = select.query_row([hash], |row| {
+        let mut columns = Columns::of(row);
+        Ok(RegistrationTokenRecord {
+            id: columns.get()?,
+            uses: columns.get()?,
+            token: NewRegistrationToken {
+                name: columns.get()?,
+                hash,
+                labels: columns.get::<Option<Json<_>>>()?.map(|labels| labels.0),
+                group: columns.get()?,
+                ephemeral: columns.get()?,
+                max_uses: columns.get()?,
+                created_at: columns.time()?,
+                expires_at: columns.time()?,
+            },
+        })
+    });
+    Ok(record.optional()?)
+}
+
+pub(super) fn register(
+    db: &Connection,
+    registration: Hash,
+    new: NewRunner,
+    now: Timestamp,
+) -> Result<Registered, Failure> {
+    let RegistrationTokenRecord { id: token_id, uses, token } =
+        registration_token(db, registration)?.ok_or(Error::TokenUnknown)?;
+    if token.expires_at <= now {
+        return Err(Error::TokenExpired.into());
+    }
+    if token.max_uses.is_some_and(|max| uses >= max) {
+        return Err(Error::TokenExhausted(uses).into());
+    }
+    let refused = token.refused(&new.labels);
+    if !refused.is_empty() {
+        return Err(Error::LabelNotAllowed(refused).into());
+    }
+    let key = name_key(&new.name);
+    let mut holder = db.prepare_cached("SELECT id FROM runners WHERE name_key = ?1 AND deleted_at IS NULL")?;
+    let replaced = holder.query_row([&key], |row| row.get(0)).optional()?.map(RunnerId);
+    match replaced {
+        Some(_) if !new.replace => return Err(Error::NameTaken(new.name).into()),
+        Some(holder) => drop(delete(db, holder, now)?),
+        None => {}
+    }
+
+    db.prepare_cached("UPDATE registration_tokens SET uses = uses + 1 WHERE id = ?1")?.execute([token_id])?;
+    let ephemeral = token.ephemeral || new.ephemeral;
+    let created_at = kept(now);
+    let sql = "INSERT INTO runners \
+               (name, name_key, labels, runner_group, capabilities, ephemeral, version, created_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let id = db.prepare_cached(sql)?.insert((
+        &new.name,
+        &key,
+        Json(&new.labels),
+        &token.group,
+        Json(&new.capabilities),
+        ephemeral,
+        &new.version,
+        Time(created_at),
+    ))?;
+    let id = RunnerId(id);
+    add_token(db, id, new.token, new.token_expires_at)?;
+    let runner = RunnerRecord {
+        id,
+        name: new.name,
+        labels: new.labels,
+        group: token.group,
+        capabilities: new.capabilities,
+        ephemeral,
+        version: new.version,
+        created_at,
+    };
+    Ok(Registered { runner, replaced })
+}
+
+fn add_token(db: &Connection, runner: RunnerId, token: Hash, expires_at: Timestamp) -> Result<(), Failure> {
+    let sql = "INSERT INTO runner_tokens (hash, runner_id, expires_at) VALUES (?1, ?2, ?3)";
+    db.prepare_cached(sql)?.execute((token, runner.0, Time(kept(expires_at))))?;
+    Ok(())
+}
+
+pub(super) fn renew_token(
+    db: &Connection,
+    runner: RunnerId,
+    token: Hash,
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
+    let sql = "DELETE FROM runner_tokens WHERE runner_id = ?1 AND expires_at <= ?2";
+    db.prepare_cached(sql)?.execute((runner.0, Time(now)))?;
+    let sql = "UPDATE runner_tokens SET expires_at = min(expires_at, ?2) WHERE runner_id = ?1";
+    db.prepare_cached(sql)?.execute((runner.0, Time(replaced_token_end(now))))?;
+    add_token(db, runner, token, expires_at)
+}
+
+pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Failure> {
+    let sql = "SELECT t.expires_at, r.deleted_at IS NOT NULL, \
+               r.id, r.name, r.labels, r.runner_group, r.capabilities, r.ephemeral, r.version, r.created_at \
+               FROM runner_tokens t JOIN runners r ON r.id = t.runner_id WHERE t.hash = ?1";
+    let mut select = db.prepare_cached(sql)?;
+    let found = select.query_row([token], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.time()?, columns.get::<bool>()?, record(&mut columns)?))
+    });
+    match found.optional()? {
+        Some((_, true, runner)) => Err(Error::RunnerGone(runner.id).into()),
+        Some((expires_at, false, runner)) => Ok((expires_at > now).then_some(runner)),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn update_capabilities(
+    db: &Connection,
+    runner: RunnerId,
+    capabilities: Capabilities,
+) -> Result<(), Failure> {
+    let sql = "UPDATE runners SET capabilities = ?2 WHERE id = ?1 AND deleted_at IS NULL";
+    match db.prepare_cached(sql)?.execute((runner.0, Json(capabilities)))? {
+        0 => Err(Error::RunnerGone(runner).into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn delete(db: &Connection, runner: RunnerId, now: Timestamp) -> Result<bool, Failure> {
+    let sql = "UPDATE runners SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL";
+    Ok(db.prepare_cached(sql)?.execute((runner.0, Time(now)))? > 0)
+}
+
+/// Selects registrations that are not deleted.
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, name, labels, runner_group, capabilities, ephemeral, version, created_at \
+             FROM runners WHERE deleted_at IS NULL ",
+            $tail
+        )
+    };
+}
+
+pub(super) fn find(db: &Connection, runner: RunnerId) -> Result<Option<RunnerRecord>, Failure> {
+    Ok(db.prepare_cached(select!("AND id = ?1"))?.query_row([runner.0], read).optional()?)
+}
+
+pub(super) fn all(db: &Connection) -> Result<Vec<RunnerRecord>, Failure> {
+    Ok(db.prepare_cached(select!("ORDER BY id"))?.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<RunnerRecord> {
+    record(&mut Columns::of(row))
+}
+
+fn record(columns: &mut Columns<'_>) -> rusqlite::Result<RunnerRecord> {
+    Ok(RunnerRecord {
+        id: RunnerId(columns.get()?),
+        name: columns.get()?,
+        labels: columns.json()?,
+        group: columns.get()?,
+        capabilities: columns.json()?,
+        ephemeral: columns.get()?,
+        version: columns.get()?,
+        created_at: columns.time()?,
+    })
+}

@@ -1,0 +1,148 @@
+//! Runs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+use startline_protocol::ids::RunId;
+use startline_protocol::state::{Conclusion, RunStatus};
+
+use super::columns::{Columns, Time, Word};
+use super::failure::Failure;
+use super::jobs;
+use crate::error::Error;
+use crate::record::{JobRecord, NewJob, NewRun, Page, RunRecord, kept};
+
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, number, status, conclusion, started_at, completed_at, cancel_requested, plan_id, name, path, \
+             repository, event_name, git_ref, created_at, sealed_secrets, submission FROM runs ",
+            $tail
+        )
+    };
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    let mut columns = Columns::of(row);
+    Ok(RunRecord {
+        id: RunId(columns.get()?),
+        number: columns.get()?,
+        status: columns.word()?,
+        conclusion: columns.optional_word()?,
+        started_at: columns.optional_time()?,
+        completed_at: columns.optional_time()?,
+        cancel_requested: columns.get()?,
+        run: NewRun {
+            plan_id: uuid::Uuid::from_bytes(columns.get()?),
+            name: columns.get()?,
+            path: columns.get()?,
+            repository: columns.get()?,
+            event_name: columns.get()?,
+            git_ref: columns.get()?,
+            created_at: columns.time()?,
+            sealed_secrets: columns.get()?,
+            submission: columns.get()?,
+        },
+    })
+}
+
+pub(super) fn create(
+    db: &Connection,
+    mut run: NewRun,
+    new_jobs: Vec<NewJob>,
+) -> Result<(RunRecord, Vec<JobRecord>), Failure> {
+    run.created_at = kept(run.created_at);
+    let sql = "SELECT ifnull(max(number), 0) + 1 FROM runs WHERE repository = ?1 AND path = ?2";
+    let number = db.prepare_cached(sql)?.query_row((&run.repository, &run.path), |row| row.get(0))?;
+    let sql = "INSERT INTO runs (number, status, plan_id, name, path, repository, event_name, git_ref, created_at, \
+               sealed_secrets, submission) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let status = RunStatus::Queued;
+    let id = db.prepare_cached(sql)?.insert((
+        number,
+        Word(status),
+        run.plan_id.as_bytes(),
+        &run.name,
+        &run.path,
+        &run.repository,
+        &run.event_name,
+        &run.git_ref,
+        Time(run.created_at),
+        &run.sealed_secrets,
+        &run.submission,
+    ))?;
+    let id = RunId(id);
+    let jobs = jobs::add(db, id, &run.repository, new_jobs)?;
+    let record = RunRecord {
+        id,
+        number,
+        run,
+        status,
+        conclusion: None,
+        started_at: None,
+        completed_at: None,
+        cancel_requested: false,
+    };
+    Ok((record, jobs))
+}
+
+pub(super) fn find(db: &Connection, run: RunId) -> Result<Option<RunRecord>, Failure> {
+    Ok(db.prepare_cached(select!("WHERE id = ?1"))?.query_row([run.0], read).optional()?)
+}
+
+pub(super) fn require(db: &Connection, run: RunId) -> Result<RunRecord, Failure> {
+    find(db, run)?.ok_or_else(|| Error::NoRun(run).into())
+}
+
+/// The first job was acquired.
+pub(super) fn start(db: &Connection, run: RunId, now: Timestamp) -> Result<(), Failure> {
+    let sql = "UPDATE runs SET status = 'running', started_at = ?2 WHERE id = ?1 AND status = 'queued'";
+    db.prepare_cached(sql)?.execute((run.0, Time(now)))?;
+    Ok(())
+}
+
+pub(super) fn request_cancel(db: &Connection, run: RunId) -> Result<Option<RunRecord>, Failure> {
+    let sql = "UPDATE runs SET cancel_requested = 1 WHERE id = ?1 AND conclusion IS NULL";
+    db.prepare_cached(sql)?.execute([run.0])?;
+    find(db, run)
+}
+
+pub(super) fn finish(db: &Connection, run: RunId, conclusion: Conclusion, now: Timestamp) -> Result<bool, Failure> {
+    if require(db, run)?.conclusion.is_some() {
+        return Ok(false);
+    }
+    let sql = "UPDATE runs SET status = 'completed', conclusion = ?2, completed_at = ?3 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((run.0, Word(conclusion), Time(now)))?;
+    Ok(true)
+}
+
+pub(super) fn page(db: &Connection, before: Option<RunId>, limit: u32) -> Result<Page<RunRecord>, Failure> {
+    let before = before.map_or(i64::MAX, |run| run.0);
+    let mut select = db.prepare_cached(select!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2"))?;
+    let items = select.query_map((before, i64::from(limit) + 1), read)?.collect::<Result<_, _>>()?;
+    Ok(cut(items, limit))
+}
+
+/// A page of `items`, of which there is one more than fits when there is more behind them.
+pub(super) fn cut<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    Page { items, more }
+}
+
+pub(super) fn unfinished(db: &Connection) -> Result<Vec<(RunRecord, Vec<JobRecord>)>, Failure> {
+    // Both lists from the same moment.
+    let _snapshot = db.unchecked_transaction()?;
+    let mut jobs: BTreeMap<RunId, Vec<JobRecord>> = BTreeMap::new();
+    for job in jobs::unfinished(db)? {
+        jobs.entry(job.run_id).or_default().push(job);
+    }
+    let mut select = db.prepare_cached(select!("WHERE conclusion IS NULL ORDER BY id"))?;
+    let runs = select.query_map([], read)?.collect::<Result<Vec<_>, _>>()?;
+    let with_jobs = |run: RunRecord| {
+        let jobs = jobs.remove(&run.id).unwrap_or_default();
+        (run, jobs)
+    };
+    Ok(runs.into_iter().map(with_jobs).collect())
+}
