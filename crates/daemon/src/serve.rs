@@ -79,9 +79,9 @@ pub struct Report {
     pub requests: u64,
     /// Connections cut because a handshake or a head did not arrive in time.
     pub cut_slow: u64,
-    /// Connections that were open when the drain ended, and were cut.
+    /// Connections that were open when the drain was aborted, and were cut.
     pub aborted: u64,
-    /// Connections that a handler still held a second after that; their tasks live on until they notice.
+    /// Connections, not among those, that a handler still held a second later; their tasks live on until they notice.
     pub left: u64,
 }
 
@@ -212,16 +212,15 @@ impl Shared {
             () = self.abort.cancelled() => false,
             () = tokio::time::sleep(drain_timeout) => false,
         };
-        let mut report = self.counts.report();
         if !orderly {
-            report.aborted = self.counts.open.load(Ordering::Relaxed);
-            tracing::warn!(connections = report.aborted, "cutting what is still open");
+            tracing::debug!("cutting what is still open");
             self.abort.cancel();
-            if tokio::time::timeout(ABORT_GRACE, self.tasks.wait()).await.is_err() {
-                report.left = self.counts.open.load(Ordering::Relaxed);
-            }
+            // What is left after this is in the report.
+            let _ = tokio::time::timeout(ABORT_GRACE, self.tasks.wait()).await;
         }
-        tracing::info!(connections = report.connections, requests = report.requests, "stopped listening");
+        let report = self.counts.report();
+        let Report { connections, requests, aborted, left, .. } = report;
+        tracing::info!(connections, requests, aborted, left, "stopped listening");
         report
     }
 
@@ -243,6 +242,7 @@ struct Counts {
     connections: AtomicU64,
     requests: AtomicU64,
     cut_slow: AtomicU64,
+    aborted: AtomicU64,
     open: AtomicU64,
 }
 
@@ -252,7 +252,8 @@ impl Counts {
             connections: self.connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             cut_slow: self.cut_slow.load(Ordering::Relaxed),
-            ..Report::default()
+            aborted: self.aborted.load(Ordering::Relaxed),
+            left: self.open.load(Ordering::Relaxed),
         }
     }
 }
@@ -273,6 +274,11 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        // Wherever the connection was: in the handshake, in HTTP, or upgraded and in a handler's hands.
+        if self.0.abort.is_cancelled() {
+            self.0.counts.aborted.fetch_add(1, Ordering::Relaxed);
+            self.0.cut("drain");
+        }
         self.0.counts.open.fetch_sub(1, Ordering::Relaxed);
         self.0.options.metrics.open.dec();
     }

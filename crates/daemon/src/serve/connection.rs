@@ -74,17 +74,18 @@ pub(super) async fn run<T, S, B>(
     loop {
         tokio::select! {
             biased;
-            () = shared.abort.cancelled() => return shared.cut("drain"),
+            () = shared.abort.cancelled() => return,
+            // Before the connection, so that an answer that the drain itself brings about says `connection: close`.
+            () = shared.drain.draining().cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
             result = connection.as_mut() => {
                 if let Err(error) = result {
                     // Of the peer's making, and none of our operator's business.
                     tracing::debug!(error = &*error, "connection ended");
                 }
                 return;
-            }
-            () = shared.drain.draining().cancelled(), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
             }
             why = activity.overdue(options.header_read_timeout, options.idle_timeout), if last_call.is_none() => {
                 match why {

@@ -4,7 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that may wait in the kernel to be accepted (at most what the system allows).
+const BACKLOG: u32 = 4096;
 
 /// A port on which connections arrive.
 #[derive(Debug)]
@@ -47,9 +50,18 @@ impl Listener {
     /// # Errors
     /// When the address cannot be bound; the text says what to do about it.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let fail = |source| BindError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
+        Self::open(address).map_err(|source| BindError { address, source })
+    }
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the connections of the process before.
+        socket.set_reuseaddr(true)?;
+        // Accepted sockets inherit it: peers that vanish without a word are noticed in the end.
+        socket.set_keepalive(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 

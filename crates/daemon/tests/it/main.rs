@@ -1,0 +1,10 @@
+//! The daemon's parts together, over real sockets.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod drain;
+mod harness;
+mod health;
+mod leaks;
+mod limits;
+mod serve;
+mod signals;
