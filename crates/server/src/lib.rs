@@ -1,1 +1,243 @@
 //! The service: routes, auth, dispatch, results intake, health.
+//!
+//! The room turns requests into decisions of the dispatcher and steps of the store, and drives runs by asking the
+//! workflow planner what follows. It owns the HTTP surface and the timers; what is decided, stored or compiled belongs to
+//! the rooms that it calls.
+
+mod auth;
+mod changes;
+mod config;
+mod data_dir;
+mod dispatch;
+mod leases;
+mod message;
+mod metrics;
+mod problem;
+mod restore;
+mod routes;
+mod runs;
+mod submission;
+mod views;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::SignedDuration;
+use startline_crypto::{JobTokenKey, KeyRing};
+use startline_daemon::{BuildInfo, Clock, Drain, Health, Listener, Report, health_router, serve};
+use startline_dispatcher::Dispatcher;
+use startline_protocol::ids::JobId;
+use startline_protocol::token::ApiToken;
+use startline_store::logs::Logs;
+use startline_store::{NewApiToken, Store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Args, ServerConfig, ServerLayer, Synchronous};
+
+/// What every handler may use.
+pub(crate) struct App {
+    pub store: Arc<dyn Store>,
+    pub logs: Logs,
+    pub clock: Clock,
+    pub config: Settings,
+    pub dispatch: Arc<dispatch::Dispatch>,
+    pub runs: runs::Runs,
+    pub changes: changes::Changes,
+    pub leases: leases::Leases,
+    pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
+    pub job_tokens: JobTokenKey,
+    pub sealing: KeyRing,
+    pub metrics: Arc<metrics::Metrics>,
+    pub tasks: TaskTracker,
+    pub drain: CancellationToken,
+}
+
+/// What handlers need of the configuration.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Begins every URL that is sent out; without a slash at its end. Never taken from a request.
+    pub url: String,
+    pub requeues: u32,
+    pub poll_timeout_seconds: u32,
+    pub heartbeat_interval_seconds: u32,
+    lease_seconds: u32,
+}
+
+impl Settings {
+    fn new(config: &ServerConfig, address: SocketAddr) -> Self {
+        let seconds =
+            |period: startline_daemon::config::Period| u32::try_from(period.get().as_secs()).unwrap_or(u32::MAX);
+        let url = config.url.clone().unwrap_or_else(|| format!("http://{address}"));
+        Self {
+            url: url.trim_end_matches('/').to_owned(),
+            requeues: config.requeues,
+            poll_timeout_seconds: seconds(config.poll_timeout),
+            heartbeat_interval_seconds: seconds(config.heartbeat_interval).max(1),
+            lease_seconds: seconds(config.lease),
+        }
+    }
+
+    /// A third of the lease, so that two renewals may be lost.
+    pub(crate) fn renew_interval_seconds(&self) -> u32 {
+        (self.lease_seconds / 3).max(1)
+    }
+}
+
+/// A service that answers.
+#[derive(Debug)]
+pub struct Running {
+    url: String,
+    address: SocketAddr,
+    admin_token: Option<ApiToken>,
+    drain: Drain,
+    task: JoinHandle<Report>,
+}
+
+impl Running {
+    /// Where the API is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What it listens on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The admin token, if one was minted by this start.
+    #[must_use]
+    pub const fn admin_token(&self) -> Option<&ApiToken> {
+        self.admin_token.as_ref()
+    }
+
+    /// Stops the service: [`Drain::start`] in an orderly way, [`Drain::abort`] at once.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Waits until the service has stopped.
+    pub async fn wait(self) -> Report {
+        self.task.await.unwrap_or_default()
+    }
+
+    /// Stops in an orderly way and waits.
+    pub async fn stop(self) -> Report {
+        self.drain.start();
+        self.wait().await
+    }
+}
+
+/// Starts the service: binds, opens the data directory, takes unfinished runs up again and answers.
+///
+/// # Errors
+/// When the settings, the port or the data directory cannot be used; nothing is left running then. The text names the
+/// thing and the remedy.
+pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Result<Running> {
+    config.check()?;
+    // Before anything is touched: a second service on the same port must not open the first one's data.
+    let listener = Listener::bind(config.listen).await?;
+    let address = listener.local_addr();
+    let directory = data_dir::DataDir::open(&config.data_dir)?;
+    let build =
+        BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: option_env!("STARTLINE_COMMIT").unwrap_or("unknown") };
+    let mut registry = startline_daemon::Metrics::new(build);
+    let metrics = metrics::Metrics::register(registry.registry());
+
+    let observer = Arc::clone(&metrics);
+    let options = startline_store::sqlite::Options {
+        synchronous: match config.synchronous {
+            Synchronous::Full => startline_store::sqlite::Synchronous::Full,
+            Synchronous::Normal => startline_store::sqlite::Synchronous::Normal,
+        },
+        observer: Some(Arc::new(move |took, batch| observer.commit(took, batch))),
+        ..startline_store::sqlite::Options::default()
+    };
+    let store: Arc<dyn Store> = Arc::new(startline_store::sqlite::Sqlite::open(&directory.database(), &options)?);
+    let logs = Logs::open(&directory.logs(), &startline_store::logs::Options::default())?;
+    let job_tokens = JobTokenKey::load_or_create(directory.job_token_key())?;
+    let sealing = KeyRing::load_or_create(directory.secrets_key())?;
+
+    let clock = Clock::system();
+    let drain = Drain::new();
+    let dispatcher = Dispatcher::new(startline_dispatcher::Config {
+        offer_window: signed(config.offer_window.get()),
+        lease_duration: signed(config.lease.get()),
+        offline_after: signed(config.offline_after.get()),
+        ..startline_dispatcher::Config::default()
+    });
+    let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher));
+    registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch)));
+    let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
+    let app = Arc::new(App {
+        store,
+        logs,
+        clock,
+        config: Settings::new(&config, address),
+        dispatch,
+        runs: runs::Runs::default(),
+        changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
+        leases: leases::Leases::default(),
+        deadlines: Mutex::default(),
+        job_tokens,
+        sealing,
+        metrics,
+        tasks: TaskTracker::new(),
+        drain: drain.draining().clone(),
+    });
+    let admin_token = admin_token(&app, new_admin_token).await?;
+    app.restore().await.context("cannot take up the unfinished runs")?;
+    app.tasks.spawn(Arc::clone(&app).run_timer());
+
+    let health = Health::new(&drain);
+    let router = routes::router(&app).merge(health_router(health, registry.finish()));
+    let options = startline_daemon::Options {
+        header_read_timeout: config.header_timeout.get(),
+        max_connections: config.max_connections,
+        drain_timeout: config.drain_timeout.get(),
+        metrics: connections,
+        ..startline_daemon::Options::default()
+    };
+    let url = app.config.url.clone();
+    let task = TaskTracker::new().spawn({
+        let drain = drain.clone();
+        async move {
+            let report = serve(listener, router, options, drain).await;
+            app.tasks.close();
+            // What is still being written is written; a pass that retries against a broken disk is not waited for.
+            drop(tokio::time::timeout(Duration::from_secs(5), app.tasks.wait()).await);
+            if let Err(error) = app.store.close().await {
+                tracing::warn!(%error, "the store did not close in an orderly way");
+            }
+            report
+        }
+    });
+    Ok(Running { url, address, admin_token, drain, task })
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+async fn admin_token(app: &App, another: bool) -> anyhow::Result<Option<ApiToken>> {
+    if !another && app.store.has_api_tokens().await? {
+        return Ok(None);
+    }
+    let token = startline_crypto::new_api_token();
+    app.store
+        .create_api_token(NewApiToken {
+            name: "admin".to_owned(),
+            hash: startline_crypto::token::hash(token.expose()).0,
+            created_at: app.clock.now(),
+            expires_at: None,
+        })
+        .await?;
+    Ok(Some(token))
+}

@@ -1,0 +1,130 @@
+//! Who is calling: one extractor a kind of bearer, so that a handler cannot take one for another.
+//!
+//! A bearer of the wrong kind, unknown, expired or revoked answers 401 and is counted; what was presented is never
+//! logged.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::header;
+use http::request::Parts;
+use startline_crypto::job_token::{Claims, JobTokenError};
+use startline_protocol::ids::JobId;
+use startline_protocol::token::{ApiToken, JobToken, RegistrationToken, RunnerToken, TokenKind};
+use startline_store::{ApiTokenRecord, RunnerRecord};
+
+use crate::App;
+use crate::problem::ApiError;
+
+/// The caller administers.
+pub(crate) struct Admin(pub ApiTokenRecord);
+
+/// The caller may register runners; the store checks and counts the token in the step that uses it.
+pub(crate) struct Registrar(pub RegistrationToken);
+
+/// The caller is a registered runner.
+pub(crate) struct Runner(pub RunnerRecord);
+
+/// The caller works on one attempt of one job, which is the one in the path.
+pub(crate) struct Worker(pub Claims);
+
+/// The caller administers or is a runner.
+pub(crate) enum AdminOrRunner {
+    Admin,
+    Runner(RunnerRecord),
+}
+
+fn bearer(parts: &Parts) -> Result<&str, ApiError> {
+    let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
+        ApiError::unauthenticated("this needs a bearer").detail("send `Authorization: Bearer <token>`")
+    })?;
+    let text = header.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(ApiError::unauthenticated("the Authorization header is not `Bearer <token>`")),
+    }
+}
+
+fn refuse(app: &App, wanted: TokenKind, bearer: &str) -> ApiError {
+    let (reason, title) = match TokenKind::of(bearer) {
+        Some(kind) if kind != wanted => {
+            ("wrong_kind", format!("this takes a {}, not a {}", wanted.name(), kind.name()))
+        }
+        Some(_) => ("unknown", format!("the {} is unknown, expired or revoked", wanted.name())),
+        None => ("malformed", "the bearer is not a token of this service".to_owned()),
+    };
+    app.metrics.auth_failure(reason);
+    ApiError::unauthenticated(title)
+}
+
+async fn admin(app: &App, text: &str) -> Result<ApiTokenRecord, ApiError> {
+    let token = ApiToken::parse(text).map_err(|_| refuse(app, TokenKind::Api, text))?;
+    let found = app.store.api_token(startline_crypto::token::hash(token.expose()).0).await?;
+    match found {
+        Some(record) if record.expires_at.is_none_or(|end| end > app.clock.now()) => Ok(record),
+        _ => Err(refuse(app, TokenKind::Api, text)),
+    }
+}
+
+async fn runner(app: &App, text: &str) -> Result<RunnerRecord, ApiError> {
+    let token = RunnerToken::parse(text).map_err(|_| refuse(app, TokenKind::Runner, text))?;
+    let hash = startline_crypto::token::hash(token.expose()).0;
+    app.store.runner_by_token(hash, app.clock.now()).await?.ok_or_else(|| refuse(app, TokenKind::Runner, text))
+}
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        admin(app, bearer(parts)?).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Registrar {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let text = bearer(parts)?;
+        RegistrationToken::parse(text).map(Self).map_err(|_| refuse(app, TokenKind::Registration, text))
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Runner {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        runner(app, bearer(parts)?).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<App>> for AdminOrRunner {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let text = bearer(parts)?;
+        if TokenKind::of(text) == Some(TokenKind::Runner) {
+            runner(app, text).await.map(Self::Runner)
+        } else {
+            admin(app, text).await.map(|_| Self::Admin)
+        }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Worker {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let text = bearer(parts)?;
+        if TokenKind::of(text) != Some(TokenKind::Job) {
+            return Err(refuse(app, TokenKind::Job, text));
+        }
+        let token = JobToken::parse(text).map_err(|_| refuse(app, TokenKind::Job, text))?;
+        let claims = app.job_tokens.verify(token.expose(), app.clock.now()).map_err(|error: JobTokenError| {
+            tracing::debug!(%error, "refused a job token");
+            refuse(app, TokenKind::Job, text)
+        })?;
+        let axum::extract::Path(job) = axum::extract::Path::<JobId>::from_request_parts(parts, app)
+            .await
+            .map_err(|_| ApiError::not_found("such job"))?;
+        if claims.job != job {
+            app.metrics.auth_failure("other_job");
+            return Err(ApiError::not_found(format_args!("job {job}")));
+        }
+        Ok(Self(claims))
+    }
+}

@@ -1,0 +1,173 @@
+//! The service's configuration: flags ⊃ environment ⊃ TOML file ⊃ defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
+use startline_daemon::LogFormat;
+use startline_daemon::config::{self, Period, Resolved};
+
+/// How durable a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// On disk before it is acknowledged; survives a loss of power.
+    Full,
+    /// Survives a crash of the process; a loss of power may take the last moments.
+    Normal,
+}
+
+impl FromStr for Synchronous {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "full" => Ok(Self::Full),
+            "normal" => Ok(Self::Normal),
+            _ => Err(format!("`{text}` is not one of full, normal")),
+        }
+    }
+}
+
+startline_daemon::config! {
+    /// Settings of the service.
+    pub struct ServerConfig, layer ServerLayer {
+        /// Address to listen on; port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7070)), env "STARTLINE_LISTEN", arg(value_name = "ADDRESS");
+        /// Address under which runners reach the service; all URLs sent to them begin with it. Else that of --listen.
+        url: String, env "STARTLINE_PUBLIC_URL", arg(id = "public_url", long = "public-url", value_name = "URL");
+        /// Directory for everything that the service keeps; created with mode 0700.
+        data_dir: PathBuf = PathBuf::from("startline-data"), env "STARTLINE_DATA_DIR", arg(value_name = "DIR");
+        /// Allow plain HTTP on other addresses than loopback, as behind a proxy that speaks TLS.
+        allow_plain_http: bool = false, env "STARTLINE_ALLOW_PLAIN_HTTP", arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false");
+        /// When a commit counts as durable: `full` (survives a loss of power) or `normal`.
+        synchronous: Synchronous = Synchronous::Full, env "STARTLINE_SYNCHRONOUS", arg(value_name = "full|normal");
+        /// How long a runner keeps a job without renewing its lease.
+        lease: Period = Period::from_secs(90), env "STARTLINE_LEASE", arg(value_name = "DURATION");
+        /// How long an offered job waits to be acquired.
+        offer_window: Period = Period::from_secs(120), env "STARTLINE_OFFER_WINDOW", arg(value_name = "DURATION");
+        /// How long a runner may be silent before it counts as offline.
+        offline_after: Period = Period::from_secs(60), env "STARTLINE_OFFLINE_AFTER", arg(value_name = "DURATION");
+        /// How often runners are told to send a heartbeat.
+        heartbeat_interval: Period = Period::from_secs(15), env "STARTLINE_HEARTBEAT_INTERVAL", arg(value_name = "DURATION");
+        /// How long runners are told to hold a poll; at most 60s.
+        poll_timeout: Period = Period::from_secs(30), env "STARTLINE_POLL_TIMEOUT", arg(value_name = "DURATION");
+        /// How often a job is queued again after its runner was lost.
+        requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
+        /// Most connections at once; further ones wait.
+        max_connections: usize = 10_000, env "STARTLINE_MAX_CONNECTIONS", arg(value_name = "N");
+        /// How long a client may take to send the head of a request.
+        header_timeout: Period = Period::from_secs(10), env "STARTLINE_HEADER_TIMEOUT", arg(value_name = "DURATION");
+        /// How long open requests may take to end after a signal to stop.
+        drain_timeout: Period = Period::from_secs(30), env "STARTLINE_DRAIN_TIMEOUT", arg(value_name = "DURATION");
+        /// Form of the service's own log: `text` or `json`.
+        log_format: LogFormat = LogFormat::Text, env "STARTLINE_LOG_FORMAT", arg(value_name = "text|json");
+        /// Filter of the service's own log, such as `info` or `startline_server=debug`.
+        log: String = "info".to_owned(), env "STARTLINE_LOG", arg(value_name = "FILTER");
+    }
+}
+
+/// The command line of `startline server`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// TOML file with settings; flags and environment win over it
+    #[arg(long, env = "STARTLINE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the settings as they come out of flags, environment, file and defaults, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    /// Mint another admin token and print it, for when the first one is lost
+    #[arg(long)]
+    pub new_admin_token: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: ServerLayer,
+}
+
+impl Args {
+    /// Merges the layers.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has a setting that does not exist.
+    pub fn resolve(self) -> Result<Resolved<ServerConfig>, config::ConfigError> {
+        let file = self.config.map(config::read).transpose()?;
+        Ok(ServerConfig::resolve(self.settings, file))
+    }
+}
+
+impl ServerConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self::resolve(ServerLayer::default(), None).config
+    }
+
+    /// Refuses settings that cannot be meant.
+    ///
+    /// # Errors
+    /// Names the setting and the remedy.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if !self.listen.ip().is_loopback() && !self.allow_plain_http {
+            bail!(
+                "refusing to serve tokens and secrets over plain HTTP on {}; listen on 127.0.0.1 behind a proxy that \
+                 speaks TLS, or pass --allow-plain-http if the network is trusted",
+                self.listen
+            );
+        }
+        if let Some(url) = &self.url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            bail!("--public-url `{url}` is not a URL; write it like https://ci.example.com");
+        }
+        let poll = self.poll_timeout.get().as_secs();
+        if !(1..=60).contains(&poll) {
+            bail!("--poll-timeout is {}; it must be 1s to 60s", self.poll_timeout);
+        }
+        for (name, period) in [
+            ("lease", self.lease),
+            ("offer-window", self.offer_window),
+            ("offline-after", self.offline_after),
+            ("heartbeat-interval", self.heartbeat_interval),
+        ] {
+            if period.get().as_secs() == 0 {
+                bail!("--{name} is {period}; it must be at least 1s");
+            }
+        }
+        if self.heartbeat_interval >= self.offline_after {
+            bail!(
+                "--heartbeat-interval ({}) must be shorter than --offline-after ({}), or every runner goes offline \
+                 between two heartbeats",
+                self.heartbeat_interval,
+                self.offline_after
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound() {
+        ServerConfig::defaults().check().unwrap();
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_must_be_asked_for() {
+        let mut config = ServerConfig { listen: "0.0.0.0:7070".parse().unwrap(), ..ServerConfig::defaults() };
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("0.0.0.0:7070") && error.contains("--allow-plain-http"), "{error}");
+        config.allow_plain_http = true;
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn a_heartbeat_slower_than_the_offline_limit_is_refused() {
+        let config = ServerConfig { heartbeat_interval: Period::from_secs(60), ..ServerConfig::defaults() };
+        assert!(config.check().unwrap_err().to_string().contains("--heartbeat-interval"));
+    }
+}

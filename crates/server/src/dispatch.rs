@@ -1,0 +1,298 @@
+//! The dispatcher, with the world attached: decisions are made under one lock, handed to the store in the order in
+//! which they were made, and delivered to the polls that wait for them.
+//!
+//! The lock is never held across an await. A store command is sent when the method is called, so calling it under the
+//! lock is what keeps the order; its answer is awaited outside.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use startline_dispatcher::{
+    Assignment, Dispatcher, Effect, GiveBack, JobSpec, LeaseError, LostEnd, LostPolicy, PollId, RequeueReason,
+    Requirement,
+};
+use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::state::Conclusion;
+use startline_store::JobRecord;
+use tokio::sync::{Notify, oneshot};
+
+use crate::App;
+
+/// The dispatcher and the polls that wait for it.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    inner: Mutex<Inner>,
+    /// The earliest expiry may have changed.
+    timer: Notify,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub dispatcher: Dispatcher,
+    polls: HashMap<PollId, oneshot::Sender<Assignment>>,
+    next_poll: u64,
+}
+
+impl Dispatch {
+    pub(crate) fn new(dispatcher: Dispatcher) -> Self {
+        Self { inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1 }), timer: Notify::new() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the timer to look at the earliest expiry again.
+    pub(crate) fn reschedule(&self) {
+        self.timer.notify_one();
+    }
+}
+
+impl Inner {
+    /// A fresh number for a poll, with the place where its assignment will arrive.
+    pub(crate) fn open_poll(&mut self) -> (PollId, oneshot::Receiver<Assignment>) {
+        let id = PollId(self.next_poll);
+        self.next_poll += 1;
+        let (sender, receiver) = oneshot::channel();
+        self.polls.insert(id, sender);
+        (id, receiver)
+    }
+
+    /// Forgets a poll; nothing will arrive from now on.
+    pub(crate) fn close_poll(&mut self, id: PollId) {
+        self.polls.remove(&id);
+    }
+}
+
+/// The dispatcher's view of a stored job.
+pub(crate) fn spec(job: &JobRecord) -> JobSpec {
+    JobSpec {
+        id: job.id,
+        requirement: Requirement {
+            labels: job.labels.clone(),
+            group: job.group.clone(),
+            repository: job.repository.clone(),
+            trusted: true,
+        },
+        priority: job.priority,
+        sequence: job.id.0,
+        attempt: job.attempt,
+        epoch: job.epoch,
+        queued_at: job.queued_at,
+        on_runner_lost: LostPolicy::Requeue,
+        requeues_left: job.requeues_left,
+    }
+}
+
+impl App {
+    /// Puts durable jobs into the queue.
+    pub(crate) fn enqueue(self: &Arc<Self>, jobs: &[JobRecord]) {
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        for job in jobs {
+            match inner.dispatcher.enqueue(now, spec(job)) {
+                Ok(effects) => self.apply(&mut inner, now, effects),
+                // Labels were checked when the job was made, so this is a job that is queued already.
+                Err(error) => tracing::warn!(%error, "a job was not queued"),
+            }
+        }
+        drop(inner);
+        self.dispatch.reschedule();
+    }
+
+    /// Carries out what the dispatcher decided, in order, while the lock is held.
+    pub(crate) fn apply(self: &Arc<Self>, inner: &mut Inner, now: Timestamp, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Assigned { poll, assignment } => {
+                    let undelivered = match inner.polls.remove(&poll) {
+                        Some(sender) => sender.send(assignment).err(),
+                        None => Some(assignment),
+                    };
+                    if let Some(assignment) = undelivered {
+                        // The poll went away in the same moment; nothing was persisted for it yet.
+                        let effects =
+                            inner.dispatcher.give_back(now, assignment.job, assignment.epoch, GiveBack::Undelivered);
+                        self.apply(inner, now, effects.unwrap_or_default());
+                    }
+                }
+                Effect::PollClosed { poll, .. } => inner.close_poll(poll),
+                Effect::Requeued { job, old_epoch, attempt, requeues_left, reason } => {
+                    self.metrics.requeued();
+                    if matches!(reason, RequeueReason::RunnerLost(_)) {
+                        self.metrics.lapsed();
+                    }
+                    self.leases.end(job);
+                    self.forget_deadline(job);
+                    tracing::info!(job.id = %job, attempt, %reason, "job returned to the queue");
+                    let answer = self.store.requeue(job, old_epoch, attempt, requeues_left, reason.to_string());
+                    let app = Arc::clone(self);
+                    self.tasks.spawn(async move {
+                        match answer.await {
+                            Ok(job) => app.changes.bump(job.run_id),
+                            // An assignment that was never persisted has nothing to be taken back.
+                            Err(error) => tracing::debug!(%error, "a return to the queue was not written"),
+                        }
+                    });
+                }
+                Effect::Lost { job, epoch, reason, .. } => {
+                    self.metrics.lapsed();
+                    tracing::warn!(job.id = %job, %reason, "a job was lost with its runner");
+                    let (conclusion, text) = match (reason.end, self.leases.cancel_reason(job)) {
+                        (LostEnd::Cancelled, Some(asked)) => (Conclusion::Cancelled, asked),
+                        (LostEnd::Cancelled, None) => (Conclusion::Cancelled, reason.to_string()),
+                        _ => (Conclusion::Failure, reason.to_string()),
+                    };
+                    self.leases.end(job);
+                    self.forget_deadline(job);
+                    let answer = self.store.conclude(job, epoch, conclusion, text, now);
+                    self.spawn_concluded(answer);
+                }
+                Effect::RunnerOffline { runner, .. } => tracing::info!(runner.id = %runner, "runner went offline"),
+                Effect::RunnerOnline { runner, .. } => tracing::info!(runner.id = %runner, "runner is online again"),
+                Effect::Braked { .. } => {
+                    tracing::error!(
+                        ?effect,
+                        "most leases ran out at once; they were extended, as the fault is likely ours"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits for the service's own conclusion of a job and goes on with its run.
+    pub(crate) fn spawn_concluded(self: &Arc<Self>, answer: startline_store::Answer<JobRecord>) {
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            match answer.await {
+                Ok(job) => app.job_ended(&job),
+                Err(error) => tracing::warn!(%error, "a conclusion was not written"),
+            }
+        });
+    }
+
+    /// What follows the end of a job, whoever ended it.
+    pub(crate) fn job_ended(self: &Arc<Self>, job: &JobRecord) {
+        let ran = match (job.started_at, job.completed_at) {
+            (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).ok(),
+            _ => None,
+        };
+        self.forget_deadline(job.id);
+        if let Some(conclusion) = job.conclusion {
+            self.metrics.completed(conclusion, ran);
+        }
+        self.changes.bump(job.run_id);
+        self.touch_run(job.run_id);
+    }
+
+    /// Returns an assignment that did not reach its runner: the job goes back to its old place.
+    pub(crate) fn give_back(self: &Arc<Self>, job: JobId, epoch: Epoch) {
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        match inner.dispatcher.give_back(now, job, epoch, GiveBack::Undelivered) {
+            Ok(effects) => self.apply(&mut inner, now, effects),
+            Err(LeaseError::Delivered { .. }) => {}
+            Err(error) => tracing::debug!(%error, "an assignment was over before it was given back"),
+        }
+        drop(inner);
+        self.dispatch.reschedule();
+    }
+
+    fn forget_deadline(&self, job: JobId) {
+        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+    }
+
+    /// Runs due expiries until the service stops: one timer for offers, leases and runners.
+    pub(crate) async fn run_timer(self: Arc<Self>) {
+        loop {
+            let next = {
+                let now = self.clock.now();
+                let mut inner = self.dispatch.lock();
+                let effects = inner.dispatcher.advance(now);
+                self.apply(&mut inner, now, effects);
+                inner.dispatcher.next_expiry()
+            };
+            let overdue = self.stop_overdue();
+            let next = match (next, overdue) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            let wait = next.map(|at| {
+                let until = Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default();
+                // Rounded up, so that the expiry is due when the timer wakes.
+                until + Duration::from_millis(1)
+            });
+            tokio::select! {
+                biased;
+                () = self.drain.cancelled() => return,
+                () = self.dispatch.timer.notified() => {}
+                () = async { match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                } } => {}
+            }
+        }
+    }
+
+    /// Asks jobs to stop that ran longer than they may; returns when the next one is due.
+    fn stop_overdue(&self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+        deadlines.retain(|job, deadline| {
+            if deadline.at > now {
+                return true;
+            }
+            let reason = format!("the job has exceeded the maximum execution time of {} minutes", deadline.minutes);
+            self.leases.cancel(*job, &reason);
+            // The answer only tells of a failing database; the lease's own switch is already thrown.
+            drop(self.store.request_job_cancel(*job, reason));
+            false
+        });
+        deadlines.values().map(|deadline| deadline.at).min()
+    }
+}
+
+/// When a running job must be stopped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub at: Timestamp,
+    pub minutes: u32,
+}
+
+/// An assignment on its way to a runner; returned to the queue when it is dropped before [`Delivery::arrived`].
+pub(crate) struct Delivery {
+    app: Arc<App>,
+    pub job: JobId,
+    pub epoch: Epoch,
+    pub runner: RunnerId,
+    armed: bool,
+}
+
+impl Delivery {
+    pub(crate) fn new(app: &Arc<App>, assignment: &Assignment) -> Self {
+        Self {
+            app: Arc::clone(app),
+            job: assignment.job,
+            epoch: assignment.epoch,
+            runner: assignment.runner,
+            armed: true,
+        }
+    }
+
+    /// The answer is complete; from here on the offer's or lease's own expiry guards the job.
+    pub(crate) fn arrived(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.armed {
+            tracing::info!(job.id = %self.job, runner.id = %self.runner, "the poll went away; its job goes back");
+            self.app.give_back(self.job, self.epoch);
+        }
+    }
+}

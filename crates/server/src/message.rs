@@ -1,0 +1,137 @@
+//! Lowers a compiled job to the job message of the wire.
+//!
+//! The compiler's room knows nothing of the wire, and the wire's nothing of the compiler; this is the one place where
+//! they meet. Shapes follow actions/runner `AgentJobRequestMessage` (see `startline_protocol::job_message`).
+
+use std::collections::BTreeMap;
+
+use startline_protocol::context::ContextData;
+use startline_protocol::job_message::{
+    ActionStep, Authorization, Endpoint, JobMessage, MESSAGE_TYPE, Plan, Resources, StepKind, StepReference, Timeline,
+    Variable,
+};
+use startline_protocol::template::{Position, TemplateToken, TokenKind};
+use startline_workflow::expression::Value;
+use startline_workflow::model::{CompiledStep, Reference};
+use startline_workflow::plan::JobInstance;
+use startline_workflow::template::{Kind, Template};
+use uuid::Uuid;
+
+/// What a message takes from its run.
+pub(crate) struct RunPart<'a> {
+    pub plan_id: Uuid,
+    pub path: &'a str,
+    pub github: &'a Value,
+    pub inputs: &'a Value,
+    pub variables: &'a Value,
+    /// Environment of the submission; wins over the workflow's and the job's.
+    pub env: &'a BTreeMap<String, String>,
+}
+
+/// The message of one job, without secrets, endpoints or job GUID: those belong to an attempt.
+pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
+    let mut environment: Vec<TemplateToken> = job.env.iter().map(token).collect();
+    if !run.env.is_empty() {
+        environment.push(TemplateToken::mapping(
+            run.env.iter().map(|(k, v)| (TemplateToken::string(k), TemplateToken::string(v))).collect(),
+        ));
+    }
+    let context = |value: &Value| ContextData::from_plain(value.to_json());
+    JobMessage {
+        message_type: MESSAGE_TYPE.to_owned(),
+        plan: Plan { plan_id: run.plan_id, plan_type: "actions".to_owned(), version: 0 },
+        timeline: Timeline { id: run.plan_id, change_id: 0 },
+        job_id: Uuid::nil(),
+        job_display_name: job.name.clone(),
+        job_name: if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() },
+        request_id: 0,
+        resources: Resources::default(),
+        variables: variables(run.plan_id, job),
+        context_data: BTreeMap::from([
+            ("github".to_owned(), context(run.github)),
+            ("inputs".to_owned(), context(run.inputs)),
+            ("vars".to_owned(), context(run.variables)),
+            ("needs".to_owned(), context(&job.needs)),
+            ("strategy".to_owned(), context(&job.strategy)),
+            ("matrix".to_owned(), context(&job.matrix)),
+        ]),
+        steps: job.steps.iter().map(step).collect(),
+        environment_variables: environment,
+        defaults: job.defaults.iter().map(token).collect(),
+        job_outputs: job.outputs.as_ref().map(token),
+        job_container: None,
+        job_service_containers: None,
+        mask: Vec::new(),
+        file_table: vec![run.path.to_owned()],
+    }
+}
+
+fn variables(plan_id: Uuid, job: &JobInstance) -> BTreeMap<String, Variable> {
+    let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
+    BTreeMap::from([
+        ("system.github.job".to_owned(), plain(&job.key)),
+        ("system.orchestrationId".to_owned(), plain(&format!("{plan_id}.{}.__default", job.key))),
+        ("system.runnerEnvironment".to_owned(), plain("self-hosted")),
+        ("DistributedTask.EnhancedAnnotations".to_owned(), plain("true")),
+        ("RunService.FixEmbeddedIssues".to_owned(), plain("true")),
+        ("actions_send_job_level_annotations".to_owned(), plain("true")),
+    ])
+}
+
+/// Adds what belongs to one attempt: its GUID, and the endpoint with its bearer.
+pub(crate) fn bind(message: &mut JobMessage, job_guid: Uuid, public_url: &str, token: &str) {
+    message.job_id = job_guid;
+    message.resources.endpoints = vec![Endpoint {
+        name: "SystemVssConnection".to_owned(),
+        // Clients resolve relative to it, so it ends with a slash.
+        url: format!("{public_url}/"),
+        authorization: Authorization {
+            scheme: "OAuth".to_owned(),
+            parameters: BTreeMap::from([("AccessToken".to_owned(), token.to_owned())]),
+        },
+        data: BTreeMap::new(),
+        is_shared: false,
+        is_ready: true,
+    }];
+}
+
+fn step(step: &CompiledStep) -> ActionStep {
+    ActionStep {
+        kind: StepKind::Action,
+        id: Uuid::new_v4(),
+        name: step.context_name.clone(),
+        context_name: step.context_name.clone(),
+        reference: match &step.reference {
+            Reference::Script => StepReference::Script,
+            Reference::Local { path } => StepReference::Repository {
+                name: None,
+                git_ref: None,
+                repository_type: "self".to_owned(),
+                path: Some(path.clone()),
+            },
+        },
+        inputs: token(&step.inputs),
+        condition: step.condition.clone(),
+        environment: step.env.as_ref().map(token),
+        continue_on_error: step.continue_on_error.as_ref().map(token),
+        timeout_in_minutes: step.timeout_minutes.as_ref().map(token),
+        display_name_token: step.name.as_ref().map(token),
+    }
+}
+
+fn token(template: &Template) -> TemplateToken {
+    let kind = match &template.kind {
+        Kind::String(text) => TokenKind::String(text.clone()),
+        Kind::Sequence(items) => TokenKind::Sequence(items.iter().map(token).collect()),
+        Kind::Mapping(entries) => {
+            TokenKind::Mapping(entries.iter().map(|(key, value)| (token(key), token(value))).collect())
+        }
+        Kind::Expression(text) => TokenKind::Expression(text.clone()),
+        Kind::Insert => TokenKind::Insert,
+        Kind::Bool(value) => TokenKind::Boolean(*value),
+        Kind::Number(value) => TokenKind::Number(*value),
+        Kind::Null => TokenKind::Null,
+    };
+    let file = u32::from(template.line != 0);
+    TemplateToken { kind, position: Position { file, line: template.line, column: template.column } }
+}

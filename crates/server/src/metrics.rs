@@ -1,0 +1,175 @@
+//! What the service measures. Labels are bounded: never a name, an id or a repository.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use startline_protocol::state::Conclusion;
+
+use crate::dispatch::Dispatch;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConclusionLabel {
+    conclusion: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+/// The service's metrics; each is registered under the prefix `startline_`.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub polls_open: Gauge<i64, AtomicI64>,
+    dispatch_latency: Histogram,
+    queue: Histogram,
+    duration: Histogram,
+    completed: Family<ConclusionLabel, Counter>,
+    requeued: Counter,
+    lapsed: Counter,
+    registrations: Family<OutcomeLabel, Counter>,
+    auth_failures: Family<ReasonLabel, Counter>,
+    commit: Histogram,
+    batch: Histogram,
+}
+
+const FAST: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+const SLOW: [f64; 10] = [0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0];
+const BATCH: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+impl Metrics {
+    /// Makes the metrics known to a registry that already carries the prefix.
+    pub(crate) fn register(registry: &mut Registry) -> Arc<Self> {
+        let metrics = Self {
+            polls_open: Gauge::default(),
+            dispatch_latency: Histogram::new(FAST),
+            queue: Histogram::new(SLOW),
+            duration: Histogram::new(SLOW),
+            completed: Family::default(),
+            requeued: Counter::default(),
+            lapsed: Counter::default(),
+            registrations: Family::default(),
+            auth_failures: Family::default(),
+            commit: Histogram::new(FAST),
+            batch: Histogram::new(BATCH),
+        };
+        let m = metrics.clone();
+        registry.register("polls_open", "Long polls held open", m.polls_open);
+        let seconds = |registry: &mut Registry, name, help, histogram: Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram);
+        };
+        seconds(
+            registry,
+            "dispatch_latency",
+            "From queued, or from free runner if later, to assigned",
+            m.dispatch_latency,
+        );
+        seconds(registry, "job_queue", "From queued to acquired", m.queue);
+        seconds(registry, "job_duration", "From acquired to completed", m.duration);
+        registry.register("jobs_completed", "Jobs completed", m.completed);
+        registry.register("jobs_requeued", "Jobs returned to the queue, for whatever reason", m.requeued);
+        registry.register("leases_lapsed", "Leases that ran out", m.lapsed);
+        registry.register("registrations", "Registrations of runners", m.registrations);
+        registry.register("auth_failures", "Requests refused for their bearer", m.auth_failures);
+        seconds(registry, "store_commit", "Durable commits", m.commit);
+        registry.register("store_batch_size", "Steps in one durable commit", m.batch);
+        Arc::new(metrics)
+    }
+
+    pub(crate) fn auth_failure(&self, reason: &'static str) {
+        self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn registration(&self, outcome: &'static str) {
+        self.registrations.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(crate) fn commit(&self, took: Duration, batch: usize) {
+        self.commit.observe(took.as_secs_f64());
+        self.batch.observe(f64::from(u32::try_from(batch).unwrap_or(u32::MAX)));
+    }
+
+    pub(crate) fn assigned(&self, waited: Duration) {
+        self.dispatch_latency.observe(waited.as_secs_f64());
+    }
+
+    pub(crate) fn acquired(&self, queued: Duration) {
+        self.queue.observe(queued.as_secs_f64());
+    }
+
+    pub(crate) fn completed(&self, conclusion: Conclusion, ran: Option<Duration>) {
+        self.completed.get_or_create(&ConclusionLabel { conclusion: conclusion.as_str() }).inc();
+        if let Some(ran) = ran {
+            self.duration.observe(ran.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn requeued(&self) {
+        self.requeued.inc();
+    }
+
+    pub(crate) fn lapsed(&self) {
+        self.lapsed.inc();
+    }
+}
+
+/// Gauges that are counted from the dispatcher's state when they are read, so that they cannot drift from it.
+#[derive(Debug)]
+pub(crate) struct Derived(Arc<Dispatch>);
+
+impl Derived {
+    pub(crate) fn new(dispatch: &Arc<Dispatch>) -> Self {
+        Self(Arc::clone(dispatch))
+    }
+}
+
+impl Collector for Derived {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stats = self.0.lock().dispatcher.stats();
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let jobs = Family::<StateLabel, Gauge>::default();
+        for (state, value) in
+            [("queued", stats.jobs_queued), ("offered", stats.jobs_offered), ("running", stats.jobs_running)]
+        {
+            jobs.get_or_create(&StateLabel { state }).set(count(value));
+        }
+        let runners = Family::<StatusLabel, Gauge>::default();
+        for (status, value) in [
+            ("online", stats.runners_online),
+            ("busy", stats.runners_busy),
+            ("draining", stats.runners_draining),
+            ("offline", stats.runners_offline),
+        ] {
+            runners.get_or_create(&StatusLabel { status }).set(count(value));
+        }
+        let metric = encoder.encode_descriptor("jobs", "Jobs in the dispatcher by state", None, jobs.metric_type())?;
+        jobs.encode(metric)?;
+        let help = "Registered runners by status";
+        let metric = encoder.encode_descriptor("runners", help, None, runners.metric_type())?;
+        runners.encode(metric)
+    }
+}

@@ -1,0 +1,126 @@
+//! The one error type of the routes: a status, a stable code, and text that a person can act on.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use startline_protocol::problem::{CONTENT_TYPE, Diagnostic, Problem, kind};
+use startline_store::Error as StoreError;
+
+/// An error answer under construction.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    problem: Box<Problem>,
+    retry_after: Option<u32>,
+}
+
+/// What routes return.
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, kind: &str, title: impl Into<String>) -> Self {
+        Self {
+            problem: Box::new(Problem {
+                kind: kind.to_owned(),
+                title: title.into(),
+                status: status.as_u16(),
+                detail: None,
+                request_id: None,
+                offset: None,
+                diagnostics: Vec::new(),
+            }),
+            retry_after: None,
+        }
+    }
+
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.problem.detail = Some(detail.into());
+        self
+    }
+
+    pub(crate) fn invalid(title: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind::INVALID, title)
+    }
+
+    pub(crate) fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, format!("there is no {what}"))
+    }
+
+    pub(crate) fn unauthenticated(title: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, kind::UNAUTHENTICATED, title)
+    }
+
+    pub(crate) fn unavailable(title: impl Into<String>) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind::UNAVAILABLE, title);
+        error.retry_after = Some(1);
+        error
+    }
+
+    pub(crate) fn stale(title: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, kind::STALE_EPOCH, title)
+            .detail("the job was given to another runner or has ended; stop working on it")
+    }
+
+    pub(crate) fn log_gap(wanted: u64) -> Self {
+        let mut error = Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            kind::LOG_GAP,
+            format!("the log ends at byte {wanted}, before the start of this append"),
+        )
+        .detail("append again from the offset wanted");
+        error.problem.offset = Some(wanted);
+        error
+    }
+
+    pub(crate) fn workflow(diagnostics: Vec<Diagnostic>) -> Self {
+        let mut error = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            kind::WORKFLOW_INVALID,
+            format!("the workflow has {} mistake(s)", diagnostics.len()),
+        );
+        error.problem.diagnostics = diagnostics;
+        error
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::TokenUnknown => Self::unauthenticated(text)
+                .detail("mint a new one: `startline token registration`, or POST /api/v1/runners/registration-token"),
+            StoreError::TokenExpired => Self::unauthenticated(text).detail("mint a new registration token"),
+            StoreError::TokenExhausted(_) => Self::new(StatusCode::FORBIDDEN, kind::TOKEN_EXHAUSTED, text)
+                .detail("mint a new registration token, with a higher `max_uses` if several runners share it"),
+            StoreError::LabelNotAllowed(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind::LABEL_NOT_ALLOWED, text)
+                    .detail("register without these labels, or with a token that allows them")
+            }
+            StoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, kind::NAME_TAKEN, text)
+                .detail("choose another name, or register with `replace` to take this one over"),
+            StoreError::RunnerGone(_) => Self::new(StatusCode::GONE, kind::RUNNER_OFFLINE, text)
+                .detail("register again: `startline runner register`"),
+            StoreError::StaleEpoch { .. } => Self::stale(text),
+            StoreError::NoJob(_) | StoreError::NoRun(_) => Self::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, text),
+            StoreError::Closed => Self::unavailable("the service is shutting down"),
+            StoreError::Unusable(_) | StoreError::Engine { .. } => {
+                tracing::error!(error = %text, "the store failed");
+                Self::unavailable("the service cannot reach its database now")
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(*self.problem)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

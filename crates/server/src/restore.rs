@@ -1,0 +1,89 @@
+//! Takes up at a start what an earlier process left unfinished.
+//!
+//! Queued jobs are queued again at their old place, running ones keep their lease for a whole lease's time from now, so
+//! that a runner that worked on through the outage finds its job still its own.
+
+use std::sync::Arc;
+
+use startline_protocol::state::{Conclusion, JobStatus};
+use startline_store::{JobRecord, RunRecord};
+
+use crate::runs::Compiled;
+use crate::submission::{self, Submission};
+use crate::{App, dispatch, views};
+
+impl App {
+    /// Reads the unfinished state into memory. Call before anything else happens.
+    pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), startline_store::Error> {
+        let now = self.clock.now();
+        for runner in self.store.runners().await? {
+            let mut inner = self.dispatch.lock();
+            let effects = inner.dispatcher.add_runner(now, views::spec(&runner));
+            self.apply(&mut inner, now, effects);
+        }
+        let unfinished = self.store.unfinished().await?;
+        let (runs, mut jobs) = (unfinished.len(), 0);
+        let mut begun = Vec::new();
+        for (run, run_jobs) in unfinished {
+            match compile(&run) {
+                Ok(compiled) => {
+                    self.changes.bump(run.id);
+                    self.runs.begin(run.id, Arc::new(compiled));
+                    for job in run_jobs.iter().filter(|job| job.status != JobStatus::Completed) {
+                        self.restore_job(job).await?;
+                        jobs += 1;
+                    }
+                    begun.push(run.id);
+                }
+                Err(reason) => {
+                    tracing::error!(run.id = %run.id, reason, "a stored run cannot go on with this version");
+                    self.store.finish_run(run.id, Conclusion::Failure, now).await?;
+                }
+            }
+        }
+        for run in begun {
+            self.touch_run(run);
+        }
+        if runs > 0 {
+            tracing::info!(runs, jobs, "took up unfinished runs");
+        }
+        Ok(())
+    }
+
+    async fn restore_job(self: &Arc<Self>, job: &JobRecord) -> Result<(), startline_store::Error> {
+        let now = self.clock.now();
+        match (job.status, job.runner_id) {
+            (JobStatus::Running, Some(runner)) => {
+                self.leases.begin(job.id, job.cancel_reason.clone());
+                self.set_deadline(job);
+                let mut inner = self.dispatch.lock();
+                if let Err(error) = inner.dispatcher.restore_lease(now, runner, dispatch::spec(job)) {
+                    tracing::error!(%error, "a running job cannot be restored");
+                }
+                if job.cancel_reason.is_some() {
+                    let (_, effects) = inner.dispatcher.request_cancel(now, job.id);
+                    self.apply(&mut inner, now, effects);
+                }
+            }
+            (JobStatus::Queued | JobStatus::Offered | JobStatus::Waiting, _) if job.cancel_reason.is_some() => {
+                let reason = job.cancel_reason.clone().unwrap_or_default();
+                self.store.conclude(job.id, job.epoch, Conclusion::Cancelled, reason, now).await?;
+            }
+            (JobStatus::Offered, _) => {
+                let reason = "the service was restarted before the offer was taken".to_owned();
+                let job = self.store.requeue(job.id, job.epoch, job.attempt, job.requeues_left, reason).await?;
+                self.enqueue(&[job]);
+            }
+            (JobStatus::Queued, _) => self.enqueue(std::slice::from_ref(job)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn compile(run: &RunRecord) -> Result<Compiled, String> {
+    let submission: Submission = serde_json::from_str(&run.run.submission).map_err(|error| error.to_string())?;
+    let workflow = submission::parse(&submission.workflow, &submission.path)
+        .map_err(|_| "the workflow no longer compiles".to_owned())?;
+    Ok(Compiled { workflow, submission })
+}

@@ -1,0 +1,152 @@
+//! The routes of `/api/v1`, one file a resource.
+
+mod jobs;
+mod polls;
+mod runners;
+mod runs;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::de::DeserializeOwned;
+use startline_protocol::ids::RunnerId;
+use startline_protocol::problem::kind;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::App;
+use crate::problem::{ApiError, ApiResult};
+
+/// Largest body of an ordinary request.
+const BODY_LIMIT: usize = 2 * 1024 * 1024;
+/// Largest submission: a workflow of the largest size with its escapes, and an event.
+const SUBMISSION_LIMIT: usize = 16 * 1024 * 1024;
+/// Largest append to a log.
+const LOG_LIMIT: usize = 4 * 1024 * 1024;
+/// How long an ordinary request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All routes.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let timed = Router::new()
+        .route("/api/v1/runners/registration-token", post(runners::registration_token))
+        .route("/api/v1/runners", post(runners::register).get(runners::list))
+        .route("/api/v1/runners/{id}", get(runners::get).delete(runners::delete))
+        .route("/api/v1/runners/heartbeat", post(runners::heartbeat))
+        .route("/api/v1/runners/capabilities", patch(runners::capabilities))
+        .route("/api/v1/runners/token", post(runners::renew_token))
+        .route("/api/v1/runners/jobs/{id}/acquire", post(polls::acquire))
+        .route("/api/v1/runners/jobs/{id}/status", post(work::status))
+        .route("/api/v1/runners/jobs/{id}/complete", post(work::complete))
+        .route("/api/v1/runs", get(runs::list))
+        .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
+        .route("/api/v1/jobs", get(jobs::list))
+        .route("/api/v1/jobs/{id}", get(jobs::get))
+        .route("/api/v1/jobs/{id}/explain", get(jobs::explain))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
+    let large = Router::new()
+        .route("/api/v1/runs", post(runs::submit))
+        .layer(DefaultBodyLimit::max(SUBMISSION_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
+    let logs = Router::new()
+        .route("/api/v1/runners/jobs/{id}/logs", patch(work::logs))
+        .layer(DefaultBodyLimit::max(LOG_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
+    // Held answers: each route ends by itself, and at once when the service drains.
+    let held = Router::new()
+        .route("/api/v1/runners/jobs/poll", post(polls::poll))
+        .route("/api/v1/runners/jobs/{id}/renew", post(work::renew))
+        .route("/api/v1/runs/{id}", get(runs::get))
+        .route("/api/v1/jobs/{id}/logs", get(jobs::logs))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    Router::new()
+        .merge(timed)
+        .merge(large)
+        .merge(logs)
+        .merge(held)
+        .route("/api/v1/{*rest}", delete(no_route).get(no_route).post(no_route).put(no_route).patch(no_route))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(request_id))
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+        .with_state(Arc::clone(app))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+    let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(cause = %text, "a handler panicked");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the service failed to handle the request")
+        .into_response()
+}
+
+async fn no_route(request: Request) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, format!("there is no {}", request.uri().path()))
+        .detail("the API is described in docs/runner-api.md")
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        kind::INVALID,
+        format!("{} does not take {}", request.uri().path(), request.method()),
+    )
+}
+
+/// Answers under the caller's request id, or a new one.
+async fn request_id(request: Request, next: Next) -> Response {
+    static NAME: HeaderName = HeaderName::from_static("x-request-id");
+    let id = match request.headers().get(&NAME) {
+        Some(given) if given.len() <= 128 && given.to_str().is_ok() => given.clone(),
+        _ => HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-")),
+    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    tracing::debug!(
+        http.method = %method, http.path = path, http.status = response.status().as_u16(),
+        request.id = id.to_str().unwrap_or_default(), "request answered"
+    );
+    response.headers_mut().insert(NAME.clone(), id);
+    response
+}
+
+/// The answer to a runner whose registration was deleted.
+fn gone(runner: RunnerId) -> ApiError {
+    ApiError::new(StatusCode::GONE, kind::RUNNER_OFFLINE, format!("runner {runner} is no longer registered"))
+        .detail("register again: `startline runner register`")
+}
+
+/// A JSON body, whatever its declared content type; errors name the member and the place.
+pub(crate) struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = bytes(request, state).await?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(text).map(Self).map_err(|error| {
+            ApiError::invalid(format!("the body is not what this route takes: {error}"))
+                .detail("send JSON as docs/runner-api.md describes it")
+        })
+    }
+}
+
+/// The raw body within the route's limit.
+pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> ApiResult<bytes::Bytes> {
+    bytes::Bytes::from_request(request, state).await.map_err(|error| {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, "the body is larger than this route takes")
+        } else {
+            ApiError::new(error.status(), kind::INVALID, error.body_text())
+        }
+    })
+}

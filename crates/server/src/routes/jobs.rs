@@ -1,0 +1,279 @@
+//! Jobs and their logs, for people.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use startline_protocol::ids::JobId;
+use startline_protocol::runs_api::{Candidate, Explanation, JobPage, JobView, LogEvent};
+use startline_protocol::state::JobStatus;
+use startline_store::JobRecord;
+use tokio::sync::watch;
+
+use super::runs::Window;
+use crate::problem::{ApiError, ApiResult};
+use crate::{App, auth, views};
+
+/// Most log bytes in one event.
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Deserialize)]
+pub(super) struct Filter {
+    status: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Query(filter): Query<Filter>,
+) -> ApiResult<Json<JobPage>> {
+    let status = filter
+        .status
+        .as_deref()
+        .map(|text| {
+            JobStatus::parse(text).ok_or_else(|| {
+                let known: Vec<&str> = JobStatus::ALL.iter().map(|status| status.as_str()).collect();
+                ApiError::invalid(format!("`{}` is no job status", text.escape_debug()))
+                    .detail(format!("one of {}", known.join(", ")))
+            })
+        })
+        .transpose()?;
+    let window = Window { cursor: filter.cursor, limit: filter.limit };
+    let page = app.store.jobs(status, window.before()?.map(JobId), window.limit()).await?;
+    let next_cursor = page.items.last().filter(|_| page.more).map(|job| job.id.to_string());
+    let jobs = page.items.into_iter().map(|job| JobView { steps: Vec::new(), ..views::job(job) }).collect();
+    Ok(Json(JobPage { jobs, next_cursor }))
+}
+
+async fn find(app: &App, id: JobId) -> ApiResult<JobRecord> {
+    app.store.job(id).await?.ok_or_else(|| ApiError::not_found(format_args!("job {id}")))
+}
+
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Path(id): Path<JobId>,
+) -> ApiResult<Json<JobView>> {
+    Ok(Json(views::job(find(&app, id).await?)))
+}
+
+pub(super) async fn explain(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Path(id): Path<JobId>,
+) -> ApiResult<Json<Explanation>> {
+    let job = find(&app, id).await?;
+    let found = app.dispatch.lock().dispatcher.explain(id);
+    let found = found.map(|found| found.candidates).unwrap_or_default();
+    // A runner that only has to come and ask is not what the job waits for.
+    let able = found.iter().filter(|candidate| candidate.fits()).count();
+    let candidates: Vec<Candidate> = found
+        .into_iter()
+        .map(|candidate| Candidate {
+            runner_id: candidate.runner,
+            runner_name: candidate.name,
+            missing: candidate.missing.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    let summary = match job.status {
+        JobStatus::Completed => "the job has ended".to_owned(),
+        JobStatus::Running | JobStatus::Offered => {
+            format!("the job is with runner {}", job.runner_name.as_deref().unwrap_or("(unknown)"))
+        }
+        JobStatus::Waiting => "the job is held back by max-parallel of its matrix".to_owned(),
+        JobStatus::Queued if candidates.is_empty() => {
+            "no runner is registered; start one with `startline runner register`".to_owned()
+        }
+        JobStatus::Queued if able == 0 => {
+            format!("none of the {} registered runner(s) has what the job asks for", candidates.len())
+        }
+        JobStatus::Queued => format!("{able} runner(s) could take the job once they are free"),
+    };
+    Ok(Json(Explanation { status: job.status, summary, candidates }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Follow {
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    offset: u64,
+    attempt: Option<u32>,
+}
+
+pub(super) async fn logs(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Path(id): Path<JobId>,
+    Query(query): Query<Follow>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let job = find(&app, id).await?;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let events = accept.contains("application/x-ndjson");
+    let attempt = query.attempt.unwrap_or(job.attempt);
+    let reader = Reader {
+        app,
+        id,
+        attempt,
+        follow_attempts: query.attempt.is_none(),
+        offset: query.offset,
+        follow: query.follow,
+        shown: None,
+        state: Place::Begin,
+    };
+    let kind = if events { "application/x-ndjson" } else { "text/plain; charset=utf-8" };
+    let body = Body::from_stream(stream::unfold(reader, move |mut reader| async move {
+        loop {
+            let event = reader.next().await?;
+            if let Some(bytes) = encode(event, events) {
+                return Some((Ok::<_, Infallible>(bytes), reader));
+            }
+        }
+    }));
+    Ok(([(header::CONTENT_TYPE, kind), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], body).into_response())
+}
+
+fn encode(event: LogEvent, events: bool) -> Option<Bytes> {
+    if events {
+        let mut line = serde_json::to_vec(&event).ok()?;
+        line.push(b'\n');
+        return Some(line.into());
+    }
+    match event {
+        LogEvent::Log { text, .. } => Some(text.into()),
+        LogEvent::Job { .. } | LogEvent::End => None,
+    }
+}
+
+/// Walks a job's log and state, in the order in which a viewer needs them.
+struct Reader {
+    app: Arc<App>,
+    id: JobId,
+    attempt: u32,
+    /// Go on with a later attempt when there is one.
+    follow_attempts: bool,
+    offset: u64,
+    follow: bool,
+    /// The job as it was last sent.
+    shown: Option<JobView>,
+    state: Place,
+}
+
+enum Place {
+    Begin,
+    /// The job was read and sent; now the log, up to where it stood *before* the job was read.
+    Log(u64, bool),
+    Ended,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<LogEvent> {
+        loop {
+            match self.state {
+                Place::Ended => return None,
+                Place::Begin => {
+                    if let Some(event) = self.begin().await? {
+                        return Some(event);
+                    }
+                }
+                Place::Log(until, over) if self.offset < until => {
+                    let want = usize::try_from(until - self.offset).unwrap_or(CHUNK).min(CHUNK);
+                    let bytes = self.app.logs.read(self.id, self.attempt, self.offset, want).await.ok()?;
+                    // Whole lines only, unless the log ends without a break.
+                    let end = match bytes.iter().rposition(|byte| *byte == b'\n') {
+                        Some(last) => last + 1,
+                        None if over || bytes.len() == CHUNK => bytes.len(),
+                        None => 0,
+                    };
+                    if end == 0 {
+                        self.state = Place::Log(self.offset, over);
+                        continue;
+                    }
+                    let offset = self.offset;
+                    self.offset += end as u64;
+                    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+                    return Some(LogEvent::Log { offset, attempt: self.attempt, text });
+                }
+                Place::Log(_, true) => {
+                    self.state = Place::Ended;
+                    return Some(LogEvent::End);
+                }
+                Place::Log(_, false) => {
+                    if !self.follow || !self.wait().await {
+                        self.state = Place::Ended;
+                        continue;
+                    }
+                    self.state = Place::Begin;
+                }
+            }
+        }
+    }
+
+    /// Reads the log's length and *then* the job: a step is reported before its lines, so the job that is read now
+    /// knows every step whose lines lie below that length.
+    async fn begin(&mut self) -> Option<Option<LogEvent>> {
+        let mut length = self.app.logs.length(self.id, self.attempt).await.unwrap_or_default();
+        let job = self.app.store.job(self.id).await.ok()??;
+        let over = job.status == JobStatus::Completed;
+        if over {
+            // Nothing is appended any more; what came between the two reads belongs to the end.
+            length = self.app.logs.length(self.id, self.attempt).await.unwrap_or_default();
+        }
+        let later = self.follow_attempts && job.attempt > self.attempt;
+        if later && self.offset >= length {
+            self.attempt = job.attempt;
+            self.offset = 0;
+            length = 0;
+        }
+        self.state = Place::Log(length, over && !(later && length > 0));
+        let view = views::job(job);
+        if self.shown.as_ref() == Some(&view) {
+            return Some(None);
+        }
+        self.shown = Some(view.clone());
+        Some(Some(LogEvent::Job { job: Box::new(view) }))
+    }
+
+    /// Waits for more log or a change of the run; false when the service drains.
+    async fn wait(&mut self) -> bool {
+        let Some(shown) = &self.shown else { return false };
+        let Ok(mut log) = self.app.logs.subscribe(self.id, self.attempt) else { return false };
+        let mut run = self.app.changes.subscribe(shown.run_id);
+        // What changed between the last read and the subscription is seen by reading once more.
+        let length = self.app.logs.length(self.id, self.attempt).await.unwrap_or_default();
+        let current = self.app.store.job(self.id).await.ok().flatten().map(views::job);
+        if length > self.offset && self.ends_with_line(length).await || current.as_ref() != Some(shown) {
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = self.app.drain.cancelled() => false,
+            changed = changed(&mut run) => { let () = changed; true }
+            result = log.changed() => { drop(result); true }
+        }
+    }
+
+    async fn ends_with_line(&self, length: u64) -> bool {
+        let want = usize::try_from(length - self.offset).unwrap_or(CHUNK).min(CHUNK);
+        let bytes = self.app.logs.read(self.id, self.attempt, self.offset, want).await.unwrap_or_default();
+        bytes.contains(&b'\n')
+    }
+}
+
+async fn changed(run: &mut Option<watch::Receiver<u64>>) {
+    match run {
+        Some(run) => drop(run.changed().await),
+        // The run is finished, so the job is, and the caller will see it.
+        None => {}
+    }
+}

@@ -1,0 +1,248 @@
+//! The long poll, and taking a job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use jiff::SignedDuration;
+use startline_crypto::job_token::Claims;
+use startline_dispatcher::{Assignment, AssignmentKind, PollId, PollOutcome};
+use startline_protocol::ids::RunnerId;
+use startline_protocol::job_message::JobMessage;
+use startline_protocol::problem::kind;
+use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls, PollRequest};
+use startline_store::{JobRecord, RunRecord};
+use uuid::Uuid;
+
+use super::Body;
+use crate::dispatch::{Deadline, Delivery};
+use crate::problem::{ApiError, ApiResult};
+use crate::{App, auth};
+
+/// A poll in the dispatcher; taken out when it is dropped, and a job that arrived meanwhile goes back.
+struct OpenPoll {
+    app: Arc<App>,
+    id: PollId,
+    receiver: Option<tokio::sync::oneshot::Receiver<Assignment>>,
+}
+
+impl Drop for OpenPoll {
+    fn drop(&mut self) {
+        self.app.metrics.polls_open.dec();
+        let arrived = {
+            let mut inner = self.app.dispatch.lock();
+            inner.close_poll(self.id);
+            inner.dispatcher.abort_poll(self.id);
+            self.receiver.as_mut().and_then(|receiver| receiver.try_recv().ok())
+        };
+        if let Some(assignment) = arrived {
+            self.app.give_back(assignment.job, assignment.epoch);
+        }
+    }
+}
+
+pub(super) async fn poll(
+    State(app): State<Arc<App>>,
+    auth::Runner(runner): auth::Runner,
+    Body(request): Body<PollRequest>,
+) -> ApiResult<Response> {
+    if request.timeout_seconds > 60 {
+        return Err(ApiError::invalid(format!("`timeout_seconds` is {}; it must be 0 to 60", request.timeout_seconds)));
+    }
+    if let Some(capabilities) = request.capabilities {
+        app.set_capabilities(runner.id, capabilities).await?;
+    }
+    let Some(assignment) = wait(&app, runner.id, request.timeout_seconds, request.auto_acquire).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let delivery = Delivery::new(&app, &assignment);
+    let answer = match assignment.kind {
+        AssignmentKind::Offer { expires_at } => {
+            app.store.record_offer(assignment.job, assignment.epoch, runner.id).await?;
+            let job = app.store.job(assignment.job).await?.ok_or_else(|| ApiError::not_found("such job"))?;
+            app.note_assigned(&job);
+            let mut answer = outline(&app, &job, &assignment);
+            answer.offer_expires_at = Some(expires_at.as_second());
+            answer
+        }
+        AssignmentKind::Lease { .. } => {
+            let (answer, job) = lease(&app, &assignment).await?;
+            app.note_assigned(&job);
+            answer
+        }
+    };
+    delivery.arrived();
+    Ok(Json(answer).into_response())
+}
+
+async fn wait(
+    app: &Arc<App>,
+    runner: RunnerId,
+    timeout_seconds: u32,
+    auto_acquire: bool,
+) -> ApiResult<Option<Assignment>> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(u64::from(timeout_seconds));
+    let mut open = {
+        let now = app.clock.now();
+        let mut inner = app.dispatch.lock();
+        let (id, receiver) = inner.open_poll();
+        app.metrics.polls_open.inc();
+        let (outcome, effects) = inner.dispatcher.poll(now, runner, id, auto_acquire);
+        app.apply(&mut inner, now, effects);
+        let open = OpenPoll { app: Arc::clone(app), id, receiver: Some(receiver) };
+        drop(inner);
+        app.dispatch.reschedule();
+        match outcome {
+            PollOutcome::Assigned(assignment) => return Ok(Some(assignment)),
+            PollOutcome::Parked => open,
+            PollOutcome::UnknownRunner => return Err(super::gone(runner)),
+            PollOutcome::NoFreeSlot | PollOutcome::Spent => {
+                return Err(ApiError::new(
+                    StatusCode::CONFLICT,
+                    kind::RUNNER_BUSY,
+                    "the runner holds as many jobs as it takes",
+                )
+                .detail("finish a job first, or register with a higher `max_parallel_jobs`"));
+            }
+            // A draining runner waits its time out and gets nothing.
+            PollOutcome::Draining => open,
+        }
+    };
+    let Some(receiver) = open.receiver.as_mut() else { return Ok(None) };
+    tokio::select! {
+        biased;
+        assignment = receiver => {
+            open.receiver = None;
+            // The sender is dropped without a word when the registration is deleted.
+            assignment.map(Some).map_err(|_| super::gone(runner))
+        }
+        () = app.drain.cancelled() => Ok(None),
+        () = tokio::time::sleep_until(deadline) => Ok(None),
+    }
+}
+
+pub(super) async fn acquire(
+    State(app): State<Arc<App>>,
+    auth::Runner(runner): auth::Runner,
+    Path(job): Path<startline_protocol::ids::JobId>,
+    Body(request): Body<AcquireRequest>,
+) -> ApiResult<Json<JobAssignment>> {
+    let now = app.clock.now();
+    let assignment = {
+        let mut inner = app.dispatch.lock();
+        let outcome = inner.dispatcher.acquire(now, runner.id, job, request.epoch);
+        outcome.map_err(|error| ApiError::stale(error.to_string()))?
+    };
+    app.dispatch.reschedule();
+    let delivery = Delivery::new(&app, &assignment);
+    let (answer, _) = lease(&app, &assignment).await?;
+    delivery.arrived();
+    Ok(Json(answer))
+}
+
+/// Makes a lease durable and builds what its runner needs.
+async fn lease(app: &Arc<App>, assignment: &Assignment) -> ApiResult<(JobAssignment, JobRecord)> {
+    let now = app.clock.now();
+    app.leases.begin(assignment.job, None);
+    let (run, job) =
+        app.store.acquire(assignment.job, assignment.epoch, assignment.runner, assignment.attempt, now).await?;
+    let message = app.store.job_message(job.id).await?.unwrap_or_default();
+    let mut message: JobMessage = serde_json::from_str(&message).map_err(|error| {
+        tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
+    })?;
+    let secrets = secrets(app, &run)?;
+    let job_guid = Uuid::new_v4();
+    let limit = SignedDuration::from_mins(i64::from(job.timeout_minutes));
+    let token = app.job_tokens.mint(&Claims {
+        job: job.id,
+        run: run.id,
+        attempt: assignment.attempt,
+        epoch: assignment.epoch,
+        issued_at: now,
+        // The lease ends a token's use long before; this only bounds what a forgotten one could be.
+        expires_at: now + limit + SignedDuration::from_hours(24),
+        id: Uuid::new_v4(),
+        plan_id: run.run.plan_id,
+        job_guid,
+    });
+    crate::message::bind(&mut message, job_guid, &app.config.url, token.expose());
+    app.begin_lease(&job, now);
+    let mut answer = outline(app, &job, assignment);
+    answer.job_definition = Some(Box::new(message));
+    answer.secrets = secrets;
+    answer.job_token = Some(token);
+    answer.lease_expires_at = Some(assignment.kind.expires_at().as_second());
+    Ok((answer, job))
+}
+
+impl App {
+    /// Measures how long a job waited until its assignment was written.
+    fn note_assigned(&self, job: &JobRecord) {
+        if let Ok(waited) = Duration::try_from(self.clock.now().duration_since(job.queued_at)) {
+            self.metrics.assigned(waited);
+        }
+    }
+
+    /// Notes the start of a job: its deadline, its metrics, and that its run has changed.
+    fn begin_lease(&self, job: &JobRecord, now: jiff::Timestamp) {
+        if let Some(reason) = &job.cancel_reason {
+            self.leases.cancel(job.id, reason);
+        }
+        self.set_deadline(job);
+        if let Ok(queued) = Duration::try_from(now.duration_since(job.queued_at)) {
+            self.metrics.acquired(queued);
+        }
+        self.changes.bump(job.run_id);
+        self.dispatch.reschedule();
+    }
+
+    /// Notes when a running job must be stopped.
+    pub(crate) fn set_deadline(&self, job: &JobRecord) {
+        let Some(started) = job.started_at else { return };
+        // The worker enforces the same limit; the service only steps in when it does not.
+        let at = started + SignedDuration::from_mins(i64::from(job.timeout_minutes)) + SignedDuration::from_secs(30);
+        let mut deadlines = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        deadlines.insert(job.id, Deadline { at, minutes: job.timeout_minutes });
+    }
+}
+
+fn outline(app: &App, job: &JobRecord, assignment: &Assignment) -> JobAssignment {
+    let url = |what: &str| format!("{}/api/v1/runners/jobs/{}/{what}", app.config.url, job.id);
+    JobAssignment {
+        job_assigned: true,
+        job_id: job.id,
+        workflow_run_id: job.run_id,
+        attempt: assignment.attempt,
+        epoch: assignment.epoch,
+        job_definition: None,
+        secrets: BTreeMap::new(),
+        timeout_minutes: job.timeout_minutes,
+        offer_expires_at: None,
+        lease_expires_at: None,
+        renew_interval_seconds: app.config.renew_interval_seconds(),
+        job_token: None,
+        urls: JobUrls {
+            acquire: url("acquire"),
+            renew: url("renew"),
+            status: url("status"),
+            logs: url("logs"),
+            complete: url("complete"),
+        },
+    }
+}
+
+fn secrets(app: &App, run: &RunRecord) -> ApiResult<BTreeMap<String, String>> {
+    let Some(sealed) = &run.run.sealed_secrets else { return Ok(BTreeMap::new()) };
+    let fault = |error: &dyn std::fmt::Display| {
+        tracing::error!(run.id = %run.id, %error, "the secrets of a run cannot be opened");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the run's secrets cannot be opened")
+            .detail("was secrets.key replaced? restore the key that the run was submitted under")
+    };
+    let open = app.sealing.open(sealed, run.run.plan_id.as_bytes()).map_err(|error| fault(&error))?;
+    serde_json::from_slice(&open).map_err(|error| fault(&error))
+}

@@ -1,0 +1,300 @@
+//! Registration, heartbeats and listings of runners.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use jiff::SignedDuration;
+use serde::Deserialize;
+use startline_crypto::token;
+use startline_protocol::capabilities::Capabilities;
+use startline_protocol::ids::RunnerId;
+use startline_protocol::problem::kind;
+use startline_protocol::runner_api::{
+    HeartbeatRequest, HeartbeatResponse, RegisterRequest, RegisterResponse, RegistrationTokenRequest,
+    RegistrationTokenResponse, RunnerCommand, RunnerTokenResponse,
+};
+use startline_protocol::runs_api::{RunnerPage, RunnerView};
+use startline_protocol::state::RunnerStatus;
+use startline_store::{NewRegistrationToken, NewRunner};
+
+use super::Body;
+use crate::problem::{ApiError, ApiResult};
+use crate::{App, auth, views};
+
+/// Life of a runner token.
+const RUNNER_TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(24);
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_BYTES: usize = 256;
+const MAX_SUPPORTED_ACTIONS: usize = 256;
+
+pub(super) async fn registration_token(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Body(request): Body<RegistrationTokenRequest>,
+) -> ApiResult<Json<RegistrationTokenResponse>> {
+    let life = request.expires_in_seconds.unwrap_or(3600);
+    if !(60..=604_800).contains(&life) {
+        return Err(ApiError::invalid(format!("`expires_in_seconds` is {life}; it must be 60 to 604800 (7 days)")));
+    }
+    if request.max_uses == Some(0) {
+        return Err(ApiError::invalid("`max_uses` is 0; leave it out for unlimited"));
+    }
+    check_labels(request.labels.as_deref().unwrap_or_default())?;
+    let token = token::new_registration_token();
+    let now = app.clock.now();
+    let expires_at = now + SignedDuration::from_secs(i64::from(life));
+    app.store
+        .create_registration_token(NewRegistrationToken {
+            name: request.name.unwrap_or_default(),
+            hash: token::hash(token.expose()).0,
+            labels: request.labels,
+            group: request.runner_group.unwrap_or_else(|| "default".to_owned()),
+            ephemeral: request.ephemeral,
+            max_uses: request.max_uses.or(request.ephemeral.then_some(1)),
+            created_at: now,
+            expires_at,
+        })
+        .await?;
+    Ok(Json(RegistrationTokenResponse { token, expires_at: expires_at.as_second() }))
+}
+
+pub(super) async fn register(
+    State(app): State<Arc<App>>,
+    auth::Registrar(registration): auth::Registrar,
+    Body(request): Body<RegisterRequest>,
+) -> ApiResult<(StatusCode, Json<RegisterResponse>)> {
+    check_name(&request.name)?;
+    check_labels(&request.labels)?;
+    check_capabilities(&request.capabilities)?;
+    let token = token::new_runner_token();
+    let now = app.clock.now();
+    let expires_at = now + RUNNER_TOKEN_LIFE;
+    let registered = app
+        .store
+        .register_runner(
+            token::hash(registration.expose()).0,
+            NewRunner {
+                name: request.name,
+                labels: request.labels,
+                capabilities: request.capabilities,
+                ephemeral: request.ephemeral,
+                version: request.version,
+                replace: request.replace,
+                token: token::hash(token.expose()).0,
+                token_expires_at: expires_at,
+            },
+            now,
+        )
+        .await
+        .inspect_err(|_| app.metrics.registration("refused"))?;
+    app.metrics.registration("registered");
+    if let Some(replaced) = registered.replaced {
+        app.forget_runner(replaced);
+    }
+    let runner = registered.runner;
+    {
+        let mut inner = app.dispatch.lock();
+        let effects = inner.dispatcher.add_runner(now, views::spec(&runner));
+        app.apply(&mut inner, now, effects);
+    }
+    app.dispatch.reschedule();
+    tracing::info!(runner.id = %runner.id, runner.name = runner.name, "runner registered");
+    let answer = RegisterResponse {
+        runner_id: runner.id,
+        runner_token: token,
+        expires_at: expires_at.as_second(),
+        labels: runner.labels,
+        runner_group: runner.group,
+        poll_timeout_seconds: app.config.poll_timeout_seconds,
+        heartbeat_interval_seconds: app.config.heartbeat_interval_seconds,
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeleteQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    caller: auth::AdminOrRunner,
+    Path(id): Path<RunnerId>,
+    Query(query): Query<DeleteQuery>,
+) -> ApiResult<StatusCode> {
+    may_see(&caller, id)?;
+    let busy = app.dispatch.lock().dispatcher.runner(id).is_some_and(|runner| !runner.current_jobs.is_empty());
+    if busy && !query.force {
+        return Err(ApiError::new(StatusCode::CONFLICT, kind::RUNNER_BUSY, format!("runner {id} holds a job"))
+            .detail("drain it first, or delete with `?force=true`: its job then follows the lost-runner policy"));
+    }
+    app.store.delete_runner(id, app.clock.now()).await?;
+    app.forget_runner(id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, auth::Admin(_): auth::Admin) -> ApiResult<Json<RunnerPage>> {
+    let records = app.store.runners().await?;
+    let inner = app.dispatch.lock();
+    let runners = records
+        .into_iter()
+        .map(|record| {
+            let live = inner.dispatcher.runner(record.id);
+            views::runner(record, live)
+        })
+        .collect();
+    Ok(Json(RunnerPage { runners, next_cursor: None }))
+}
+
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    caller: auth::AdminOrRunner,
+    Path(id): Path<RunnerId>,
+) -> ApiResult<Json<RunnerView>> {
+    may_see(&caller, id)?;
+    let record = app.store.runner(id).await?.ok_or_else(|| ApiError::not_found(format_args!("runner {id}")))?;
+    let live = app.dispatch.lock().dispatcher.runner(id);
+    Ok(Json(views::runner(record, live)))
+}
+
+pub(super) async fn heartbeat(
+    State(app): State<Arc<App>>,
+    auth::Runner(runner): auth::Runner,
+    Body(request): Body<HeartbeatRequest>,
+) -> ApiResult<Json<HeartbeatResponse>> {
+    if let Some(info) = &request.system_info {
+        for (name, value) in
+            [("cpu_usage", info.cpu_usage), ("memory_usage", info.memory_usage), ("disk_usage", info.disk_usage)]
+        {
+            if !(0.0..=100.0).contains(&value) {
+                return Err(ApiError::invalid(format!(
+                    "`system_info.{name}` is {value}; it is a percentage, 0 to 100"
+                )));
+            }
+        }
+    }
+    let now = app.clock.now();
+    let mut inner = app.dispatch.lock();
+    let draining = matches!(request.status, RunnerStatus::Draining | RunnerStatus::Offline);
+    let effects = inner.dispatcher.heartbeat(now, runner.id).map_err(|_| super::gone(runner.id))?;
+    app.apply(&mut inner, now, effects);
+    let effects = inner.dispatcher.set_draining(now, runner.id, draining).map_err(|_| super::gone(runner.id))?;
+    app.apply(&mut inner, now, effects);
+    let held = inner.dispatcher.runner(runner.id).map(|live| live.current_jobs).unwrap_or_default();
+    drop(inner);
+    app.dispatch.reschedule();
+    let mut commands = Vec::new();
+    for job_id in request.current_jobs {
+        if !held.contains(&job_id) {
+            commands.push(RunnerCommand::AbandonJob { job_id });
+        } else if app.leases.cancel_reason(job_id).is_some() {
+            commands.push(RunnerCommand::CancelJob { job_id });
+        }
+    }
+    Ok(Json(HeartbeatResponse { commands }))
+}
+
+pub(super) async fn capabilities(
+    State(app): State<Arc<App>>,
+    auth::Runner(runner): auth::Runner,
+    Body(capabilities): Body<Capabilities>,
+) -> ApiResult<StatusCode> {
+    app.set_capabilities(runner.id, capabilities).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(super) async fn renew_token(
+    State(app): State<Arc<App>>,
+    auth::Runner(runner): auth::Runner,
+) -> ApiResult<Json<RunnerTokenResponse>> {
+    let token = token::new_runner_token();
+    let now = app.clock.now();
+    let expires_at = now + RUNNER_TOKEN_LIFE;
+    app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now).await?;
+    Ok(Json(RunnerTokenResponse { runner_token: token, expires_at: expires_at.as_second() }))
+}
+
+impl App {
+    /// Replaces a runner's capabilities; a parked poll of its sees them at once.
+    pub(super) async fn set_capabilities(
+        self: &Arc<Self>,
+        runner: RunnerId,
+        capabilities: Capabilities,
+    ) -> ApiResult<()> {
+        check_capabilities(&capabilities)?;
+        self.store.update_capabilities(runner, capabilities.clone()).await?;
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        let effects =
+            inner.dispatcher.update_capabilities(now, runner, capabilities).map_err(|_| super::gone(runner))?;
+        self.apply(&mut inner, now, effects);
+        Ok(())
+    }
+
+    /// Takes a runner out of dispatch after its registration is gone.
+    pub(crate) fn forget_runner(self: &Arc<Self>, runner: RunnerId) {
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        let effects = inner.dispatcher.remove_runner(now, runner);
+        self.apply(&mut inner, now, effects);
+        drop(inner);
+        self.dispatch.reschedule();
+    }
+}
+
+/// A runner may see itself; of others it may not even know whether they exist.
+fn may_see(caller: &auth::AdminOrRunner, id: RunnerId) -> ApiResult<()> {
+    match caller {
+        auth::AdminOrRunner::Runner(runner) if runner.id != id => Err(ApiError::not_found(format_args!("runner {id}"))),
+        _ => Ok(()),
+    }
+}
+
+fn check_name(name: &str) -> ApiResult<()> {
+    let good = (1..=64).contains(&name.chars().count()) && name.chars().all(|c| !c.is_control()) && name.trim() == name;
+    if good {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("`name` must be 1 to 64 printable characters, with no blank at either end"))
+    }
+}
+
+fn check_labels(labels: &[String]) -> ApiResult<()> {
+    if labels.len() > MAX_LABELS {
+        return Err(ApiError::invalid(format!("{} labels; a runner has at most {MAX_LABELS}", labels.len())));
+    }
+    for label in labels {
+        if label.trim().is_empty() || label.len() > MAX_LABEL_BYTES || label.chars().any(char::is_control) {
+            return Err(ApiError::invalid(format!(
+                "label `{}` must be 1 to {MAX_LABEL_BYTES} printable bytes",
+                label.escape_debug()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_capabilities(capabilities: &Capabilities) -> ApiResult<()> {
+    let one_of = |member: &str, value: &str, known: &[&str]| {
+        if known.contains(&value) {
+            Ok(())
+        } else {
+            Err(ApiError::invalid(format!(
+                "`capabilities.{member}` is `{value}`; it must be one of {}",
+                known.join(", ")
+            )))
+        }
+    };
+    one_of("architecture", &capabilities.architecture, &["x64", "arm64", "x86", "arm"])?;
+    one_of("operating_system", &capabilities.operating_system, &["linux", "windows", "macos"])?;
+    if !(1..=1000).contains(&capabilities.max_parallel_jobs) {
+        return Err(ApiError::invalid("`capabilities.max_parallel_jobs` must be 1 to 1000"));
+    }
+    if capabilities.supported_actions.len() > MAX_SUPPORTED_ACTIONS {
+        return Err(ApiError::invalid(format!("a runner names at most {MAX_SUPPORTED_ACTIONS} supported actions")));
+    }
+    Ok(())
+}

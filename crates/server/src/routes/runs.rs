@@ -1,0 +1,155 @@
+//! Runs: submission, listing, cancel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use serde::Deserialize;
+use startline_protocol::ids::RunId;
+use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
+use startline_store::{NewRun, RunRecord};
+use uuid::Uuid;
+
+use super::Body;
+use crate::problem::{ApiError, ApiResult};
+use crate::runs::Compiled;
+use crate::submission::{self, Submission};
+use crate::{App, auth, views};
+
+pub(super) async fn submit(
+    State(app): State<Arc<App>>,
+    auth::Admin(admin): auth::Admin,
+    Body(mut request): Body<SubmitRequest>,
+) -> ApiResult<(StatusCode, Json<RunDetail>)> {
+    let secrets = std::mem::take(&mut request.secrets);
+    for name in secrets.keys() {
+        check_secret_name(name)?;
+    }
+    let path = request.path.as_deref().unwrap_or("workflow.yml");
+    let workflow = submission::parse(&request.workflow, path)?;
+    let submission = Submission::new(request, &workflow)?;
+    let plan_id = Uuid::new_v4();
+    let sealed_secrets = if secrets.is_empty() {
+        None
+    } else {
+        let text = serde_json::to_vec(&secrets).map_err(|_| ApiError::invalid("the secrets cannot be encoded"))?;
+        Some(app.sealing.seal(&text, plan_id.as_bytes()))
+    };
+    let name = workflow.name.clone().unwrap_or_else(|| submission.path.clone());
+    let stored =
+        serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
+    let (run, _) = app
+        .store
+        .create_run(
+            NewRun {
+                plan_id,
+                name,
+                path: submission.path.clone(),
+                repository: submission.repository.clone(),
+                event_name: submission.event_name.clone(),
+                git_ref: submission.git_ref.clone(),
+                submission: stored,
+                sealed_secrets,
+                created_at: app.clock.now(),
+            },
+            Vec::new(),
+        )
+        .await?;
+    app.changes.bump(run.id);
+    app.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
+    tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.id, "run submitted");
+    // The jobs follow from the stored run, here as after a restart.
+    app.touch_run(run.id);
+    Ok((StatusCode::CREATED, Json(detail(&app, run).await?)))
+}
+
+/// GitHub's rules: letters, digits and `_`, not beginning with a digit or `GITHUB_`.
+fn check_secret_name(name: &str) -> ApiResult<()> {
+    let good = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
+        && (!name.to_ascii_uppercase().starts_with("GITHUB_") || name.eq_ignore_ascii_case("GITHUB_TOKEN"));
+    if good {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(format!("`{}` is not a secret's name", name.escape_debug()))
+            .detail("use letters, digits and `_`, beginning with neither a digit nor `GITHUB_`"))
+    }
+}
+
+async fn detail(app: &Arc<App>, run: RunRecord) -> ApiResult<RunDetail> {
+    let version = app.changes.subscribe(run.id).map_or(0, |version| *version.borrow());
+    let jobs = app.store.jobs_of_run(run.id).await?;
+    let pending = app.pending(&run, &jobs);
+    Ok(RunDetail { run: views::run(run), version, jobs: jobs.into_iter().map(views::job).collect(), pending })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Held {
+    after_version: Option<u64>,
+    #[serde(default)]
+    timeout_seconds: u64,
+}
+
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Path(id): Path<RunId>,
+    Query(held): Query<Held>,
+) -> ApiResult<Json<RunDetail>> {
+    if let Some(after) = held.after_version
+        && let Some(mut version) = app.changes.subscribe(id)
+    {
+        let wait = Duration::from_secs(held.timeout_seconds.min(60));
+        tokio::select! {
+            biased;
+            () = app.drain.cancelled() => {}
+            // An error means that the run is finished.
+            _ = version.wait_for(|version| *version != after) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    let run = app.store.run(id).await?.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))?;
+    Ok(Json(detail(&app, run).await?))
+}
+
+/// Where a listing starts and how much of it is wanted.
+#[derive(Deserialize)]
+pub(super) struct Window {
+    pub cursor: Option<String>,
+    pub limit: Option<u32>,
+}
+
+impl Window {
+    pub(super) fn before(&self) -> ApiResult<Option<i64>> {
+        self.cursor
+            .as_deref()
+            .map(|cursor| cursor.parse().map_err(|_| ApiError::invalid("`cursor` is not one of this listing's")))
+            .transpose()
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(50).clamp(1, 500)
+    }
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    auth::Admin(_): auth::Admin,
+    Query(window): Query<Window>,
+) -> ApiResult<Json<RunPage>> {
+    let page = app.store.runs(window.before()?.map(RunId), window.limit()).await?;
+    let next_cursor = page.items.last().filter(|_| page.more).map(|run| run.id.to_string());
+    Ok(Json(RunPage { runs: page.items.into_iter().map(views::run).collect(), next_cursor }))
+}
+
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    auth::Admin(admin): auth::Admin,
+    Path(id): Path<RunId>,
+) -> ApiResult<Json<RunView>> {
+    tracing::info!(run.id = %id, token.id = admin.id, token.name = admin.name, "cancel asked for");
+    let run = app.cancel_run(id).await?.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))?;
+    Ok(Json(views::run(run)))
+}

@@ -1,0 +1,159 @@
+//! What a worker reports of the job it holds: renewals, steps, log and end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use http::{StatusCode, header};
+use startline_crypto::job_token::Claims;
+use startline_dispatcher::LeaseError;
+use startline_protocol::problem::kind;
+use startline_protocol::runner_api::{CompleteRequest, LogOffset, RenewRequest, RenewResponse, StatusRequest};
+use startline_protocol::state::JobStatus;
+use startline_store::logs::LogError;
+use startline_store::{CompleteOutcome, Completion};
+
+use super::Body;
+use crate::problem::{ApiError, ApiResult};
+use crate::{App, auth};
+
+pub(super) async fn renew(
+    State(app): State<Arc<App>>,
+    auth::Worker(claims): auth::Worker,
+    Body(request): Body<RenewRequest>,
+) -> ApiResult<Json<RenewResponse>> {
+    if request.wait_seconds > 60 {
+        return Err(ApiError::invalid(format!("`wait_seconds` is {}; it must be 0 to 60", request.wait_seconds)));
+    }
+    let mut switch = app.leases.watch(claims.job).ok_or_else(|| ended(&claims))?;
+    let expires_at = extend(&app, &claims)?;
+    let mut reason = switch.borrow_and_update().clone();
+    if reason.is_none() && request.wait_seconds > 0 {
+        tokio::select! {
+            biased;
+            changed = switch.changed() => {
+                // The switch goes with the lease.
+                changed.map_err(|_| ended(&claims))?;
+                reason = switch.borrow_and_update().clone();
+            }
+            () = app.drain.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(u64::from(request.wait_seconds))) => {}
+        }
+    }
+    Ok(Json(RenewResponse {
+        lease_expires_at: expires_at.as_second(),
+        cancel_requested: reason.is_some(),
+        cancel_reason: reason,
+    }))
+}
+
+fn ended(claims: &Claims) -> ApiError {
+    ApiError::stale(format!("the lease of job {} under epoch {} has ended", claims.job, claims.epoch))
+}
+
+/// Extends the lease; answers from memory, so that it works while the database does not.
+fn extend(app: &Arc<App>, claims: &Claims) -> ApiResult<jiff::Timestamp> {
+    let now = app.clock.now();
+    let mut inner = app.dispatch.lock();
+    match inner.dispatcher.renew(now, claims.job, claims.epoch) {
+        Ok(lease) => Ok(lease.expires_at),
+        Err(error) => Err(ApiError::stale(error.to_string())),
+    }
+}
+
+pub(super) async fn status(
+    State(app): State<Arc<App>>,
+    auth::Worker(claims): auth::Worker,
+    Body(request): Body<StatusRequest>,
+) -> ApiResult<StatusCode> {
+    let job = app.store.update_steps(claims.job, claims.epoch, request.steps).await?;
+    app.changes.bump(job.run_id);
+    Ok(StatusCode::OK)
+}
+
+pub(super) async fn logs(
+    State(app): State<Arc<App>>,
+    auth::Worker(claims): auth::Worker,
+    request: Request,
+) -> ApiResult<Json<LogOffset>> {
+    holds(&app, &claims)?;
+    let offset = offset(&request)?;
+    let bytes = super::bytes(request, &()).await?;
+    let length = app.logs.append(claims.job, claims.attempt, offset, &bytes).await.map_err(|error| match error {
+        LogError::Gap { wanted } => ApiError::log_gap(wanted),
+        LogError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, error.to_string())
+            .detail("the rest of this job's log is not kept"),
+        other => {
+            tracing::error!(job.id = %claims.job, error = %other, "a log cannot be written");
+            ApiError::unavailable("the log cannot be written now")
+        }
+    })?;
+    Ok(Json(LogOffset { offset: length }))
+}
+
+/// Refuses a worker whose lease is over.
+fn holds(app: &App, claims: &Claims) -> ApiResult<()> {
+    let current = app.dispatch.lock().dispatcher.job(claims.job);
+    let holds = current.is_some_and(|job| job.status == JobStatus::Running && job.epoch == claims.epoch);
+    if holds { Ok(()) } else { Err(ended(claims)) }
+}
+
+/// The first byte's place, from `Content-Range: bytes <first>-<last>/*`.
+fn offset(request: &Request) -> ApiResult<u64> {
+    let header = request.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    header
+        .and_then(|text| text.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok())
+        .ok_or_else(|| ApiError::invalid("an append needs a header `Content-Range: bytes <first>-<last>/*`"))
+}
+
+pub(super) async fn complete(
+    State(app): State<Arc<App>>,
+    auth::Worker(claims): auth::Worker,
+    Body(request): Body<CompleteRequest>,
+) -> ApiResult<StatusCode> {
+    if let Err(error) = app.logs.sync(claims.job, claims.attempt).await {
+        tracing::error!(job.id = %claims.job, %error, "a log cannot be written");
+        return Err(ApiError::unavailable("the log cannot be written now"));
+    }
+    let now = app.clock.now();
+    let completion = Completion {
+        conclusion: request.conclusion,
+        outputs: request.outputs,
+        steps: request.steps,
+        annotations: request.annotations,
+    };
+    let (freed, answer) = {
+        let mut inner = app.dispatch.lock();
+        let outcome = inner.dispatcher.complete(now, claims.job, claims.epoch);
+        // Sent under the lock, before anything that the freed runner is given next.
+        let answer = match &outcome {
+            // Another assignment is current: the store would say the same.
+            Err(error @ (LeaseError::Stale { .. } | LeaseError::Over { .. })) => {
+                return Err(ApiError::stale(error.to_string()));
+            }
+            _ => app.store.complete(claims.job, claims.epoch, completion, now),
+        };
+        let freed = outcome.ok();
+        if let Some(freed) = &freed {
+            app.apply(&mut inner, now, freed.effects.clone());
+        }
+        (freed, answer)
+    };
+    app.dispatch.reschedule();
+    app.leases.end(claims.job);
+    match answer.await? {
+        CompleteOutcome::Completed(job) => {
+            tracing::info!(job.id = %job.id, conclusion = %request.conclusion, "job completed");
+            if freed.is_some_and(|freed| freed.ephemeral)
+                && let Some(runner) = job.runner_id
+            {
+                app.store.delete_runner(runner, now).await?;
+                app.forget_runner(runner);
+            }
+            app.job_ended(&job);
+        }
+        CompleteOutcome::AlreadyCompleted(_) => {}
+    }
+    Ok(StatusCode::OK)
+}

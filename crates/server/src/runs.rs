@@ -1,0 +1,318 @@
+//! Runs, driven: after each change the planner is asked what follows, and its decisions are made durable and queued.
+//!
+//! Level-triggered. A pass reads the run's state, applies what the planner decides, and repeats until there is nothing
+//! new; a crash between any two steps is made good by the same pass at the next start. Passes of one run never
+//! overlap; those of different runs do, so that their commits share an fsync.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use startline_dispatcher::CancelOutcome;
+use startline_protocol::ids::RunId;
+use startline_protocol::state::{Conclusion, JobStatus};
+use startline_store::{JobRecord, NewJob, RunRecord};
+use startline_workflow::model::Workflow;
+use startline_workflow::plan::{self, Decision, Instance, InstanceState, RunContext};
+
+use crate::App;
+use crate::message::{self, RunPart};
+use crate::submission::Submission;
+
+/// Runs that have no conclusion yet.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    active: Mutex<HashMap<RunId, Active>>,
+}
+
+#[derive(Debug)]
+struct Active {
+    compiled: Arc<Compiled>,
+    /// A pass is under way.
+    busy: bool,
+    /// Something changed since the pass under way read the state.
+    dirty: bool,
+}
+
+/// A run's workflow and submission, kept while it is active.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub workflow: Workflow,
+    pub submission: Submission,
+}
+
+impl Runs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn begin(&self, run: RunId, compiled: Arc<Compiled>) {
+        self.lock().insert(run, Active { compiled, busy: false, dirty: false });
+    }
+
+    pub(crate) fn get(&self, run: RunId) -> Option<Arc<Compiled>> {
+        self.lock().get(&run).map(|active| Arc::clone(&active.compiled))
+    }
+}
+
+impl App {
+    /// Looks at a run again, soon.
+    pub(crate) fn touch_run(self: &Arc<Self>, run: RunId) {
+        {
+            let mut active = self.runs.lock();
+            let Some(entry) = active.get_mut(&run) else { return };
+            entry.dirty = true;
+            if entry.busy {
+                return;
+            }
+            entry.busy = true;
+        }
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move { app.drive(run).await });
+    }
+
+    async fn drive(self: Arc<Self>, run: RunId) {
+        loop {
+            let compiled = {
+                let mut active = self.runs.lock();
+                let Some(entry) = active.get_mut(&run) else { return };
+                if !entry.dirty {
+                    entry.busy = false;
+                    return;
+                }
+                entry.dirty = false;
+                Arc::clone(&entry.compiled)
+            };
+            match self.pass(run, &compiled).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.runs.lock().remove(&run);
+                    self.changes.finish(run);
+                    return;
+                }
+                Err(error) if error.is_transient() && !self.drain.is_cancelled() => {
+                    tracing::error!(run.id = %run, %error, "a run cannot go on now; trying again");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    if let Some(entry) = self.runs.lock().get_mut(&run) {
+                        entry.dirty = true;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(run.id = %run, %error, "a run cannot go on");
+                    if let Some(entry) = self.runs.lock().get_mut(&run) {
+                        entry.busy = false;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Applies decisions until there are none; true when the run has its conclusion.
+    pub(crate) async fn pass(
+        self: &Arc<Self>,
+        run_id: RunId,
+        compiled: &Compiled,
+    ) -> Result<bool, startline_store::Error> {
+        loop {
+            let Some(run) = self.store.run(run_id).await? else { return Ok(true) };
+            let jobs = self.store.jobs_of_run(run_id).await?;
+            if run.conclusion.is_some() {
+                return Ok(true);
+            }
+            let context = compiled.submission.context(&compiled.workflow, &run, &self.config.url);
+            let instances: Vec<Instance> = jobs.iter().map(instance).collect();
+            let decisions = plan::advance(&compiled.workflow, &context, &instances);
+            if decisions.is_empty() {
+                let Some(conclusion) = plan::conclusion(&compiled.workflow, &context, &instances) else {
+                    return Ok(false);
+                };
+                self.store.finish_run(run_id, conclude(conclusion), self.clock.now()).await?;
+                tracing::info!(run.id = %run_id, conclusion = %conclude(conclusion), "run completed");
+                return Ok(true);
+            }
+            self.decide(&run, &jobs, &context, compiled, decisions).await?;
+            self.changes.bump(run_id);
+        }
+    }
+
+    async fn decide(
+        self: &Arc<Self>,
+        run: &RunRecord,
+        jobs: &[JobRecord],
+        context: &RunContext,
+        compiled: &Compiled,
+        decisions: Vec<Decision>,
+    ) -> Result<(), startline_store::Error> {
+        let now = self.clock.now();
+        let find = |key: &str, index: u32| jobs.iter().find(|job| job.key == key && job.index == index);
+        let part = RunPart {
+            plan_id: run.run.plan_id,
+            path: &run.run.path,
+            github: &context.github,
+            inputs: &context.inputs,
+            variables: &context.vars,
+            env: &compiled.submission.env,
+        };
+        let mut new = Vec::new();
+        for decision in decisions {
+            match decision {
+                Decision::Skip { key, name, reason } => {
+                    new.push(self.ended(key, name, Conclusion::Skipped, reason));
+                }
+                Decision::Fail { key, name, message } => {
+                    new.push(self.ended(key, name, Conclusion::Failure, message));
+                }
+                Decision::Expand { jobs, .. } => {
+                    for job in jobs {
+                        let message = serde_json::to_string(&message::compile(&part, &job)).unwrap_or_default();
+                        new.push(NewJob {
+                            key: job.key,
+                            index: job.index,
+                            name: job.name,
+                            status: if job.held { JobStatus::Waiting } else { JobStatus::Queued },
+                            conclusion: None,
+                            reason: job.held.then(|| "held back by max-parallel".to_owned()),
+                            labels: job.runs_on.labels,
+                            group: job.runs_on.group,
+                            priority: 0,
+                            timeout_minutes: job.timeout_minutes,
+                            continue_on_error: job.continue_on_error,
+                            requeues_left: self.config.requeues,
+                            message,
+                            queued_at: now,
+                        });
+                    }
+                }
+                Decision::Release { key, index } => {
+                    if let Some(job) = find(&key, index)
+                        && let Some(job) = self.store.release_job(job.id, now).await?
+                    {
+                        self.enqueue(&[job]);
+                    }
+                }
+                Decision::Cancel { key, index, reason } => {
+                    if let Some(job) = find(&key, index) {
+                        self.cancel_job(job, &reason).await?;
+                    }
+                }
+            }
+        }
+        if !new.is_empty() {
+            let added = self.store.add_jobs(run.id, new).await?;
+            let queued: Vec<JobRecord> = added.into_iter().filter(|job| job.status == JobStatus::Queued).collect();
+            self.enqueue(&queued);
+        }
+        Ok(())
+    }
+
+    fn ended(&self, key: String, name: String, conclusion: Conclusion, reason: String) -> NewJob {
+        NewJob {
+            key,
+            index: 0,
+            name,
+            status: JobStatus::Completed,
+            conclusion: Some(conclusion),
+            reason: Some(reason),
+            labels: Vec::new(),
+            group: None,
+            priority: 0,
+            timeout_minutes: 0,
+            continue_on_error: false,
+            requeues_left: 0,
+            message: String::new(),
+            queued_at: self.clock.now(),
+        }
+    }
+
+    /// Stops a job: one that waits is concluded at once, one that runs is told to stop.
+    pub(crate) async fn cancel_job(
+        self: &Arc<Self>,
+        job: &JobRecord,
+        reason: &str,
+    ) -> Result<(), startline_store::Error> {
+        if job.status == JobStatus::Completed {
+            return Ok(());
+        }
+        self.store.request_job_cancel(job.id, reason.to_owned()).await?;
+        let now = self.clock.now();
+        let answer = {
+            let mut inner = self.dispatch.lock();
+            // Read first: an offer that is withdrawn takes its epoch with it.
+            let epoch = inner.dispatcher.job(job.id).map_or(job.epoch, |found| found.epoch);
+            let (outcome, effects) = inner.dispatcher.request_cancel(now, job.id);
+            let answer = match outcome {
+                CancelOutcome::Running { .. } => {
+                    self.leases.cancel(job.id, reason);
+                    None
+                }
+                // Not in the dispatcher: held back, or just ended.
+                _ => Some(self.store.conclude(job.id, epoch, Conclusion::Cancelled, reason.to_owned(), now)),
+            };
+            self.apply(&mut inner, now, effects);
+            answer
+        };
+        match answer {
+            None => Ok(()),
+            Some(answer) => match answer.await {
+                Ok(job) => {
+                    self.job_ended(&job);
+                    Ok(())
+                }
+                // It was acquired or completed in the same moment; the request is on record.
+                Err(startline_store::Error::StaleEpoch { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Cancels a run: what waits is concluded, what runs is told to stop, and the planner sees a cancelled run.
+    pub(crate) async fn cancel_run(self: &Arc<Self>, run: RunId) -> Result<Option<RunRecord>, startline_store::Error> {
+        let Some(record) = self.store.request_run_cancel(run).await? else { return Ok(None) };
+        if record.conclusion.is_none() {
+            for job in self.store.jobs_of_run(run).await? {
+                self.cancel_job(&job, "the run was cancelled").await?;
+            }
+            self.changes.bump(run);
+            self.touch_run(run);
+        }
+        Ok(Some(record))
+    }
+
+    /// Jobs that the planner will still create, by their ids in the file.
+    pub(crate) fn pending(&self, run: &RunRecord, jobs: &[JobRecord]) -> Vec<String> {
+        let Some(compiled) = self.runs.get(run.id) else { return Vec::new() };
+        let context = compiled.submission.context(&compiled.workflow, run, &self.config.url);
+        let instances: Vec<Instance> = jobs.iter().map(instance).collect();
+        plan::pending(&compiled.workflow, &context, &instances)
+    }
+}
+
+fn instance(job: &JobRecord) -> Instance {
+    Instance {
+        key: job.key.clone(),
+        index: job.index,
+        state: match (job.status, job.conclusion) {
+            (JobStatus::Waiting, _) if job.cancel_reason.is_none() => InstanceState::Waiting,
+            (JobStatus::Completed, Some(conclusion)) => InstanceState::Done(match conclusion {
+                Conclusion::Success => plan::Conclusion::Success,
+                Conclusion::Failure => plan::Conclusion::Failure,
+                Conclusion::Cancelled => plan::Conclusion::Cancelled,
+                Conclusion::Skipped => plan::Conclusion::Skipped,
+            }),
+            _ if job.cancel_reason.is_some() => InstanceState::Cancelling,
+            _ => InstanceState::Active,
+        },
+        continue_on_error: job.continue_on_error,
+        outputs: job.outputs.clone(),
+        finished: u64::try_from(job.finished).unwrap_or_default(),
+    }
+}
+
+const fn conclude(conclusion: plan::Conclusion) -> Conclusion {
+    match conclusion {
+        plan::Conclusion::Success => Conclusion::Success,
+        plan::Conclusion::Failure => Conclusion::Failure,
+        plan::Conclusion::Cancelled => Conclusion::Cancelled,
+        plan::Conclusion::Skipped => Conclusion::Skipped,
+    }
+}

@@ -1,0 +1,202 @@
+//! From a submission to what the planner needs: the event that is run, and the `github` context.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use startline_protocol::problem::Diagnostic as WireDiagnostic;
+use startline_protocol::runs_api::SubmitRequest;
+use startline_store::RunRecord;
+use startline_workflow::diagnostic::Diagnostic;
+use startline_workflow::expression::Value;
+use startline_workflow::model::Workflow;
+use startline_workflow::plan::{RunContext, Selection};
+
+use crate::problem::{ApiError, ApiResult};
+
+/// A submission as the store keeps it: everything but the secrets, with defaults filled in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Submission {
+    pub workflow: String,
+    pub path: String,
+    pub repository: String,
+    pub event_name: String,
+    pub event: serde_json::Value,
+    pub git_ref: String,
+    pub sha: String,
+    pub actor: String,
+    pub inputs: serde_json::Value,
+    pub variables: BTreeMap<String, String>,
+    pub env: BTreeMap<String, String>,
+    pub job: Option<String>,
+    pub matrix: BTreeMap<String, Vec<String>>,
+}
+
+/// Compiles a workflow or says all that is wrong with it.
+pub(crate) fn parse(source: &str, path: &str) -> ApiResult<Workflow> {
+    let (workflow, diagnostics) = startline_workflow::parse(source);
+    workflow.ok_or_else(|| ApiError::workflow(diagnostics.iter().map(|d| wire(d, source, path)).collect()))
+}
+
+fn wire(diagnostic: &Diagnostic, source: &str, path: &str) -> WireDiagnostic {
+    WireDiagnostic {
+        code: diagnostic.code.to_owned(),
+        severity: diagnostic.severity.as_str().to_owned(),
+        message: diagnostic.message.clone(),
+        line: diagnostic.span.start.line,
+        column: diagnostic.span.start.column,
+        remedy: diagnostic.remedy.clone(),
+        rendered: diagnostic.render(source, path, false),
+    }
+}
+
+impl Submission {
+    /// Checks a request against its workflow and fills in what it leaves open.
+    pub(crate) fn new(request: SubmitRequest, workflow: &Workflow) -> ApiResult<Self> {
+        let events: Vec<&str> = workflow.on.events.iter().map(|trigger| trigger.event.as_str()).collect();
+        let event_name = match request.event_name {
+            Some(name) if events.iter().any(|known| *known == name) => name,
+            Some(name) => {
+                return Err(ApiError::invalid(format!("the workflow is not triggered by `{name}`")).detail(format!(
+                    "its events are {}; choose one of them or add `{name}` under `on`",
+                    events.join(", ")
+                )));
+            }
+            None if events.contains(&"workflow_dispatch") => "workflow_dispatch".to_owned(),
+            None => events.first().map_or_else(|| "workflow_dispatch".to_owned(), |name| (*name).to_owned()),
+        };
+        let selection = Selection { job: request.job.clone(), matrix: request.matrix.clone() };
+        selection.check(workflow).map_err(|error| ApiError::invalid(error.to_string()))?;
+        let inputs = if event_name == "workflow_dispatch" {
+            startline_workflow::model::resolve_inputs(workflow, &request.inputs)
+                .map_err(|errors| {
+                    ApiError::invalid(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+                })?
+                .to_json()
+        } else if let Some(name) = request.inputs.keys().next() {
+            return Err(ApiError::invalid(format!("input `{name}` was given, but the event is `{event_name}`"))
+                .detail("inputs belong to `workflow_dispatch`; run that event or leave them out"));
+        } else {
+            serde_json::json!({})
+        };
+        let git_ref = request.git_ref.unwrap_or_else(|| "refs/heads/main".to_owned());
+        let mut event = request.event.unwrap_or_else(|| serde_json::json!({}));
+        let Some(body) = event.as_object_mut() else {
+            return Err(ApiError::invalid("`event` is not a JSON object"));
+        };
+        if event_name == "workflow_dispatch" {
+            // On the wire of the event, inputs are text.
+            let text = |value: &serde_json::Value| Value::from_json(value).to_text().into_owned();
+            let inputs: serde_json::Map<_, _> = inputs
+                .as_object()
+                .map(|map| map.iter().map(|(k, v)| (k.clone(), text(v).to_string().into())).collect())
+                .unwrap_or_default();
+            body.entry("inputs").or_insert_with(|| inputs.into());
+        }
+        body.entry("ref").or_insert_with(|| git_ref.clone().into());
+        Ok(Self {
+            path: request.path.unwrap_or_else(|| ".github/workflows/workflow.yml".to_owned()),
+            repository: repository(request.repository)?,
+            sha: request.sha.unwrap_or_else(|| "0".repeat(40)),
+            actor: request.actor.unwrap_or_else(|| "startline".to_owned()),
+            workflow: request.workflow,
+            variables: request.variables,
+            env: request.env,
+            job: request.job,
+            matrix: request.matrix,
+            event_name,
+            event,
+            git_ref,
+            inputs,
+        })
+    }
+
+    /// What the planner needs of this run.
+    pub(crate) fn context(&self, workflow: &Workflow, run: &RunRecord, public_url: &str) -> RunContext {
+        let text = |value: &BTreeMap<String, String>| {
+            Value::object(value.iter().map(|(k, v)| (k.clone(), Value::string(v.as_str()))))
+        };
+        RunContext {
+            github: self.github(workflow, run, public_url),
+            inputs: Value::from_json(&self.inputs),
+            vars: text(&self.variables),
+            cancelled: run.cancel_requested,
+            selection: Selection { job: self.job.clone(), matrix: self.matrix.clone() },
+        }
+    }
+
+    /// Only text and booleans: the official worker does not export numbers (`Runner.Worker/GitHubContext.cs`).
+    fn github(&self, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Value {
+        let owner = self.repository.split('/').next().unwrap_or_default();
+        let (ref_type, ref_name) = match self.git_ref.split_once("refs/tags/") {
+            Some((_, name)) => ("tag", name),
+            None => ("branch", self.git_ref.trim_start_matches("refs/heads/")),
+        };
+        let pull = |side: &str| {
+            let name = self.event.pointer(&format!("/pull_request/{side}/ref"));
+            name.and_then(serde_json::Value::as_str).unwrap_or_default()
+        };
+        let workflow_ref = format!("{}/{}@{}", self.repository, self.path, self.git_ref);
+        let text: [(&str, &str); 27] = [
+            ("repository", &self.repository),
+            ("repository_owner", owner),
+            ("repository_id", "0"),
+            ("repository_owner_id", "0"),
+            ("repositoryUrl", ""),
+            ("repository_visibility", "private"),
+            ("ref", &self.git_ref),
+            ("ref_name", ref_name),
+            ("ref_type", ref_type),
+            ("sha", &self.sha),
+            ("head_ref", pull("head")),
+            ("base_ref", pull("base")),
+            ("event_name", &self.event_name),
+            ("actor", &self.actor),
+            ("actor_id", "0"),
+            ("triggering_actor", &self.actor),
+            ("workflow", workflow.name.as_deref().unwrap_or(&self.path)),
+            ("workflow_ref", &workflow_ref),
+            ("workflow_sha", &self.sha),
+            ("run_id", &run.id.to_string()),
+            ("run_number", &run.number.to_string()),
+            ("run_attempt", "1"),
+            ("retention_days", "90"),
+            ("server_url", public_url),
+            ("api_url", &format!("{public_url}/api/v1")),
+            ("graphql_url", &format!("{public_url}/api/graphql")),
+            ("secret_source", "Actions"),
+        ];
+        let mut entries: Vec<(String, Value)> =
+            text.into_iter().map(|(key, value)| (key.to_owned(), Value::string(value))).collect();
+        entries.push(("ref_protected".to_owned(), Value::Bool(false)));
+        entries.push(("event".to_owned(), Value::from_json(&self.event)));
+        Value::object(entries)
+    }
+}
+
+fn repository(given: Option<String>) -> ApiResult<String> {
+    let name = given.unwrap_or_else(|| "local/workspace".to_owned());
+    let part = |text: &str| {
+        !text.is_empty()
+            && text != "."
+            && text != ".."
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    match name.split_once('/') {
+        Some((owner, repo)) if part(owner) && part(repo) => Ok(name),
+        // The name becomes a directory of the runner, so nothing but a plain name may pass.
+        _ => Err(ApiError::invalid(format!("`{name}` is not a repository")).detail("write it as `owner/name`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_name_cannot_climb_out_of_the_work_directory() {
+        for bad in ["x", "../y", "a/..", "a/b/c", "a/", "/b", "a/b c"] {
+            assert!(repository(Some(bad.to_owned())).is_err(), "{bad}");
+        }
+        assert_eq!(repository(Some("acme/demo.rs".to_owned())).unwrap(), "acme/demo.rs");
+    }
+}
