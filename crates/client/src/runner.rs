@@ -254,12 +254,19 @@ impl RunnerSession {
     /// # Errors
     /// When the service refuses or does not answer.
     pub async fn renew_token(&self) -> Result<(), Error> {
+        self.renew(|_, _| true).await
+    }
+
+    /// Renews unless, once it is this call's turn, `still` says that the bearer needs it no more.
+    async fn renew(&self, still: fn(&Bearer, i64) -> bool) -> Result<(), Error> {
         // In a task of its own: were the answer dropped with the caller, the new token would be lost while the old
         // one runs out.
         let this = self.clone();
         let renewal = self.shared.tasks.spawn(async move {
             let _turn = this.shared.renewing.lock().await;
-            this.renew_in_turn().await
+            let now = Timestamp::now().as_second();
+            let needed = still(&lock(&this.shared.bearer), now);
+            if needed { this.renew_in_turn().await } else { Ok(()) }
         });
         renewal.await.unwrap_or_else(|error| Err(Error::invalid(format!("the renewal broke off: {error}"))))
     }
@@ -291,10 +298,11 @@ impl RunnerSession {
 
     /// The token to use now, after a renewal when it is time for one and nobody else is at it.
     async fn token(&self) -> RunnerToken {
-        let due = Timestamp::now().as_second() >= lock(&self.shared.bearer).renew_at;
+        let is_due = |bearer: &Bearer, now: i64| now >= bearer.renew_at;
+        let due = is_due(&lock(&self.shared.bearer), Timestamp::now().as_second());
         if due
             && self.shared.renewing.try_lock().is_ok()
-            && let Err(error) = self.renew_token().await
+            && let Err(error) = self.renew(is_due).await
         {
             tracing::warn!(%error, "cannot renew the runner's token yet");
         }

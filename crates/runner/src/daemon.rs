@@ -1,0 +1,421 @@
+//! The runner's loop: polls while a slot is free, and gives every job to a task of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use startline_client::{Backoff, PollResult, Retry, RunnerClient, RunnerSession, Transport};
+use startline_protocol::ids::JobId;
+use startline_protocol::problem::kind;
+use startline_protocol::runner_api::{JobAssignment, PollRequest};
+use startline_protocol::state::Conclusion;
+use startline_worker::input::Connection;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::capabilities::{Overrides, detect};
+use crate::error::Error;
+use crate::heartbeat::{self, Jobs};
+use crate::job::{self, Ending};
+use crate::orders::{Order, Orders};
+use crate::registration::Registration;
+use crate::shutdown::Shutdown;
+
+/// How long an early answer that no job is there is waited for, so that a service that does not hold polls is not
+/// asked without pause.
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
+
+/// How long giving back an unused ephemeral registration may hold up the end of the runner.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+
+/// Polls go on for ever; a service that comes back is found within the cap.
+const POLL_RETRY: Retry =
+    Retry { min_delay: Duration::from_millis(250), max_delay: Duration::from_secs(15), max_times: None };
+
+/// How a registered runner runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The runner's own directory: registration, jobs under way, diagnostics. One process at a time.
+    pub dir: PathBuf,
+    /// Where jobs work (`_work`); further slots get a number behind the name.
+    pub work_dir: PathBuf,
+    /// `runner.tool_cache`, shared by all slots.
+    pub tool_cache: PathBuf,
+    /// What to say of the machine instead of what is measured.
+    pub overrides: Overrides,
+    /// How many jobs at once; at least 1.
+    pub max_parallel_jobs: u32,
+    /// Program and arguments of a worker; empty means this program with the argument `worker`.
+    pub worker_command: Vec<OsString>,
+    /// A directory whose files are copied into every empty workspace.
+    pub workspace_from: Option<PathBuf>,
+    /// Passed on to workers; the runner itself uses the transport that it is given.
+    pub connection: Connection,
+    /// End after one job, as an ephemeral runner does.
+    pub once: bool,
+    /// End after this long without a job.
+    pub exit_when_idle: Option<Duration>,
+    /// How long a cancelled job may take to end before its worker is killed.
+    pub cancel_timeout: Duration,
+    /// The same when the runner itself was told to end.
+    pub shutdown_timeout: Duration,
+}
+
+impl Options {
+    /// The defaults for a runner that lives in `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        let work_dir = dir.join("_work");
+        Self {
+            tool_cache: work_dir.join("_tool"),
+            work_dir,
+            dir,
+            overrides: Overrides::default(),
+            max_parallel_jobs: 1,
+            worker_command: Vec::new(),
+            workspace_from: None,
+            connection: Connection::default(),
+            once: false,
+            exit_when_idle: None,
+            // As `actions/runner` is told by its service: `cancel-timeout-minutes`.
+            cancel_timeout: Duration::from_secs(300),
+            shutdown_timeout: Duration::from_secs(12),
+        }
+    }
+}
+
+/// Why a runner ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was asked to, and every job has ended.
+    Stopped,
+    /// Its one job has ended.
+    JobEnded {
+        /// The job.
+        job_id: JobId,
+        /// How, as far as this runner knows: `None` when the job was taken from it.
+        conclusion: Option<Conclusion>,
+    },
+    /// There was no job for as long as it was to wait.
+    Idle,
+    /// The service has removed this ephemeral runner.
+    Removed,
+}
+
+/// What every part of a running runner looks at.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) options: Options,
+    pub(crate) registration: Registration,
+    pub(crate) transport: Transport,
+    pub(crate) session: RunnerSession,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Context {
+    pub(crate) fn slots(&self) -> usize {
+        usize::try_from(self.options.max_parallel_jobs).unwrap_or(usize::MAX)
+    }
+
+    fn single(&self) -> bool {
+        self.registration.ephemeral || self.options.once
+    }
+}
+
+/// Runs the runner that is registered in `options.dir` until it is asked to stop or has nothing more to do.
+///
+/// # Errors
+/// When the directory is in use or cannot be written, the worker does not exist, or the service no longer knows the
+/// runner. Jobs under way are finished first.
+pub async fn run(
+    mut options: Options,
+    registration: Registration,
+    transport: Transport,
+    shutdown: Shutdown,
+) -> Result<Outcome, Error> {
+    options.max_parallel_jobs = if registration.ephemeral { 1 } else { options.max_parallel_jobs.max(1) };
+    options.worker_command = worker_command(options.worker_command)?;
+    let _lock = prepare(&mut options)?;
+    let client = RunnerClient::new(transport.clone(), &registration.url)?.with_retry(Retry::BRIEF);
+    let session = client.session(registration.credentials());
+    let (kept, dir) = (registration.clone(), options.dir.clone());
+    session.on_renewed(move |credentials| {
+        // The new token is used all the same; a restart would need the file.
+        if let Err(error) = kept.with(credentials).save(&dir) {
+            tracing::error!(%error, "cannot keep the renewed token");
+        }
+    });
+    let context = Arc::new(Context { options, registration, transport, session, shutdown });
+    let jobs = Jobs::default();
+    let capabilities = detect(&context.options.work_dir, context.options.max_parallel_jobs, &context.options.overrides);
+    let first = PollRequest {
+        timeout_seconds: context.registration.poll_timeout_seconds.clamp(1, 60),
+        capabilities: Some(capabilities.clone()),
+        auto_acquire: true,
+    };
+    tracing::info!(
+        runner_id = %context.registration.runner_id,
+        name = %context.registration.name,
+        url = %context.registration.url,
+        "runner is listening for jobs"
+    );
+    let outcome = tokio::select! {
+        outcome = Box::pin(Daemon::new(&context, &jobs, first).run()) => outcome,
+        never = Box::pin(heartbeat::beat(&context, &jobs, capabilities)) => match never {},
+    };
+    conclude(&context, &outcome).await;
+    outcome
+}
+
+/// Leaves the service and the directory as they should be once no job is left.
+async fn conclude(context: &Context, outcome: &Result<Outcome, Error>) {
+    if !context.registration.ephemeral {
+        if outcome.is_ok() {
+            heartbeat::farewell(context).await;
+        }
+        return;
+    }
+    match outcome {
+        Ok(Outcome::JobEnded { .. } | Outcome::Removed) => {}
+        // Unused: nobody else should be offered to it. The service would also find out by itself.
+        _ => {
+            if !matches!(timeout(GIVE_BACK, context.session.deregister(false)).await, Ok(Ok(()))) {
+                tracing::debug!("could not give the unused registration back");
+            }
+        }
+    }
+    if let Err(error) = Registration::forget(&context.options.dir) {
+        tracing::warn!(%error, "cannot remove a registration that is used up");
+    }
+}
+
+/// The command of a worker, with its program checked to be there before a job is taken for it.
+fn worker_command(mut command: Vec<OsString>) -> Result<Vec<OsString>, Error> {
+    let Some(program) = command.first_mut() else {
+        let own = std::env::current_exe()
+            .map_err(|error| Error::NoWorker { command: "worker".into(), cause: error.to_string() })?;
+        return Ok(vec![own.into(), "worker".into()]);
+    };
+    // A bare name is looked for in PATH at every start.
+    if Path::new(program).components().count() > 1 {
+        let bad = |error: io::Error| Error::NoWorker { command: program.clone().into(), cause: error.to_string() };
+        let path = fs::canonicalize(&*program).map_err(bad)?;
+        let mode = fs::metadata(&path).map_err(bad)?.permissions().mode();
+        if mode & 0o111 == 0 {
+            return Err(bad(io::Error::other("it is not executable")));
+        }
+        *program = path.into();
+    }
+    Ok(command)
+}
+
+/// Takes the directory for this process alone, and clears what an earlier one left behind.
+fn prepare(options: &mut Options) -> Result<Flock<fs::File>, Error> {
+    private_dir(&options.dir)?;
+    // Workers run elsewhere and need whole paths.
+    options.dir = fs::canonicalize(&options.dir).map_err(Error::file("find", &options.dir))?;
+    for path in [&mut options.work_dir, &mut options.tool_cache] {
+        *path = std::path::absolute(&*path).map_err(Error::file("find", path))?;
+        fs::create_dir_all(&*path).map_err(Error::file("create", path))?;
+    }
+    let path = options.dir.join("runner.lock");
+    let file = fs::File::create(&path).map_err(Error::file("create", &path))?;
+    let lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Error::InUse { dir: options.dir.clone() })?;
+    // Their workers have ended with their runner, and the service has given the jobs to others.
+    let jobs = options.dir.join("jobs");
+    match fs::remove_dir_all(&jobs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %jobs.display(), "cannot clear the jobs of an earlier runner");
+        }
+        _ => {}
+    }
+    private_dir(&jobs)?;
+    private_dir(&options.dir.join("_diag"))?;
+    Ok(lock)
+}
+
+fn private_dir(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("create", path))
+}
+
+type Poll<'a> = Pin<Box<dyn Future<Output = PollResult> + Send + 'a>>;
+
+/// The loop and what it owns.
+struct Daemon<'a> {
+    context: &'a Arc<Context>,
+    jobs: &'a Jobs,
+    request: PollRequest,
+    slots: Vec<bool>,
+    running: JoinSet<Done>,
+    backoff: Backoff,
+    idle_since: Instant,
+    /// Why no more jobs are taken.
+    closing: Option<Result<Outcome, Error>>,
+}
+
+/// A job that has left its slot.
+struct Done {
+    slot: usize,
+    orders: Orders,
+    ending: Ending,
+}
+
+impl<'a> Daemon<'a> {
+    fn new(context: &'a Arc<Context>, jobs: &'a Jobs, request: PollRequest) -> Self {
+        Self {
+            context,
+            jobs,
+            request,
+            slots: vec![false; context.slots()],
+            running: JoinSet::new(),
+            backoff: Backoff::new(POLL_RETRY),
+            idle_since: Instant::now(),
+            closing: None,
+        }
+    }
+
+    async fn run(mut self) -> Result<Outcome, Error> {
+        let context = self.context;
+        let mut poll: Option<Poll<'_>> = None;
+        let mut cancelled = false;
+        loop {
+            let wanted = self.closing.is_none() && self.slots.contains(&false);
+            if !wanted {
+                // An aborted poll's job goes to another runner.
+                poll = None;
+                if self.running.is_empty() {
+                    return self.closing.unwrap_or(Ok(Outcome::Stopped));
+                }
+            } else if poll.is_none() {
+                poll = Some(Box::pin(poll_once(context, self.request.clone(), None)));
+            }
+            let idle_until = match context.options.exit_when_idle {
+                Some(limit) if self.running.is_empty() && self.closing.is_none() => Some(self.idle_since + limit),
+                _ => None,
+            };
+            tokio::select! {
+                // An answer that is there must be looked at before anything that would drop it: it may hold a job.
+                biased;
+                answer = async { poll.as_mut().expect("it is there").await }, if poll.is_some() => {
+                    poll = self.take(answer);
+                }
+                Some(done) = self.running.join_next(), if !self.running.is_empty() => match done {
+                    Ok(done) => self.finish(done),
+                    // Its slot stays taken: what became of the worker is unknown.
+                    Err(error) => tracing::error!(%error, "a job's task broke off"),
+                },
+                () = context.shutdown.cancelling().cancelled(), if !cancelled => {
+                    cancelled = true;
+                    self.closing.get_or_insert(Ok(Outcome::Stopped));
+                    for orders in self.jobs.all() {
+                        orders.give(Order::Shutdown { within: context.options.shutdown_timeout });
+                    }
+                }
+                () = context.shutdown.draining().cancelled(), if self.closing.is_none() => {
+                    tracing::info!(jobs = self.running.len(), "runner takes no more jobs and ends with its last one");
+                    self.closing = Some(Ok(Outcome::Stopped));
+                }
+                () = sleep_until(idle_until.unwrap_or_else(Instant::now)), if idle_until.is_some() => {
+                    self.closing = Some(Ok(Outcome::Idle));
+                }
+            }
+        }
+    }
+
+    /// Acts on a poll's answer; gives the next poll when it has to wait.
+    fn take(&mut self, answer: PollResult) -> Option<Poll<'a>> {
+        match answer {
+            PollResult::JobAssigned(assignment) => {
+                self.answered();
+                self.start(*assignment);
+            }
+            PollResult::NoJobs => self.answered(),
+            PollResult::RunnerOffline => self.close_gone(),
+            PollResult::ServerError(error) => {
+                let refused = error.status() == Some(401) || error.kind() == Some(kind::FORBIDDEN);
+                if refused {
+                    tracing::error!(%error, "the service refuses this runner");
+                    self.close_gone();
+                    return None;
+                }
+                // Everything else may pass: a proxy's page while the service restarts looks like anything.
+                let delay = self.backoff.next(error.retry_after());
+                tracing::warn!(%error, ?delay, "cannot poll for jobs, will try again");
+                return Some(Box::pin(poll_once(self.context, self.request.clone(), delay)));
+            }
+        }
+        None
+    }
+
+    fn answered(&mut self) {
+        self.backoff.reset();
+        self.request.capabilities = None;
+    }
+
+    fn close_gone(&mut self) {
+        let Registration { runner_id, url, ephemeral, .. } = &self.context.registration;
+        self.closing.get_or_insert_with(|| {
+            if *ephemeral {
+                Ok(Outcome::Removed)
+            } else {
+                Err(Error::RegistrationGone { runner_id: *runner_id, url: url.clone() })
+            }
+        });
+    }
+
+    fn start(&mut self, assignment: JobAssignment) {
+        let job_id = assignment.job_id;
+        let Some(slot) = self.slots.iter().position(|taken| !taken) else {
+            tracing::error!(%job_id, "a job came without a free slot; its lease will lapse");
+            return;
+        };
+        if self.context.single() {
+            self.closing.get_or_insert(Ok(Outcome::JobEnded { job_id, conclusion: None }));
+        }
+        self.slots[slot] = true;
+        let (orders, wanted) = Orders::new(job_id);
+        self.jobs.add(orders.clone());
+        if self.context.shutdown.cancelling().is_cancelled() {
+            orders.give(Order::Shutdown { within: self.context.options.shutdown_timeout });
+        }
+        let context = Arc::clone(self.context);
+        self.running.spawn(async move {
+            let ending = Box::pin(job::run(&context, slot, assignment, &orders, wanted)).await;
+            Done { slot, orders, ending }
+        });
+    }
+
+    fn finish(&mut self, done: Done) {
+        let Done { slot, orders, ending } = done;
+        tracing::info!(job_id = %orders.job_id, ?ending, "job has left its slot");
+        self.jobs.remove(&orders);
+        self.slots[slot] = false;
+        self.idle_since = Instant::now();
+        if let Some(Ok(Outcome::JobEnded { job_id, conclusion })) = &mut self.closing
+            && *job_id == orders.job_id
+        {
+            *conclusion = ending.conclusion();
+        }
+    }
+}
+
+/// One poll, after `delay`; never faster in a row than a service that does not hold polls deserves.
+async fn poll_once(context: &Context, request: PollRequest, delay: Option<Duration>) -> PollResult {
+    if let Some(delay) = delay {
+        sleep(delay).await;
+    }
+    let begin = Instant::now();
+    let answer = context.session.poll_for_job(&request).await;
+    if matches!(answer, PollResult::NoJobs) {
+        sleep_until(begin + SHORTEST_POLL).await;
+    }
+    answer
+}
