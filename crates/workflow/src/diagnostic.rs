@@ -123,12 +123,10 @@ pub(crate) fn finish(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
             error_left_out |= diagnostic.is_error();
         }
     }
-    if left_out > 0 {
-        if let Some(last) = kept.last_mut() {
-            last.notes.push(Note { message: format!("{left_out} further findings are not shown"), span: None });
-            if error_left_out {
-                last.severity = Severity::Error;
-            }
+    if let Some(last) = kept.last_mut().filter(|_| left_out > 0) {
+        last.notes.push(Note { message: format!("{left_out} further findings are not shown"), span: None });
+        if error_left_out {
+            last.severity = Severity::Error;
         }
     }
     kept

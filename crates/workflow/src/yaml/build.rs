@@ -13,7 +13,13 @@ use crate::span::{LineIndex, Position, Span, narrow};
 const NODE_COST: usize = 64;
 
 /// A finding after which reading cannot go on.
-struct Fatal(Diagnostic);
+struct Fatal(Box<Diagnostic>);
+
+impl From<Diagnostic> for Fatal {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(Box::new(diagnostic))
+    }
+}
 
 pub(super) fn parse(source: &str) -> (Option<Node>, Vec<Diagnostic>) {
     if source.len() > MAX_SIZE {
@@ -26,10 +32,10 @@ pub(super) fn parse(source: &str) -> (Option<Node>, Vec<Diagnostic>) {
     for event in Parser::new_from_str_with_options(source, options) {
         let outcome = match event {
             Ok((event, place)) => builder.event(event, span(place)),
-            Err(error) => Err(Fatal(syntax(&error, source))),
+            Err(error) => Err(syntax(&error, source).into()),
         };
         if let Err(Fatal(diagnostic)) = outcome {
-            builder.diagnostics.push(diagnostic);
+            builder.diagnostics.push(*diagnostic);
             return (None, builder.diagnostics);
         }
     }
@@ -146,10 +152,13 @@ impl Builder {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Fatal(
-                        Diagnostic::error("multiple-documents", place, "the file holds more than one YAML document")
-                            .remedy("keep one document per file; remove the `---` line or split the file"),
-                    ));
+                    return Err(Diagnostic::error(
+                        "multiple-documents",
+                        place,
+                        "the file holds more than one YAML document",
+                    )
+                    .remedy("keep one document per file; remove the `---` line or split the file")
+                    .into());
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -205,7 +214,7 @@ impl Builder {
         if depth <= MAX_DEPTH {
             return Ok(());
         }
-        Err(Fatal(too_deep(place)))
+        Err(too_deep(place).into())
     }
 
     fn close(&mut self, end: Span) {
@@ -256,7 +265,7 @@ impl Builder {
             let message =
                 format!("expanding the alias `*{name}` exceeds the limit of {ALIAS_BUDGET} bytes for aliases");
             let remedy = "use fewer aliases, or aliases of smaller values";
-            return Err(Fatal(Diagnostic::error("alias-budget", place, message).remedy(remedy)));
+            return Err(Diagnostic::error("alias-budget", place, message).remedy(remedy).into());
         }
         let node = node.clone();
         self.check_depth(self.stack.len() + depth, place)?;
@@ -276,8 +285,8 @@ impl Builder {
             Content::Mapping { entries, seen, key } => match key.take() {
                 None => {
                     *key = Some(match check_key(&node, seen) {
-                        Ok(()) => Key::Good(node),
-                        Err(diagnostic) => {
+                        None => Key::Good(node),
+                        Some(diagnostic) => {
                             self.diagnostics.push(diagnostic);
                             Key::Bad
                         }
@@ -290,29 +299,36 @@ impl Builder {
     }
 }
 
-fn check_key(node: &Node, seen: &mut HashMap<String, Span>) -> Result<(), Diagnostic> {
+/// What is wrong with a key, if anything is.
+fn check_key(node: &Node, seen: &mut HashMap<String, Span>) -> Option<Diagnostic> {
     let Kind::Scalar(scalar) = &node.kind else {
         let message = format!("a key must be text, not {}", node.describe());
-        return Err(Diagnostic::error("bad-key", node.span, message)
-            .remedy("put the key in quotes if it begins with `[` or `{`"));
+        return Some(
+            Diagnostic::error("bad-key", node.span, message)
+                .remedy("put the key in quotes if it begins with `[` or `{`"),
+        );
     };
     if scalar.style == Style::Plain && scalar.text == "<<" {
-        return Err(Diagnostic::error("merge-key", node.span, "merge keys (`<<`) are not supported")
-            .remedy("write the keys out, or alias the whole mapping (`key: *anchor`)"));
+        return Some(
+            Diagnostic::error("merge-key", node.span, "merge keys (`<<`) are not supported")
+                .remedy("write the keys out, or alias the whole mapping (`key: *anchor`)"),
+        );
     }
     // `${{ insert }}` may stand several times in a mapping.
     if scalar.text.starts_with("${{") {
-        return Ok(());
+        return None;
     }
     match seen.insert(scalar.text.to_lowercase(), node.span) {
-        None => Ok(()),
+        None => None,
         Some(first) => {
             // The first place stays the one that is named.
             seen.insert(scalar.text.to_lowercase(), first);
             let message = format!("the key `{}` is defined twice", scalar.text);
-            Err(Diagnostic::error("duplicate-key", node.span, message)
-                .note_at(first, "it is first defined here; upper and lower case make no difference")
-                .remedy("remove or rename one of the two"))
+            Some(
+                Diagnostic::error("duplicate-key", node.span, message)
+                    .note_at(first, "it is first defined here; upper and lower case make no difference")
+                    .remedy("remove or rename one of the two"),
+            )
         }
     }
 }

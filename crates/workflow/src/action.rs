@@ -1,0 +1,179 @@
+//! `action.yml`: what a local action is.
+//!
+//! Keys and contexts are those of actions/runner `Runner.Worker/action_yaml.json`; only composite actions are
+//! supported.
+
+use crate::diagnostic::{self, Diagnostic};
+use crate::model::reader::Reader;
+use crate::model::step::Owner;
+use crate::model::{CompiledStep, Fields, place};
+use crate::template::Template;
+use crate::yaml::{self, Node};
+
+#[cfg(test)]
+mod tests;
+
+/// File names of an action's manifest, in the order in which they are looked for.
+pub const FILE_NAMES: [&str; 2] = ["action.yml", "action.yaml"];
+
+/// An action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// `name`.
+    pub name: Option<String>,
+    /// `inputs` in the order of the file; names are compared without case.
+    pub inputs: Vec<ActionInput>,
+    /// `outputs` in the order of the file.
+    pub outputs: Vec<ActionOutput>,
+    /// `runs`.
+    pub runs: Runs,
+}
+
+/// An input of an action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionInput {
+    /// Name.
+    pub name: String,
+    /// `default`.
+    pub default: Option<Template>,
+    /// `required`; a missing value is empty all the same, as on GitHub.
+    pub required: bool,
+    /// `deprecationMessage`: shown when the input is given.
+    pub deprecation: Option<String>,
+}
+
+/// An output of an action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionOutput {
+    /// Name.
+    pub name: String,
+    /// `value`, evaluated after the last step.
+    pub value: Template,
+}
+
+/// How an action runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Runs {
+    /// `using: composite`.
+    Composite {
+        /// Steps; never empty. Scripts always have a `shell`.
+        steps: Vec<CompiledStep>,
+    },
+}
+
+/// Reads the manifest of an action.
+///
+/// The manifest is absent when any finding is an error. Findings are sorted by place.
+#[must_use]
+pub fn parse(source: &str) -> (Option<Manifest>, Vec<Diagnostic>) {
+    let (node, findings) = yaml::parse(source);
+    let mut reader = Reader::new(source, findings);
+    let manifest = node.and_then(|node| read(&mut reader, &node));
+    let findings = diagnostic::finish(reader.findings);
+    let usable = !findings.iter().any(Diagnostic::is_error);
+    (manifest.filter(|_| usable), findings)
+}
+
+const KEYS: &[&str] = &["name", "description", "author", "inputs", "outputs", "runs", "branding"];
+
+fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
+    let fields = reader.open_fields(node, "an action", KEYS)?;
+    let name = fields.given("name").and_then(|node| reader.literal(node, "`name`"));
+    let inputs = fields.given("inputs").map(|node| inputs(reader, node)).unwrap_or_default();
+    let Some(runs) = fields.entry("runs") else {
+        let start = node.mapping().and_then(|entries| entries.first()).map_or(node.span, |entry| entry.key.span);
+        reader.missing(start, "runs", "the action", "add `runs:` with `using: composite` and `steps`");
+        return None;
+    };
+    let steps = composite(reader, runs);
+    reader.names.steps = runs.value.get("steps").map(|steps| {
+        let items = steps.sequence().unwrap_or_default();
+        items.iter().filter_map(|step| step.get("id")?.text().map(str::to_owned)).collect()
+    });
+    let outputs = fields.given("outputs").map(|node| outputs(reader, node)).unwrap_or_default();
+    Some(Manifest { name, inputs, outputs, runs: Runs::Composite { steps: steps? } })
+}
+
+fn composite(reader: &mut Reader<'_>, runs: &yaml::Entry) -> Option<Vec<CompiledStep>> {
+    let node = &runs.value;
+    if node.mapping().is_none() {
+        reader.wrong_type(node, "`runs`", "a mapping");
+        return None;
+    }
+    let Some(using) = node.get("using") else {
+        reader.missing(runs.key.span, "using", "`runs`", "add `using: composite`");
+        return None;
+    };
+    let text = reader.literal(using, "`using`")?;
+    match text.as_str() {
+        "composite" => {}
+        "docker" => {
+            let remedy = "run the command in a composite action (`using: composite`)";
+            reader.unsupported(using.span, "an action that runs in a container (`using: docker`)", remedy);
+            return None;
+        }
+        node if node.starts_with("node") => {
+            let remedy =
+                "call the program in a composite action (`using: composite`), for example `run: node index.js`";
+            reader.unsupported(using.span, &format!("a JavaScript action (`using: {node}`)"), remedy);
+            return None;
+        }
+        other => {
+            let message = format!("`using` cannot be `{other}`");
+            reader.report(Diagnostic::error("value", using.span, message).remedy("write `using: composite`"));
+            return None;
+        }
+    }
+    let fields = reader.fields(node, "`runs`", &["using", "steps"])?;
+    let Some(steps) = fields.entry("steps") else {
+        reader.missing(runs.key.span, "steps", "`runs`", "add `steps:` with at least one step");
+        return None;
+    };
+    Some(reader.steps(steps, Owner::Action))
+}
+
+fn inputs(reader: &mut Reader<'_>, node: &Node) -> Vec<ActionInput> {
+    let Some(entries) = node.mapping() else {
+        reader.wrong_type(node, "`inputs`", "a mapping of inputs");
+        return Vec::new();
+    };
+    let mut inputs = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(name) = reader.literal(&entry.key, "the name of an input") else { continue };
+        let mut input = ActionInput { name, default: None, required: false, deprecation: None };
+        if !entry.value.is_null() {
+            let what = format!("the input `{}`", input.name);
+            let keys = ["description", "required", "default", "deprecationMessage", "type"];
+            let Some(fields) = reader.open_fields(&entry.value, &what, &keys) else { continue };
+            input.default =
+                fields.given("default").and_then(|node| reader.text(node, "`default`", place::ACTION_INPUT));
+            input.required =
+                fields.given("required").and_then(Node::text).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+            input.deprecation = fields.given("deprecationMessage").and_then(Node::text).map(str::to_owned);
+        }
+        inputs.push(input);
+    }
+    inputs
+}
+
+fn outputs(reader: &mut Reader<'_>, node: &Node) -> Vec<ActionOutput> {
+    let Some(entries) = node.mapping() else {
+        reader.wrong_type(node, "`outputs`", "a mapping of outputs");
+        return Vec::new();
+    };
+    let mut outputs = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(name) = reader.literal(&entry.key, "the name of an output") else { continue };
+        let what = format!("the output `{name}`");
+        let fields: Option<Fields<'_>> = reader.fields(&entry.value, &what, &["description", "value"]);
+        let Some(fields) = fields else { continue };
+        let Some(value) = fields.get("value") else {
+            reader.missing(entry.key.span, "value", &what, "add `value: ${{ steps.<id>.outputs.<name> }}`");
+            continue;
+        };
+        if let Some(value) = reader.text(value, "`value`", place::ACTION_OUTPUT) {
+            outputs.push(ActionOutput { name, value });
+        }
+    }
+    outputs
+}

@@ -1,0 +1,296 @@
+//! Jobs.
+
+use super::needs::Written;
+use super::place::{self, Place};
+use super::step::Owner;
+use super::{Defaults, Job, Reader};
+use crate::diagnostic::Diagnostic;
+use crate::template::{Kind, Template};
+use crate::yaml::{self, Entry, Literal, Node};
+
+const KEYS: &[&str] = &[
+    "name",
+    "needs",
+    "if",
+    "runs-on",
+    "permissions",
+    "environment",
+    "concurrency",
+    "outputs",
+    "env",
+    "defaults",
+    "steps",
+    "timeout-minutes",
+    "cancel-timeout-minutes",
+    "strategy",
+    "continue-on-error",
+    "container",
+    "services",
+    "snapshot",
+    "uses",
+    "with",
+    "secrets",
+];
+
+impl Reader<'_> {
+    /// `jobs`.
+    pub(crate) fn jobs(&mut self, entry: &Entry) -> Vec<Job> {
+        let Some(entries) = entry.value.mapping() else {
+            self.wrong_type(&entry.value, "`jobs`", "a mapping of jobs");
+            return Vec::new();
+        };
+        if entries.is_empty() {
+            self.report(
+                Diagnostic::error("value", entry.key.span, "`jobs` is empty")
+                    .remedy("add a job with `runs-on` and `steps`"),
+            );
+        }
+        let ids: Vec<String> = entries.iter().filter_map(|job| job.key.text().map(str::to_owned)).collect();
+        let (mut jobs, mut needs) = (Vec::new(), Vec::new());
+        for entry in entries {
+            if let Some((job, written)) = self.job(entry) {
+                jobs.push(job);
+                needs.push(written);
+            }
+        }
+        self.resolve_needs(&mut jobs, &needs, &ids);
+        jobs
+    }
+
+    fn job(&mut self, entry: &Entry) -> Option<(Job, Written)> {
+        let id = entry.key.text()?.to_owned();
+        self.check_id(&id, "job", entry.key.span);
+        let what = format!("the job `{id}`");
+        let fields = self.fields(&entry.value, &what, KEYS)?;
+        let needs = self.needs(fields.get("needs"));
+        self.names.needs = Some(needs.iter().map(|(name, _)| name.clone()).collect());
+        let unsupported = self.refuse_unsupported(&fields, &id);
+        self.warn_about_unenforced(&fields);
+
+        let name = fields.given("name").and_then(|node| self.text(node, "`name`", place::JOB));
+        let condition = self.condition(fields.get("if"), place::JOB_IF);
+        let strategy = fields.given("strategy").and_then(|node| self.strategy(node));
+        let runs_on = match fields.get("runs-on") {
+            Some(node) => self.runs_on(node),
+            None if unsupported => None,
+            None => {
+                self.missing(
+                    entry.key.span,
+                    "runs-on",
+                    &what,
+                    "say where it runs, for example `runs-on: ubuntu-latest`",
+                );
+                None
+            }
+        };
+        let timeout_minutes =
+            fields.given("timeout-minutes").and_then(|node| self.minutes(node, "`timeout-minutes`", place::JOB));
+        let continue_on_error =
+            fields.given("continue-on-error").and_then(|node| self.boolean(node, "`continue-on-error`", place::JOB));
+        let permissions = fields.given("permissions").and_then(|node| self.permissions(node));
+        let env = fields.get("env").and_then(|node| self.flat_mapping(node, "`env`", place::JOB_ENV));
+        let defaults = fields.given("defaults").map(|node| self.defaults(node, Some(place::JOB_DEFAULTS)));
+        let steps = match fields.entry("steps") {
+            Some(steps) => self.steps(steps, Owner::Job),
+            None if unsupported => Vec::new(),
+            None => {
+                self.missing(entry.key.span, "steps", &what, "add `steps:` with at least one step");
+                Vec::new()
+            }
+        };
+        self.names.steps = fields.get("steps").map(step_ids);
+        let outputs = fields.get("outputs").and_then(|node| self.outputs(node));
+        self.names = super::reader::Names::default();
+        let job = Job {
+            id,
+            span: entry.key.span,
+            name,
+            needs: Vec::new(),
+            condition,
+            strategy,
+            runs_on: runs_on.unwrap_or_else(|| Template::new(Kind::Null)),
+            timeout_minutes,
+            continue_on_error,
+            permissions,
+            env,
+            defaults: defaults.unwrap_or_default(),
+            outputs,
+            steps,
+        };
+        Some((job, needs))
+    }
+
+    /// Refuses what would otherwise run in a way that the file does not say. True if the job is of a kind that has
+    /// neither `runs-on` nor `steps`.
+    fn refuse_unsupported(&mut self, fields: &super::Fields<'_>, id: &str) -> bool {
+        let remedies = [
+            ("uses", "copy the jobs of the called workflow into this file"),
+            ("with", "it belongs to jobs with `uses`"),
+            ("secrets", "it belongs to jobs with `uses`; steps read `secrets` without it"),
+            ("container", "remove `container`, and run the job on a runner that has the tools installed"),
+            ("services", "start the service in a step, or on the runner's machine"),
+            ("environment", "remove `environment`; its protection rules and secrets would not apply"),
+            ("snapshot", "remove `snapshot`"),
+        ];
+        for (key, remedy) in remedies {
+            if let Some(entry) = fields.entry(key) {
+                self.unsupported(entry.key.span, &format!("`{key}` of the job `{id}`"), remedy);
+            }
+        }
+        fields.entry("uses").is_some()
+    }
+
+    fn warn_about_unenforced(&mut self, fields: &super::Fields<'_>) {
+        if let Some(entry) = fields.entry("concurrency") {
+            self.concurrency(entry, place::JOB);
+        }
+        if let Some(entry) = fields.entry("cancel-timeout-minutes") {
+            self.minutes(&entry.value, "`cancel-timeout-minutes`", place::JOB);
+            self.report(
+                Diagnostic::warning("not-enforced", entry.key.span, "`cancel-timeout-minutes` is not enforced yet")
+                    .remedy("a cancelled job is stopped after 10 seconds"),
+            );
+        }
+    }
+
+    /// `concurrency` of a workflow or a job: checked, but not enforced.
+    pub(crate) fn concurrency(&mut self, entry: &Entry, place: Place) {
+        let node = &entry.value;
+        if node.mapping().is_some() {
+            let Some(fields) = self.fields(node, "`concurrency`", &["group", "cancel-in-progress"]) else { return };
+            match fields.get("group") {
+                Some(group) => {
+                    self.text(group, "`group`", place);
+                }
+                None => self.missing(entry.key.span, "group", "`concurrency`", "name the group"),
+            }
+            if let Some(cancel) = fields.given("cancel-in-progress") {
+                self.boolean(cancel, "`cancel-in-progress`", place);
+            }
+        } else {
+            self.text(node, "`concurrency`", place);
+        }
+        self.report(
+            Diagnostic::warning("not-enforced", entry.key.span, "`concurrency` is not enforced yet")
+                .note("runs and jobs of one group may run at the same time"),
+        );
+    }
+
+    /// `defaults` of a workflow (`place` is none: no expressions) or a job.
+    pub(crate) fn defaults(&mut self, node: &Node, place: Option<Place>) -> Defaults {
+        let run = self.fields(node, "`defaults`", &["run"]).and_then(|fields| fields.given("run"));
+        let Some(fields) = run.and_then(|run| self.fields(run, "`defaults.run`", &["shell", "working-directory"]))
+        else {
+            return Defaults::default();
+        };
+        let mut read = |key: &str| {
+            let value = fields.given(key)?;
+            let what = format!("`{key}`");
+            match place {
+                Some(place) => self.text(value, &what, place),
+                None => self.literal(value, &what).map(|text| super::reader::at(value, Kind::String(text))),
+            }
+        };
+        Defaults { shell: read("shell"), working_directory: read("working-directory") }
+    }
+
+    fn outputs(&mut self, node: &Node) -> Option<Template> {
+        if node.is_null() {
+            return None;
+        }
+        for entry in node.mapping().unwrap_or_default() {
+            if entry.key.text().is_some_and(|key| key.contains("${{")) {
+                self.report(
+                    Diagnostic::error(
+                        "expression-not-allowed",
+                        entry.key.span,
+                        "the name of an output cannot be an expression",
+                    )
+                    .remedy("write the name out"),
+                );
+            }
+        }
+        if node.mapping().is_none() {
+            self.wrong_type(node, "`outputs`", "a mapping of names to expressions");
+            return None;
+        }
+        self.flat_mapping(node, "`outputs`", place::OUTPUTS)
+    }
+
+    fn runs_on(&mut self, node: &Node) -> Option<Template> {
+        match &node.kind {
+            yaml::Kind::Scalar(_) => self.label(node, "`runs-on`"),
+            yaml::Kind::Sequence(items) => self.labels(node, items),
+            yaml::Kind::Mapping(entries) => {
+                let fields = self.fields(node, "`runs-on`", &["group", "labels"])?;
+                if entries.is_empty() {
+                    let span = node.span;
+                    self.missing(span, "labels", "`runs-on`", "name the labels, the group, or both");
+                    return None;
+                }
+                if let Some(group) = fields.get("group") {
+                    self.label(group, "`group`");
+                }
+                match fields.get("labels").map(|labels| (labels, labels.sequence())) {
+                    Some((labels, Some(items))) => {
+                        self.labels(labels, items);
+                    }
+                    Some((labels, None)) => {
+                        self.label(labels, "`labels`");
+                    }
+                    None => {}
+                }
+                Some(self.quietly(node))
+            }
+        }
+    }
+
+    fn labels(&mut self, node: &Node, items: &[Node]) -> Option<Template> {
+        if items.is_empty() {
+            self.report(
+                Diagnostic::error("value", node.span, "`runs-on` names no label").remedy("name at least one label"),
+            );
+            return None;
+        }
+        for item in items {
+            self.label(item, "a label of `runs-on`");
+        }
+        Some(self.quietly(node))
+    }
+
+    fn label(&mut self, node: &Node, what: &str) -> Option<Template> {
+        let template = self.text(node, what, place::JOB)?;
+        match (&template.kind, node.scalar().map(|scalar| scalar.literal)) {
+            (Kind::Expression(_), _) => Some(template),
+            (Kind::String(text), Some(Literal::String)) if !text.trim().is_empty() => Some(template),
+            (_, Some(Literal::String)) => {
+                self.report(Diagnostic::error("value", node.span, format!("{what} must not be empty")));
+                None
+            }
+            (_, Some(Literal::Null)) => {
+                self.wrong_type(node, what, "text");
+                None
+            }
+            _ => {
+                let text = node.text().unwrap_or_default();
+                let message = format!("{what} must be text, not {}", node.describe());
+                self.report(Diagnostic::error("type", node.span, message).remedy(format!("write '{text}'")));
+                None
+            }
+        }
+    }
+
+    /// The template of what has been checked already.
+    fn quietly(&mut self, node: &Node) -> Template {
+        let before = self.findings.len();
+        let template = self.template(node, place::JOB);
+        self.findings.truncate(before);
+        template
+    }
+}
+
+/// The ids that steps carry.
+fn step_ids(steps: &Node) -> Vec<String> {
+    let items = steps.sequence().unwrap_or_default();
+    items.iter().filter_map(|step| step.get("id")?.text().map(str::to_owned)).collect()
+}

@@ -1,0 +1,189 @@
+//! What may run next: a pure function of a workflow and of the state of its jobs.
+//!
+//! The planner is level-triggered: [`advance`] looks at the whole state and says what is to be done; it remembers
+//! nothing. It never says the same twice once its decisions are applied, so a caller may call it after each change, and
+//! again after a crash.
+
+mod job;
+mod run;
+mod scope;
+mod selection;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::expression::Value;
+use crate::model::CompiledStep;
+use crate::template::Template;
+
+pub use run::{advance, conclusion, pending};
+pub use selection::{Selection, SelectionError};
+
+/// Minutes that a job may take unless it says otherwise.
+pub const DEFAULT_TIMEOUT_MINUTES: u32 = 360;
+
+/// What is the same for all jobs of a run.
+#[derive(Clone, Debug, Default)]
+pub struct RunContext {
+    /// The `github` context.
+    pub github: Value,
+    /// The `inputs` context.
+    pub inputs: Value,
+    /// The `vars` context.
+    pub vars: Value,
+    /// True once somebody cancelled the run.
+    pub cancelled: bool,
+    /// The part of the workflow that is run.
+    pub selection: Selection,
+}
+
+/// How a job or a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Conclusion {
+    /// All went well.
+    Success,
+    /// Something failed.
+    Failure,
+    /// It was stopped.
+    Cancelled,
+    /// It did not run.
+    Skipped,
+}
+
+impl Conclusion {
+    /// The word in `needs.<id>.result`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Where a job of a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Held back by `max-parallel`.
+    Waiting,
+    /// Queued, offered or running.
+    Active,
+    /// Active, and told to stop; it is not told again.
+    Cancelling,
+    /// Ended.
+    Done(Conclusion),
+}
+
+/// A job of a run: one for each job of the workflow, or several with a matrix.
+///
+/// A job that was skipped or failed before it could start has one instance with index 0 that is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Id of the job in the workflow.
+    pub key: String,
+    /// Number in its matrix, from 0.
+    pub index: u32,
+    /// Where it stands.
+    pub state: InstanceState,
+    /// Whether its failure counts as success for the run and for jobs that need it.
+    pub continue_on_error: bool,
+    /// Outputs it reported.
+    pub outputs: BTreeMap<String, String>,
+    /// Order of completion in the run; of jobs of one matrix, the outputs of the last one win.
+    pub finished: u64,
+}
+
+/// Something to be done. What it means for the state is part of each.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// The job does not run. Add an instance 0 that is done with [`Conclusion::Skipped`].
+    Skip {
+        /// Job.
+        key: String,
+        /// Display name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The job starts. Add these instances, [`InstanceState::Waiting`] if held, else [`InstanceState::Active`].
+    Expand {
+        /// Job.
+        key: String,
+        /// In order; never empty.
+        jobs: Vec<JobInstance>,
+    },
+    /// The job cannot start. Add an instance 0 that is done with [`Conclusion::Failure`].
+    Fail {
+        /// Job.
+        key: String,
+        /// Display name.
+        name: String,
+        /// Why; shown to the user.
+        message: String,
+    },
+    /// A waiting instance becomes active.
+    Release {
+        /// Job.
+        key: String,
+        /// Instance.
+        index: u32,
+    },
+    /// An instance must stop. A waiting one is done with [`Conclusion::Cancelled`] at once; an active one becomes
+    /// [`InstanceState::Cancelling`] until it ends. (A caller that leaves it active is told again.)
+    Cancel {
+        /// Job.
+        key: String,
+        /// Instance.
+        index: u32,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where a job runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunsOn {
+    /// Runner group.
+    pub group: Option<String>,
+    /// Labels, all of which a runner must have; compared without case.
+    pub labels: Vec<String>,
+}
+
+/// A job, ready to be made into a job message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobInstance {
+    /// Id of the job in the workflow.
+    pub key: String,
+    /// Number in its matrix, from 0.
+    pub index: u32,
+    /// Size of its matrix; 1 without.
+    pub total: u32,
+    /// Display name.
+    pub name: String,
+    /// True if `max-parallel` holds it back.
+    pub held: bool,
+    /// Where it runs.
+    pub runs_on: RunsOn,
+    /// Minutes it may take.
+    pub timeout_minutes: u32,
+    /// Whether its failure counts as success.
+    pub continue_on_error: bool,
+    /// The `matrix` context; null without a matrix.
+    pub matrix: Value,
+    /// The `strategy` context.
+    pub strategy: Value,
+    /// The `needs` context: direct needs only.
+    pub needs: Value,
+    /// `env` of the workflow, then of the job.
+    pub env: Vec<Template>,
+    /// `defaults` of workflow and job, merged per key: a mapping `run` of `shell` and `working-directory`.
+    pub defaults: Option<Template>,
+    /// `outputs`.
+    pub outputs: Option<Template>,
+    /// Steps.
+    pub steps: Vec<CompiledStep>,
+}

@@ -1,0 +1,234 @@
+//! The decision on one job whose needs have ended.
+
+use super::scope::JobScope;
+use super::status::Status;
+use super::{DEFAULT_TIMEOUT_MINUTES, JobInstance, RunContext, RunsOn};
+use crate::expression::{Expression, Scope, Value};
+use crate::matrix::{self, Strategy, display_name};
+use crate::model::{Defaults, Job, Workflow};
+use crate::span::narrow;
+use crate::template::{self, Kind, Template, article};
+
+/// What becomes of a job.
+pub(super) enum Outcome {
+    Run(Vec<JobInstance>),
+    Skip(String),
+    Fail(String),
+}
+
+/// The display name of a job that does not start: `name` if it is literal, else the id.
+pub(super) fn static_name(job: &Job) -> String {
+    job.name.as_ref().and_then(Template::as_str).filter(|name| !name.is_empty()).unwrap_or(&job.id).to_owned()
+}
+
+pub(super) fn decide(context: &RunContext, status: &Status<'_>, job: &Job) -> Outcome {
+    decide_or_fail(context, status, job).unwrap_or_else(Outcome::Fail)
+}
+
+fn decide_or_fail(context: &RunContext, status: &Status<'_>, job: &Job) -> Result<Outcome, String> {
+    let scope = JobScope::new(context, status, job);
+    if !condition(&scope, job)? {
+        return Ok(Outcome::Skip(skip_reason(context, &scope, job)));
+    }
+    let strategy = strategy(&scope, job)?;
+    let jobs = instances(scope, status.workflow(), job, &strategy)?;
+    if jobs.is_empty() {
+        return Ok(Outcome::Skip("no combination of the matrix has the selected values".to_owned()));
+    }
+    Ok(Outcome::Run(jobs))
+}
+
+fn condition(scope: &JobScope<'_>, job: &Job) -> Result<bool, String> {
+    let explain = |error: String| format!("`if` of the job `{}` has no value: {error}", job.id);
+    let expression = Expression::parse(&job.condition).map_err(|error| explain(error.message))?;
+    Ok(expression.evaluate(scope).map_err(|error| explain(error.to_string()))?.truthy())
+}
+
+fn skip_reason(context: &RunContext, scope: &JobScope<'_>, job: &Job) -> String {
+    if context.cancelled {
+        return "the run was cancelled".to_owned();
+    }
+    let succeeded = |scope: &JobScope<'_>| scope.call("success", &[]).and_then(Result::ok).is_some_and(|v| v.truthy());
+    if !succeeded(scope) && job.condition.starts_with("success()") {
+        return "a job that it needs did not succeed".to_owned();
+    }
+    // The implicit part of the condition holds; what was written does not.
+    let written = job.condition.strip_prefix("success() && (").and_then(|rest| rest.strip_suffix(')'));
+    format!("its condition is false: {}", written.unwrap_or(&job.condition))
+}
+
+/// True if a job's condition holds in a cancelled run, as `always()` does: then it goes on.
+pub(super) fn holds_when_cancelled(context: &RunContext, status: &Status<'_>, job: &Job) -> bool {
+    condition(&JobScope::new(context, status, job), job).unwrap_or(false)
+}
+
+/// `fail-fast` and `max-parallel` of a job that has been expanded before, so that its strategy has a value.
+pub(super) fn limits(context: &RunContext, status: &Status<'_>, job: &Job) -> Strategy {
+    strategy(&JobScope::new(context, status, job), job).unwrap_or_default()
+}
+
+fn strategy(scope: &JobScope<'_>, job: &Job) -> Result<Strategy, String> {
+    let Some(template) = &job.strategy else { return Ok(Strategy::default()) };
+    let explain = |error: String| format!("`strategy` of the job `{}`: {error}", job.id);
+    let value = template::evaluate(template, scope).map_err(|error| explain(error.message))?;
+    matrix::expand(&value)
+        .map_err(|problems| explain(problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")))
+}
+
+fn instances(
+    mut scope: JobScope<'_>,
+    workflow: &Workflow,
+    job: &Job,
+    strategy: &Strategy,
+) -> Result<Vec<JobInstance>, String> {
+    let combinations: Vec<(Value, &[String])> = if strategy.combinations.is_empty() {
+        vec![(Value::Null, &[])]
+    } else {
+        strategy.combinations.iter().map(|c| (c.values.clone(), c.labels.as_slice())).collect()
+    };
+    let values: Vec<Value> = combinations.iter().map(|(values, _)| values.clone()).collect();
+    let selected = scope.run.selection.combinations(&values);
+    let total = combinations.len();
+    let limit = match strategy.max_parallel {
+        Some(limit) if !strategy.combinations.is_empty() => limit as usize,
+        _ => total,
+    };
+    let mut jobs = Vec::new();
+    for (index, ((matrix, labels), _)) in
+        combinations.into_iter().zip(&selected).enumerate().filter(|(_, (_, on))| **on)
+    {
+        scope.matrix = matrix;
+        scope.strategy = Value::object([
+            ("fail-fast", Value::Bool(strategy.fail_fast)),
+            ("job-index", number(index)),
+            ("job-total", number(total)),
+            ("max-parallel", number(limit)),
+        ]);
+        let named = display_name(&job.id, labels);
+        let explain = |error: String| format!("the job `{named}` cannot start: {error}");
+        jobs.push(JobInstance {
+            key: job.id.clone(),
+            index: narrow(index),
+            total: narrow(total),
+            name: name(&scope, job, labels).map_err(explain)?,
+            held: jobs.len() >= limit,
+            runs_on: runs_on(&scope, &job.runs_on).map_err(explain)?,
+            timeout_minutes: timeout(&scope, job).map_err(explain)?,
+            continue_on_error: continue_on_error(&scope, job).map_err(explain)?,
+            matrix: scope.matrix.clone(),
+            strategy: scope.strategy.clone(),
+            needs: scope.needs.clone(),
+            env: workflow.env.iter().chain(&job.env).cloned().collect(),
+            defaults: defaults(&workflow.defaults, &job.defaults),
+            outputs: job.outputs.clone(),
+            steps: job.steps.clone(),
+        });
+    }
+    Ok(jobs)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of jobs are small")]
+fn number(count: usize) -> Value {
+    Value::Number(count as f64)
+}
+
+fn evaluate(scope: &JobScope<'_>, template: &Template, what: &str) -> Result<Value, String> {
+    template::evaluate(template, scope).map_err(|error| format!("{what}: {}", error.message))
+}
+
+/// A literal name shows the matrix too; one with an expression stands alone unless it is empty.
+fn name(scope: &JobScope<'_>, job: &Job, labels: &[String]) -> Result<String, String> {
+    match job.name.as_ref().map(|name| (name, &name.kind)) {
+        Some((template, Kind::Expression(_))) => {
+            let value = evaluate(scope, template, "`name`")?;
+            let text = value.to_text();
+            Ok(if text.trim().is_empty() { display_name(&job.id, labels) } else { text.into_owned() })
+        }
+        Some((template, _)) => {
+            let value = evaluate(scope, template, "`name`")?;
+            let text = value.to_text();
+            Ok(display_name(if text.is_empty() { &job.id } else { &text }, labels))
+        }
+        None => Ok(display_name(&job.id, labels)),
+    }
+}
+
+fn runs_on(scope: &JobScope<'_>, template: &Template) -> Result<RunsOn, String> {
+    let value = evaluate(scope, template, "`runs-on`")?;
+    let mut runs_on = RunsOn::default();
+    match &value {
+        Value::Object(object) => {
+            for (key, value) in object.iter() {
+                match key {
+                    "group" => runs_on.group = Some(label(value, "the group of `runs-on`", template)?),
+                    "labels" => runs_on.labels = labels(value, template)?,
+                    _ => return Err(format!("unknown key `{key}` in `runs-on`")),
+                }
+            }
+        }
+        other => runs_on.labels = labels(other, template)?,
+    }
+    if runs_on.labels.is_empty() && runs_on.group.is_none() {
+        return Err(format!("`runs-on` names no label{}", source(template)));
+    }
+    Ok(runs_on)
+}
+
+fn labels(value: &Value, template: &Template) -> Result<Vec<String>, String> {
+    let items = value.as_array().unwrap_or_else(|| std::slice::from_ref(value));
+    let mut labels: Vec<String> = Vec::with_capacity(items.len());
+    for item in items {
+        let label = label(item, "a label of `runs-on`", template)?;
+        if !labels.iter().any(|known| known.eq_ignore_ascii_case(&label)) {
+            labels.push(label);
+        }
+    }
+    Ok(labels)
+}
+
+fn label(value: &Value, what: &str, template: &Template) -> Result<String, String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Value::String(_) | Value::Null => Err(format!("{what} is empty{}", source(template))),
+        other => Err(format!("{what} must be text, not {}{}", article(other), source(template))),
+    }
+}
+
+/// The expression that gave a value, for messages.
+fn source(template: &Template) -> String {
+    match &template.kind {
+        Kind::Expression(text) => format!(" (it is `${{{{ {text} }}}}`)"),
+        _ => String::new(),
+    }
+}
+
+fn timeout(scope: &JobScope<'_>, job: &Job) -> Result<u32, String> {
+    let Some(template) = &job.timeout_minutes else { return Ok(DEFAULT_TIMEOUT_MINUTES) };
+    match evaluate(scope, template, "`timeout-minutes`")? {
+        Value::Number(minutes) if minutes > 0.0 => {
+            // A fraction of a minute is a whole one.
+            matrix::whole(minutes.ceil()).ok_or_else(|| "`timeout-minutes` is too large".to_owned())
+        }
+        Value::Number(_) => Err(format!("`timeout-minutes` must be more than 0{}", source(template))),
+        other => Err(format!("`timeout-minutes` must be a number, not {}{}", article(&other), source(template))),
+    }
+}
+
+fn continue_on_error(scope: &JobScope<'_>, job: &Job) -> Result<bool, String> {
+    let Some(template) = &job.continue_on_error else { return Ok(false) };
+    match evaluate(scope, template, "`continue-on-error`")? {
+        Value::Bool(value) => Ok(value),
+        other => Err(format!("`continue-on-error` must be a boolean, not {}{}", article(&other), source(template))),
+    }
+}
+
+/// The worker takes the first mapping it is sent, so workflow and job are merged key by key here.
+fn defaults(workflow: &Defaults, job: &Defaults) -> Option<Template> {
+    let shell = job.shell.as_ref().or(workflow.shell.as_ref());
+    let directory = job.working_directory.as_ref().or(workflow.working_directory.as_ref());
+    let entries: Vec<(Template, Template)> = [("shell", shell), ("working-directory", directory)]
+        .into_iter()
+        .filter_map(|(key, value)| Some((Template::string(key), value?.clone())))
+        .collect();
+    (!entries.is_empty()).then(|| Template::mapping(vec![(Template::string("run"), Template::mapping(entries))]))
+}
