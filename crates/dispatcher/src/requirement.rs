@@ -227,3 +227,51 @@ fn parse_bound(label: &str, word: &str, at: usize) -> Result<(Bound, u32), Requi
 pub(crate) fn fold(text: &str) -> String {
     text.trim().to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(labels: &[&str]) -> Result<Class, RequirementError> {
+        let labels = labels.iter().map(ToString::to_string).collect();
+        Requirement { labels, ..Requirement::default() }.class()
+    }
+
+    fn refused(label: &str) -> String {
+        class(&[label]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn spelling_order_and_repetition_do_not_make_a_class() {
+        let one = class(&["Linux", "x64", "memory_gb>=8", "GPU", "supports:Acme/Deploy"]).unwrap();
+        let other =
+            class(&["supports:acme/deploy", "X64 ", "gpu", "MEMORY_GB >= 8", "memory_gb>=4", "linux", "x64"]).unwrap();
+        assert_eq!(one, other);
+        assert_ne!(one, class(&["linux", "x64", "memory_gb>=9", "gpu", "supports:acme/deploy"]).unwrap());
+    }
+
+    #[test]
+    fn ordinary_labels_may_look_almost_like_bounds() {
+        let labels = class(&["memory_gb", "cpu=4", "runs-on:big", "gpu-large", "supports"]).unwrap().labels;
+        assert_eq!(labels.len(), 5);
+    }
+
+    #[test]
+    fn a_bound_that_cannot_be_understood_is_refused_by_name() {
+        assert_eq!(
+            refused("Disk>=3"),
+            "`Disk>=3`: `disk` is not a capability; known are memory_gb, cpu_cores, disk_space_gb, gpu_memory_gb"
+        );
+        assert_eq!(refused("cpu_cores<8"), "`cpu_cores<8`: a capability is bounded with `>=` only");
+        assert_eq!(refused("cpu_cores>8"), "`cpu_cores>8`: a capability is bounded with `>=` only");
+        for value in ["", "-1", "+1", "1.5", "8GB", "4294967296"] {
+            let text = refused(&format!("memory_gb>={value}"));
+            assert!(text.ends_with(&format!("`{}` is not a whole number", value.to_lowercase())), "{text}");
+        }
+        assert_eq!(refused("supports:deploy"), "`supports:deploy`: `supports:` is followed by `owner/action`");
+        assert_eq!(refused(" "), "a label is empty");
+        assert_eq!(refused(&"x".repeat(257)), "a label of 257 bytes is longer than 256 bytes");
+        assert_eq!(class(&["x"; 65]).unwrap_err(), RequirementError::TooManyLabels { count: 65 });
+        assert_eq!(class(&["x"; 64]).map(|class| class.labels.len()), Ok(1));
+    }
+}

@@ -116,8 +116,8 @@ impl Dispatcher {
     /// otherwise lapse by themselves.
     pub fn remove_runner(&mut self, now: Timestamp, id: RunnerId) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.stop_waiting(id);
         self.withdraw_offers(id, Gone::Removed, &mut effects);
+        self.stop_waiting(id);
         let Some(runner) = self.runners.remove(&id) else { return effects };
         for Parked { poll, .. } in runner.polls.into_values() {
             self.polls.remove(&poll);

@@ -1,0 +1,9 @@
+//! The dispatcher through its public face: claims one by one, and a model test of all of them together.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod claims;
+mod expiry;
+mod given;
+mod machine;
+mod naive;
