@@ -47,7 +47,7 @@ pub enum EvalError {
         name: String,
     },
     /// A built-in function was called with the wrong number of arguments.
-    #[error("{name} got {given} arguments and takes {takes}")]
+    #[error("{name} takes {takes} and got {given}")]
     ArgumentCount {
         /// The function.
         name: String,
@@ -224,17 +224,18 @@ impl Evaluator<'_> {
         Ok(value.into())
     }
 
-    /// `case(condition, value, …, default)`; here and not among the functions because a filter passes through it.
+    /// `case(condition, value, …, default)`; here and not among the functions because the result of a filter passes
+    /// through it and stays one.
     fn case(&mut self, arguments: &[Node]) -> Result<Outcome, EvalError> {
         let (default, pairs) = arguments.split_last().expect("the count was checked");
         for (position, pair) in pairs.chunks_exact(2).enumerate() {
             match self.value(&pair[0])? {
-                Value::Bool(true) => return Ok(self.value(&pair[1])?.into()),
+                Value::Bool(true) => return self.outcome(&pair[1]),
                 Value::Bool(false) => {}
                 other => return Err(EvalError::CaseCondition { position: position + 1, kind: other.kind() }),
             }
         }
-        Ok(self.value(default)?.into())
+        self.outcome(default)
     }
 
     fn index(&mut self, target: &Node, index: &Node) -> Result<Outcome, EvalError> {

@@ -3,15 +3,15 @@
 use super::evaluator::{EvalError, Evaluator};
 use super::json;
 use super::node::Node;
-use super::value::{Value, fold};
+use super::value::{Value, fold, fold_char};
 
 /// Calls a built-in function by its name in lower case; `None` when it is not built in. The number of arguments has
 /// been checked. Arguments that do not matter stay unevaluated.
 pub(super) fn call(evaluator: &mut Evaluator<'_>, name: &str, arguments: &[Node]) -> Result<Option<Value>, EvalError> {
     Ok(Some(match name {
         "contains" => contains(evaluator, &arguments[0], &arguments[1])?,
-        "startswith" => folded(evaluator, &arguments[0], &arguments[1], |text, part| text.starts_with(part))?,
-        "endswith" => folded(evaluator, &arguments[0], &arguments[1], |text, part| text.ends_with(part))?,
+        "startswith" => begins(evaluator, arguments, |text| Box::new(text.chars()))?,
+        "endswith" => begins(evaluator, arguments, |text| Box::new(text.chars().rev()))?,
         "format" => format(evaluator, &arguments[0], &arguments[1..])?,
         "join" => join(evaluator, &arguments[0], arguments.get(1))?,
         "tojson" => {
@@ -42,19 +42,22 @@ fn contains(evaluator: &mut Evaluator<'_>, all: &Node, part: &Node) -> Result<Va
     }))
 }
 
-/// Compares two primitives as text without case; false when either is a collection.
-fn folded(
+/// Whether the first text begins with the second, without case, when both are read in the order `read` gives; false
+/// when either is a collection.
+fn begins(
     evaluator: &mut Evaluator<'_>,
-    text: &Node,
-    part: &Node,
-    holds: fn(&str, &str) -> bool,
+    arguments: &[Node],
+    read: for<'a> fn(&'a str) -> Box<dyn Iterator<Item = char> + 'a>,
 ) -> Result<Value, EvalError> {
-    let text = evaluator.value(text)?;
+    let text = evaluator.value(&arguments[0])?;
     if !text.is_primitive() {
         return Ok(Value::Bool(false));
     }
-    let part = evaluator.value(part)?;
-    Ok(Value::Bool(part.is_primitive() && holds(&fold(&text.to_text()), &fold(&part.to_text()))))
+    let part = evaluator.value(&arguments[1])?;
+    let (text, is_primitive, part) = (text.to_text(), part.is_primitive(), part.to_text());
+    let mut characters = read(&text).map(fold_char);
+    let holds = is_primitive && read(&part).map(fold_char).all(|wanted| characters.next() == Some(wanted));
+    Ok(Value::Bool(holds))
 }
 
 /// Joins the items of an array; a primitive is its own text, an object is empty text.

@@ -120,7 +120,8 @@ impl Node {
             Kind::Compare { comparison, .. } if comparison.is_equality() => 3,
             Kind::Compare { .. } => 4,
             Kind::Not(_) => 5,
-            _ => 6,
+            Kind::Literal(_) => 6, // Takes no property without parentheses.
+            Kind::Context(_) | Kind::Call { .. } | Kind::Index { .. } | Kind::Filter(_) => 7,
         }
     }
 
@@ -152,14 +153,14 @@ impl fmt::Display for Node {
                 formatter.write_str(")")
             }
             Kind::Index { target, index } => {
-                target.write_operand(formatter, 6)?;
+                target.write_operand(formatter, 7)?;
                 match &index.kind {
                     Kind::Literal(Value::String(name)) if is_name(name) => write!(formatter, ".{name}"),
                     _ => write!(formatter, "[{index}]"),
                 }
             }
             Kind::Filter(target) => {
-                target.write_operand(formatter, 6)?;
+                target.write_operand(formatter, 7)?;
                 formatter.write_str(".*")
             }
             Kind::Not(operand) => {

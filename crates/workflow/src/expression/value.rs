@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 pub(super) use number::{number_text, parse_number};
 pub use object::Object;
-pub(super) use text::{compare_ignoring_case, fold};
+use text::{compare_ignoring_case, equal_ignoring_case};
+pub(super) use text::{fold, fold_char};
 
 /// A value of the expression language. Cloning is cheap: strings and collections are shared.
 ///
@@ -91,7 +92,7 @@ impl Value {
             (Self::Null, Self::Null) => true,
             (Self::Bool(left), Self::Bool(right)) => left == right,
             (Self::Number(left), Self::Number(right)) => left == right,
-            (Self::String(left), Self::String(right)) => compare_ignoring_case(left, right) == Ordering::Equal,
+            (Self::String(left), Self::String(right)) => equal_ignoring_case(left, right),
             (Self::Array(left), Self::Array(right)) => Arc::ptr_eq(left, right),
             (Self::Object(left), Self::Object(right)) => Arc::ptr_eq(left, right),
             (Self::Array(_) | Self::Object(_), _) | (_, Self::Array(_) | Self::Object(_)) => false,

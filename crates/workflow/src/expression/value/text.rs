@@ -7,8 +7,14 @@ pub(in crate::expression) fn fold(text: &str) -> String {
     text.chars().map(fold_char).collect()
 }
 
+/// Whether two texts differ only in case.
+pub(super) fn equal_ignoring_case(left: &str, right: &str) -> bool {
+    // Nearly all text is ASCII, and this is many times faster.
+    left.eq_ignore_ascii_case(right) || !(left.is_ascii() && right.is_ascii()) && units(left).eq(units(right))
+}
+
 /// Orders two texts without case, by UTF-16 code units.
-pub(in crate::expression) fn compare_ignoring_case(left: &str, right: &str) -> Ordering {
+pub(super) fn compare_ignoring_case(left: &str, right: &str) -> Ordering {
     units(left).cmp(units(right))
 }
 
@@ -20,7 +26,8 @@ fn units(text: &str) -> impl Iterator<Item = u16> + '_ {
     })
 }
 
-fn fold_char(character: char) -> char {
+/// The simple upper case of a character; one that has none, or more than one character, stays as it is.
+pub(in crate::expression) fn fold_char(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();
     }
