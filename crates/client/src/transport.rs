@@ -1,7 +1,9 @@
 //! The seam between the clients and the network.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,6 +139,21 @@ impl Transport {
 
     pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, BoxError> {
         self.service.clone().oneshot(request).await
+    }
+}
+
+/// So that a test can put itself between a client and the network: see [`Transport::from_service`].
+impl Service<Request<Bytes>> for Transport {
+    type Response = Response<ResponseBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        self.service.call(request)
     }
 }
 

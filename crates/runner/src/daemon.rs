@@ -18,6 +18,7 @@ use startline_protocol::state::Conclusion;
 use startline_worker::input::Connection;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::capabilities::{Overrides, detect};
 use crate::error::Error;
@@ -35,7 +36,7 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const GIVE_BACK: Duration = Duration::from_secs(3);
 
 /// Polls go on for ever; a service that comes back is found within the cap.
-const POLL_RETRY: Retry =
+pub(crate) const POLL_RETRY: Retry =
     Retry { min_delay: Duration::from_millis(250), max_delay: Duration::from_secs(15), max_times: None };
 
 /// How a registered runner runs.
@@ -117,6 +118,9 @@ pub(crate) struct Context {
     pub(crate) transport: Transport,
     pub(crate) session: RunnerSession,
     pub(crate) shutdown: Shutdown,
+    /// Cancelled as soon as the service has heard what this runner does; polls begin then. A runner that said goodbye
+    /// before is given nothing until it says otherwise.
+    pub(crate) announced: CancellationToken,
 }
 
 impl Context {
@@ -152,7 +156,8 @@ pub async fn run(
             tracing::error!(%error, "cannot keep the renewed token");
         }
     });
-    let context = Arc::new(Context { options, registration, transport, session, shutdown });
+    let announced = CancellationToken::new();
+    let context = Arc::new(Context { options, registration, transport, session, shutdown, announced });
     let jobs = Jobs::default();
     let capabilities = detect(&context.options.work_dir, context.options.max_parallel_jobs, &context.options.overrides);
     let first = PollRequest {
@@ -409,6 +414,7 @@ impl<'a> Daemon<'a> {
 
 /// One poll, after `delay`; never faster in a row than a service that does not hold polls deserves.
 async fn poll_once(context: &Context, request: PollRequest, delay: Option<Duration>) -> PollResult {
+    context.announced.cancelled().await;
     if let Some(delay) = delay {
         sleep(delay).await;
     }

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use startline_client::Error;
+use startline_client::{Backoff, Error};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::runner_api::{HeartbeatRequest, RunnerCommand};
 use startline_protocol::state::RunnerStatus;
 use tokio::time::{sleep, timeout};
 
 use crate::capabilities::{Load, detect, differs};
-use crate::daemon::Context;
+use crate::daemon::{Context, POLL_RETRY};
 use crate::orders::{Order, Orders};
 
 /// How many heartbeats go by between two measurements of what the machine can do.
@@ -49,6 +49,7 @@ pub(crate) async fn beat(context: &Context, jobs: &Jobs, mut known: Capabilities
     let mut failures = 0_u32;
     let mut beats = 0_u32;
     let mut said_draining = false;
+    let mut backoff = Backoff::new(POLL_RETRY);
     loop {
         let held = jobs.all();
         let system_info = load.measure(&context.options.work_dir);
@@ -57,8 +58,10 @@ pub(crate) async fn beat(context: &Context, jobs: &Jobs, mut known: Capabilities
             current_jobs: held.iter().map(|orders| orders.job_id).collect(),
             system_info,
         };
+        let mut pause = jittered(interval);
         match context.session.send_heartbeat(&request).await {
             Ok(answer) => {
+                context.announced.cancel();
                 if failures > 0 {
                     tracing::info!(failures, "the service hears this runner again");
                 }
@@ -70,13 +73,19 @@ pub(crate) async fn beat(context: &Context, jobs: &Jobs, mut known: Capabilities
                     tracing::warn!(%error, "the service does not hear this runner");
                 }
                 failures = failures.saturating_add(1);
+                if !error.is_transient() {
+                    // A poll will hear the same, and acts on it.
+                    context.announced.cancel();
+                } else if !context.announced.is_cancelled() {
+                    pause = backoff.next(error.retry_after()).unwrap_or(pause);
+                }
             }
         }
         beats = beats.wrapping_add(1);
         if beats.is_multiple_of(MEASURE_EVERY) {
             tell_changes(context, &mut known).await;
         }
-        let pause = sleep(jittered(interval));
+        let pause = sleep(pause);
         if said_draining {
             pause.await;
         } else {

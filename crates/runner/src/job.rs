@@ -11,7 +11,7 @@ use startline_protocol::runner_api::JobAssignment;
 use startline_protocol::state::Conclusion;
 use startline_worker::input::{Control, JobState, STATE_FILE, WorkerInput};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::capabilities::job_spelling;
 use crate::daemon::Context;
@@ -29,6 +29,9 @@ const OVERTIME: Duration = Duration::from_secs(330);
 
 /// How long a report may hold up the end of the runner.
 const REPORT_AT_SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// How long a worker that is reporting the job's end may take to hear that it was heard.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How many workers' diagnostics are kept.
 const KEPT_DIAGNOSTICS: usize = 50;
@@ -143,10 +146,7 @@ impl Job<'_> {
                     let order = self.wanted.borrow_and_update().clone();
                     let (reason, within) = match order {
                         Order::Run => continue,
-                        Order::Abandon => {
-                            worker.kill().await;
-                            return Ending::Stale;
-                        }
+                        Order::Abandon => return abandon(places, worker).await,
                         Order::Cancel { reason, within } => (reason, within),
                         Order::Shutdown { within } => ("the runner is shutting down".to_owned(), within),
                     };
@@ -183,17 +183,14 @@ impl Job<'_> {
         let state = places.state();
         let failure = Failure { conclusion, message };
         let report = report(self.client, &places.job_dir, state, &failure);
+        // A lost lease needs no order here: the service says so to the report itself, and a lease that ends because
+        // the report has arrived must not look like one.
         let given_up = async {
-            let grave = |order: &Order| matches!(order, Order::Shutdown { .. } | Order::Abandon);
-            match self.wanted.wait_for(grave).await.map(|order| order.clone()) {
-                Ok(Order::Abandon) => Ending::Stale,
-                Ok(_) => {
-                    // It may still become stale, but then it does not matter any more.
-                    sleep(REPORT_AT_SHUTDOWN).await;
-                    Ending::Unreported
-                }
-                Err(_) => std::future::pending().await,
+            if self.wanted.wait_for(|order| matches!(order, Order::Shutdown { .. })).await.is_err() {
+                std::future::pending::<()>().await;
             }
+            sleep(REPORT_AT_SHUTDOWN).await;
+            Ending::Unreported
         };
         let reported = async {
             match report.await {
@@ -227,6 +224,19 @@ impl Job<'_> {
             connection: options.connection.clone(),
         }
     }
+}
+
+/// Ends a worker whose lease is over.
+async fn abandon(places: &Places, mut worker: Worker) -> Ending {
+    // A lease is also over as soon as the service has the job's end, and the worker may just be about to hear so.
+    if places.state().completion.is_some()
+        && let Ok(status) = timeout(LAST_WORDS, worker.wait()).await
+        && matches!(Worker::death(status), Death::Reported)
+    {
+        return Ending::Reported(places.state().completion.map(|end| end.conclusion));
+    }
+    worker.kill().await;
+    Ending::Stale
 }
 
 impl Places {

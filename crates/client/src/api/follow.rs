@@ -18,12 +18,16 @@ const LONGEST_LINE: usize = 64 << 20;
 /// A job's log as it grows. See [`ApiClient::follow_job_log`].
 ///
 /// When a connection is cut, or the service ends it to restart, the next one asks for what follows the last whole
-/// event; text that comes twice is handed out once. Tries are as many in a row as the client's [`crate::Retry`] says.
+/// event; text that comes twice is handed out once. Unless an attempt is named, a later attempt at the job is followed
+/// from its beginning. Tries are as many in a row as the client's [`crate::Retry`] says.
 #[derive(Debug)]
 pub struct LogFollow {
     client: ApiClient,
     id: JobId,
+    /// The attempt that the caller named.
+    only: Option<u32>,
     offset: u64,
+    /// Whose log `offset` is a place in, once that is known.
     attempt: Option<u32>,
     connection: Option<Connection>,
     backoff: Backoff,
@@ -35,12 +39,14 @@ struct Connection {
     call: String,
     body: ResponseBody,
     unread: BytesMut,
+    /// The job was told once.
+    begun: bool,
 }
 
 impl LogFollow {
     pub(super) const fn new(client: ApiClient, id: JobId, offset: u64, attempt: Option<u32>) -> Self {
         let backoff = Backoff::new(client.retry);
-        Self { client, id, offset, attempt, connection: None, backoff, ended: false }
+        Self { client, id, only: attempt, offset, attempt, connection: None, backoff, ended: false }
     }
 
     /// The next event; `None` after [`LogEvent::End`].
@@ -89,6 +95,14 @@ impl LogFollow {
                 self.offset = offset + text.len() as u64;
                 Some(LogEvent::Log { offset, attempt, text })
             }
+            // The first event of a connection. The place that was asked for is one in the log of an attempt that was
+            // over before; the service takes it for one in the log of this attempt.
+            LogEvent::Job { job } if self.is_resumed_behind(job.attempt) => {
+                self.offset = 0;
+                self.attempt = Some(job.attempt);
+                self.connection = None;
+                None
+            }
             LogEvent::End => {
                 self.ended = true;
                 self.connection = None;
@@ -96,6 +110,11 @@ impl LogFollow {
             }
             job @ LogEvent::Job { .. } => Some(job),
         }
+    }
+
+    fn is_resumed_behind(&mut self, attempt: u32) -> bool {
+        let first = self.connection.as_mut().is_some_and(|connection| !std::mem::replace(&mut connection.begun, true));
+        first && self.only.is_none() && self.offset > 0 && self.attempt.is_some_and(|known| known < attempt)
     }
 
     async fn event(&mut self) -> Result<LogEvent, Error> {
@@ -106,10 +125,10 @@ impl LogFollow {
         connection.event().await
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
+    async fn connect(&mut self) -> Result<Connection, Error> {
         let service = &self.client.service;
         let mut url = service.url(&format!("/api/v1/jobs/{}/logs?follow=true&offset={}", self.id, self.offset));
-        if let Some(attempt) = self.attempt {
+        if let Some(attempt) = self.only {
             url.push_str("&attempt=");
             url.push_str(&attempt.to_string());
         }
@@ -117,7 +136,7 @@ impl LogFollow {
             .bearer(self.client.token.expose())?
             .header(header::ACCEPT, HeaderValue::from_static("application/x-ndjson"));
         let response = call.begin(&service.transport).await?;
-        Ok(Connection { call: url, body: response.into_body(), unread: BytesMut::new() })
+        Ok(Connection { call: url, body: response.into_body(), unread: BytesMut::new(), begun: false })
     }
 }
 

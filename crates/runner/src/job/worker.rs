@@ -54,7 +54,12 @@ impl Worker {
         let mut line = serde_json::to_vec(input)?;
         line.push(b'\n');
         let mark = Uuid::new_v4().to_string();
-        let mut child = Command::new(program)
+        let mut worker = Command::new(program);
+        // What configures this runner, its tokens above all, is not for jobs to read.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"STARTLINE_")) {
+            worker.env_remove(name);
+        }
+        let mut child = worker
             .args(arguments)
             .env(MARK, &mark)
             .process_group(0)
