@@ -291,9 +291,12 @@ pub struct Page<T> {
     pub more: bool,
 }
 
-/// The time as the store keeps it.
+/// The time as the store keeps it: to the microsecond, and without the fraction of the last second of all, which jiff
+/// has but does not make from microseconds.
 pub(crate) fn kept(time: Timestamp) -> Timestamp {
-    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+    Timestamp::from_microsecond(time.as_microsecond())
+        .or_else(|_| Timestamp::from_second(time.as_second()))
+        .unwrap_or(time)
 }
 
 /// When tokens that are replaced at `now` stop to work: calls that are on their way with the old one may still arrive.

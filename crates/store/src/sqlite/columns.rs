@@ -7,12 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
 
+use crate::record::kept;
+
 /// A time as microseconds.
 pub(super) struct Time(pub(super) Timestamp);
 
 impl ToSql for Time {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.0.as_microsecond().into())
+        Ok(kept(self.0).as_microsecond().into())
     }
 }
 

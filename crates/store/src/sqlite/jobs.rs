@@ -24,6 +24,15 @@ macro_rules! select {
     };
 }
 
+const LAST_FINISHED: &str = "SELECT ifnull(max(finished), 0) FROM jobs WHERE finished > 0";
+const OF_RUN: &str = select!("WHERE j.run_id = ?1 ORDER BY j.id");
+const OF_UNFINISHED_RUNS: &str = select!("WHERE r.conclusion IS NULL ORDER BY r.id, j.id");
+const PAGE: &str = select!("WHERE j.id < ?1 ORDER BY j.id DESC LIMIT ?2");
+const PAGE_OF_COMPLETED: &str = select!("WHERE j.status = 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2");
+/// The second condition is what lets the partial index be used.
+const PAGE_OF_STATE: &str =
+    select!("WHERE j.status = ?3 AND j.status <> 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2");
+
 fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     let mut columns = Columns::of(row);
     Ok(JobRecord {
@@ -99,8 +108,8 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
 }
 
 fn next_finished(db: &Connection) -> Result<i64, Failure> {
-    let sql = "SELECT ifnull(max(finished), 0) + 1 FROM jobs WHERE finished > 0";
-    Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    let last: i64 = db.prepare_cached(LAST_FINISHED)?.query_row([], |row| row.get(0))?;
+    Ok(last + 1)
 }
 
 pub(super) fn find(db: &Connection, job: JobId) -> Result<Option<JobRecord>, Failure> {
@@ -278,13 +287,13 @@ pub(super) fn request_cancel(db: &Connection, job: JobId, reason: String) -> Res
 }
 
 pub(super) fn of_run(db: &Connection, run: RunId) -> Result<Vec<JobRecord>, Failure> {
-    let mut select = db.prepare_cached(select!("WHERE j.run_id = ?1 ORDER BY j.id"))?;
+    let mut select = db.prepare_cached(OF_RUN)?;
     Ok(select.query_map([run.0], read)?.collect::<Result<_, _>>()?)
 }
 
 /// All jobs of runs without a conclusion.
 pub(super) fn unfinished(db: &Connection) -> Result<Vec<JobRecord>, Failure> {
-    let mut select = db.prepare_cached(select!("WHERE r.conclusion IS NULL ORDER BY j.id"))?;
+    let mut select = db.prepare_cached(OF_UNFINISHED_RUNS)?;
     Ok(select.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
@@ -297,22 +306,14 @@ pub(super) fn page(
     let before = before.map_or(i64::MAX, |job| job.0);
     let wanted = i64::from(limit) + 1;
     let items = match status {
-        None => {
-            let mut select = db.prepare_cached(select!("WHERE j.id < ?1 ORDER BY j.id DESC LIMIT ?2"))?;
-            select.query_map((before, wanted), read)?.collect::<Result<_, _>>()?
-        }
+        None => db.prepare_cached(PAGE)?.query_map((before, wanted), read)?.collect::<Result<_, _>>()?,
         Some(JobStatus::Completed) => {
-            let mut select =
-                db.prepare_cached(select!("WHERE j.status = 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2"))?;
-            select.query_map((before, wanted), read)?.collect::<Result<_, _>>()?
+            db.prepare_cached(PAGE_OF_COMPLETED)?.query_map((before, wanted), read)?.collect::<Result<_, _>>()?
         }
-        Some(status) => {
-            // The second condition is what lets the partial index be used.
-            let mut select = db.prepare_cached(select!(
-                "WHERE j.status = ?3 AND j.status <> 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2"
-            ))?;
-            select.query_map((before, wanted, Word(status)), read)?.collect::<Result<_, _>>()?
-        }
+        Some(status) => db
+            .prepare_cached(PAGE_OF_STATE)?
+            .query_map((before, wanted, Word(status)), read)?
+            .collect::<Result<_, _>>()?,
     };
     Ok(runs::cut(items, limit))
 }
@@ -320,4 +321,44 @@ pub(super) fn page(
 pub(super) fn message(db: &Connection, job: JobId) -> Result<Option<String>, Failure> {
     let mut select = db.prepare_cached("SELECT message FROM job_messages WHERE job_id = ?1")?;
     Ok(select.query_row([job.0], |row| row.get(0)).optional()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(sql: &str) -> String {
+        let mut database = Connection::open_in_memory().unwrap();
+        super::super::migrations::migrate(&mut database, Timestamp::UNIX_EPOCH).unwrap();
+        let mut explain = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let mut rows = explain.raw_query();
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            lines.push(row.get::<_, String>(3).unwrap());
+        }
+        lines.join("; ")
+    }
+
+    #[test]
+    fn no_frequent_query_reads_all_jobs() {
+        for (sql, index) in [
+            (LAST_FINISHED, "SEARCH jobs USING COVERING INDEX jobs_by_finish"),
+            (OF_RUN, "SEARCH j USING INDEX jobs_by_key"),
+            (OF_UNFINISHED_RUNS, "runs_unfinished"),
+            (PAGE, "SEARCH j USING INTEGER PRIMARY KEY"),
+            (PAGE_OF_COMPLETED, "SEARCH j USING INTEGER PRIMARY KEY"),
+            (PAGE_OF_STATE, "SEARCH j USING INDEX jobs_unfinished"),
+        ] {
+            let plan = plan(sql);
+            assert!(plan.contains(index), "{sql}: {plan}");
+        }
+    }
+
+    #[test]
+    fn pages_are_not_sorted() {
+        for sql in [PAGE, PAGE_OF_COMPLETED, PAGE_OF_STATE] {
+            let plan = plan(sql);
+            assert!(!plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        }
+    }
 }

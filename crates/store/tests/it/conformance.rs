@@ -1,0 +1,171 @@
+//! One suite over all engines.
+
+mod assignment;
+mod completion;
+mod listing;
+mod ordering;
+mod runners;
+mod runs;
+mod tokens;
+
+/// Makes a test of each claim for each engine. A claim that is not listed is dead code, which is an error.
+macro_rules! claims {
+    ($($area:ident { $($claim:ident)+ })+) => {
+        claims!(over memory $($area { $($claim)+ })+);
+        claims!(over sqlite $($area { $($claim)+ })+);
+    };
+    (over $engine:ident $($area:ident { $($claim:ident)+ })+) => {
+        mod $engine {
+            $(mod $area {
+                $(#[tokio::test]
+                async fn $claim() {
+                    crate::conformance::$area::$claim(crate::bench::Bench::$engine()).await;
+                })+
+            })+
+        }
+    };
+}
+
+claims! {
+    tokens {
+        a_new_store_has_no_api_tokens
+        an_api_token_is_found_by_its_hash
+        an_unknown_api_token_is_none
+        an_expired_api_token_is_found
+        an_api_token_hash_exists_once
+        a_registration_token_begins_unused
+        a_registration_token_hash_exists_once
+        times_are_kept_to_the_microsecond
+        the_end_of_time_can_be_kept
+    }
+    runners {
+        a_runner_is_registered_with_what_it_says
+        an_unknown_registration_token_is_refused
+        an_expired_registration_token_is_refused
+        a_registration_token_works_until_just_before_its_end
+        a_used_up_registration_token_is_refused
+        a_refused_registration_is_not_a_use
+        labels_outside_the_allow_list_are_all_named
+        labels_are_allowed_without_case
+        an_empty_allow_list_allows_no_label
+        the_token_decides_the_group
+        the_token_can_make_runners_ephemeral
+        a_runner_may_ask_to_be_ephemeral
+        a_taken_name_is_refused
+        names_are_compared_without_case
+        replace_takes_the_name_over
+        replace_without_a_holder_replaces_nobody
+        the_name_of_a_deleted_runner_is_free
+        a_hundred_registrations_at_once_use_a_token_of_ten_ten_times
+        registrations_at_once_under_one_name_yield_one_runner
+        runner_ids_are_not_used_twice
+        a_runner_token_speaks_for_its_runner
+        an_unknown_runner_token_is_none
+        a_runner_token_ends_at_its_time
+        a_deleted_runners_token_says_so_even_when_expired
+        a_replaced_runners_token_says_so
+        a_renewed_token_works_and_the_old_one_for_two_more_minutes
+        renewal_does_not_lengthen_an_old_token
+        renewal_leaves_other_runners_alone
+        a_runner_that_is_gone_cannot_renew
+        a_registration_under_a_known_token_hash_changes_nothing
+        a_renewal_with_a_known_token_hash_changes_nothing
+        capabilities_are_replaced
+        a_runner_that_is_gone_cannot_change_its_capabilities
+        a_runner_is_deleted_once
+        runners_are_listed_by_id_without_deleted_ones
+    }
+    runs {
+        a_run_begins_queued_with_its_jobs
+        a_run_keeps_what_was_submitted
+        runs_are_numbered_by_repository_and_path
+        a_run_may_begin_without_jobs
+        a_job_cannot_begin_in_an_impossible_state
+        a_refused_run_leaves_nothing_behind
+        a_job_that_is_listed_twice_is_added_once
+        jobs_can_be_added_to_a_run
+        a_job_that_exists_is_left_alone
+        indices_of_a_matrix_are_different_jobs
+        jobs_of_different_runs_may_share_a_key
+        jobs_cannot_be_added_to_an_unknown_run
+        a_refused_job_takes_its_siblings_with_it
+        a_job_may_begin_completed
+        a_waiting_job_is_released
+        only_waiting_jobs_are_released
+        a_job_keeps_its_message
+        a_run_can_be_cancelled
+        a_completed_run_is_not_cancelled
+        an_unknown_run_cannot_be_cancelled
+        a_run_is_finished_once
+        an_unknown_run_cannot_be_finished
+        unfinished_runs_come_with_all_their_jobs
+    }
+    assignment {
+        an_offer_holds_a_job_for_a_runner
+        an_offer_needs_a_higher_epoch
+        only_queued_jobs_are_offered
+        an_unknown_job_is_named_by_every_step
+        a_job_is_not_offered_to_a_runner_that_is_gone
+        an_offered_job_is_acquired
+        a_queued_job_is_acquired_under_a_higher_epoch
+        a_queued_job_is_not_acquired_under_its_own_epoch
+        an_offer_is_acquired_under_its_epoch_alone
+        an_offer_is_acquired_by_its_runner_alone
+        only_queued_and_offered_jobs_are_acquired
+        a_repeated_acquisition_answers_the_same
+        a_repeated_acquisition_that_differs_is_stale
+        a_repeated_acquisition_of_a_runner_that_is_gone_answers_the_same
+        a_runner_that_is_gone_acquires_nothing
+        of_many_that_acquire_at_once_one_succeeds
+        the_first_acquisition_starts_the_run
+        acquisition_clears_the_steps_of_an_earlier_attempt
+        an_offered_job_is_requeued
+        a_running_job_is_requeued
+        a_repeated_requeue_answers_the_same
+        a_repeated_requeue_that_differs_is_stale
+        a_requeue_needs_the_current_epoch
+        only_held_jobs_are_requeued
+        a_requeued_job_keeps_its_place
+        after_a_requeue_the_old_holder_is_refused
+        after_a_requeue_the_next_offer_needs_a_higher_epoch
+        a_job_remembers_its_runners_name
+    }
+    completion {
+        steps_are_replaced
+        steps_need_the_current_epoch
+        only_running_jobs_have_their_steps_updated
+        a_running_job_is_completed
+        a_repeated_completion_changes_nothing
+        completion_needs_the_current_epoch
+        only_running_jobs_are_completed
+        of_many_completions_at_once_one_counts
+        jobs_are_numbered_in_order_of_completion
+        completion_forgets_why_the_job_was_requeued
+        the_service_concludes_a_job_in_any_other_state
+        a_concluded_job_keeps_its_steps
+        conclusion_by_the_service_needs_the_current_epoch
+        a_completed_job_is_not_concluded
+        a_late_completion_of_a_concluded_job_changes_nothing
+        the_first_reason_to_cancel_is_kept
+        a_completed_job_is_not_cancelled
+        an_unknown_job_cannot_be_cancelled
+        a_cancel_survives_a_requeue
+    }
+    listing {
+        what_is_unknown_is_none
+        runs_are_listed_newest_first
+        runs_are_listed_in_pages
+        jobs_are_listed_newest_first
+        jobs_are_listed_in_pages
+        jobs_are_listed_by_state
+        jobs_of_one_state_are_listed_in_pages
+        an_empty_page_says_whether_there_is_more
+        the_jobs_of_a_run_are_listed_in_order
+    }
+    ordering {
+        a_step_is_done_when_its_future_is_dropped
+        the_order_of_calls_is_the_order_of_effects
+        steps_before_close_are_done
+        a_closed_store_says_so
+    }
+}
