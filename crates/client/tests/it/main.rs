@@ -1,0 +1,9 @@
+//! The clients against scripted servers on real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
+
+mod api;
+mod job;
+mod network;
+mod runner;
+mod script;
