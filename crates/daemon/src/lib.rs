@@ -2,7 +2,7 @@
 //!
 //! The room owns the accept loop and its two-phase drain ([`serve()`]), the health and metrics routes ([`health`]), the
 //! registry with what the process uses ([`metrics`]), logs ([`logs`]), signals ([`signals`]), the layers of settings
-//! ([`config`]) and the clock ([`Clock`]). It knows no job, no runner and no database, and uses no other room, so
+//! ([`mod@config`]) and the clock ([`Clock`]). It knows no job, no runner and no database, and uses no other room, so
 //! that the server, the proxy and the gateway stop, start and report alike.
 //!
 //! ```no_run

@@ -18,7 +18,6 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service, ServiceExt as _};
 
@@ -61,7 +60,7 @@ pub(super) async fn run<T, S, B>(
         async move { Ok::<_, S::Error>(answer.await?.map(|body| Counted { body: Body::new(body), in_flight })) }
     });
 
-    let mut builder = Builder::new(Streams { tasks: shared.tasks.clone(), abort: shared.abort.clone() });
+    let mut builder = Builder::new(Streams(shared.tasks.clone()));
     // `Activity` keeps the time of heads.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_BUFFER);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(HTTP2_PING).keep_alive_timeout(HTTP2_PING);
@@ -135,12 +134,9 @@ async fn handshake<T: Transport>(shared: &Shared, transport: &T, socket: TcpStre
     }
 }
 
-/// Where the streams of HTTP/2 connections run.
+/// Where the streams of HTTP/2 connections run. They end with their connection, which hyper tells them.
 #[derive(Clone, Debug)]
-struct Streams {
-    tasks: TaskTracker,
-    abort: CancellationToken,
-}
+struct Streams(TaskTracker);
 
 impl<F> Executor<F> for Streams
 where
@@ -148,10 +144,7 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
-        let abort = self.abort.clone();
-        self.tasks.spawn(async move {
-            abort.run_until_cancelled_owned(stream).await;
-        });
+        self.0.spawn(stream);
     }
 }
 

@@ -77,12 +77,16 @@ async fn a_kept_connection_may_rest_but_not_dawdle_over_its_next_head() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_order() {
-    let server = Server::start(router(), Options { idle_timeout: SHORT, ..patient() }).await;
+    let mut registry = Registry::default();
+    let metrics = ConnectionMetrics::register(&mut registry);
+    let server = Server::start(router(), Options { idle_timeout: SHORT, metrics, ..patient() }).await;
     let mut client = server.connect().await;
     client.get("/").await;
     assert_eq!(client.rest().await, "");
     let report = server.stop().await;
     assert_eq!((report.cut_slow, report.aborted), (0, 0));
+    let text = Exposition::from(registry).text();
+    assert!(!text.contains("connections_cut_total{"), "it was cut instead: {text}");
 }
 
 #[tokio::test]
