@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use http::header;
 use http::request::Parts;
 use startline_crypto::job_token::{Claims, JobTokenError};
-use startline_protocol::ids::JobId;
+use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::token::{ApiToken, JobToken, RegistrationToken, RunnerToken, TokenKind};
 use startline_store::{ApiTokenRecord, RunnerRecord};
 
@@ -31,7 +31,7 @@ pub(crate) struct Worker(pub Claims);
 /// The caller administers or is a runner.
 pub(crate) enum AdminOrRunner {
     Admin,
-    Runner(RunnerRecord),
+    Runner(RunnerId),
 }
 
 fn bearer(parts: &Parts) -> Result<&str, ApiError> {
@@ -99,7 +99,7 @@ impl FromRequestParts<Arc<App>> for AdminOrRunner {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let text = bearer(parts)?;
         if TokenKind::of(text) == Some(TokenKind::Runner) {
-            runner(app, text).await.map(Self::Runner)
+            runner(app, text).await.map(|runner| Self::Runner(runner.id))
         } else {
             admin(app, text).await.map(|_| Self::Admin)
         }

@@ -31,14 +31,20 @@ impl Changes {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a change of `run`.
-    pub(crate) fn bump(&self, run: RunId) {
+    /// Makes a run known, so that it can be waited for.
+    pub(crate) fn begin(&self, run: RunId) {
         let mut inner = self.lock();
         inner.counter += 1;
         let version = inner.counter;
-        match inner.active.get(&run) {
-            Some(sender) => drop(sender.send_replace(version)),
-            None => drop(inner.active.insert(run, watch::Sender::new(version))),
+        inner.active.insert(run, watch::Sender::new(version));
+    }
+
+    /// Notes a change of `run`; nothing happens when it is finished, as nobody can wait for it any more.
+    pub(crate) fn bump(&self, run: RunId) {
+        let mut inner = self.lock();
+        inner.counter += 1;
+        if let Some(sender) = inner.active.get(&run) {
+            sender.send_replace(inner.counter);
         }
     }
 
@@ -67,7 +73,7 @@ mod tests {
         let changes = Changes::new(100);
         let run = RunId(1);
         assert!(changes.subscribe(run).is_none());
-        changes.bump(run);
+        changes.begin(run);
         let mut reader = changes.subscribe(run).unwrap();
         let before = *reader.borrow_and_update();
         changes.bump(run);
@@ -76,6 +82,7 @@ mod tests {
         changes.finish(run);
         reader.changed().await.unwrap();
         assert!(reader.changed().await.is_err(), "the sender is gone");
-        assert!(changes.subscribe(run).is_none());
+        changes.bump(run);
+        assert!(changes.subscribe(run).is_none(), "a late change does not bring it back");
     }
 }

@@ -19,6 +19,7 @@ use startline_store::JobRecord;
 use tokio::sync::{Notify, oneshot};
 
 use crate::App;
+use crate::problem::ApiResult;
 
 /// The dispatcher and the polls that wait for it.
 #[derive(Debug)]
@@ -262,12 +263,12 @@ pub(crate) struct Deadline {
     pub minutes: u32,
 }
 
-/// An assignment on its way to a runner; returned to the queue when it is dropped before [`Delivery::arrived`].
+/// An assignment on its way to a runner; returned to the queue when it is dropped before it is settled.
 pub(crate) struct Delivery {
     app: Arc<App>,
-    pub job: JobId,
-    pub epoch: Epoch,
-    pub runner: RunnerId,
+    job: JobId,
+    epoch: Epoch,
+    runner: RunnerId,
     armed: bool,
 }
 
@@ -282,16 +283,27 @@ impl Delivery {
         }
     }
 
-    /// The answer is complete; from here on the offer's or lease's own expiry guards the job.
-    pub(crate) fn arrived(mut self) {
-        self.armed = false;
+    /// Ends the guard's watch when the answer is complete: from here on the offer's or lease's own expiry guards the
+    /// job. An error gives the job back, unless the store knows that the job is over: then the dispatcher forgets it too.
+    pub(crate) fn settle<T>(mut self, written: ApiResult<T>) -> ApiResult<T> {
+        match &written {
+            Ok(_) => self.armed = false,
+            Err(error) if error.is_stale() => {
+                let now = self.app.clock.now();
+                let mut inner = self.app.dispatch.lock();
+                let (_, effects) = inner.dispatcher.request_cancel(now, self.job);
+                self.app.apply(&mut inner, now, effects);
+            }
+            Err(_) => {}
+        }
+        written
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if self.armed {
-            tracing::info!(job.id = %self.job, runner.id = %self.runner, "the poll went away; its job goes back");
+            tracing::info!(job.id = %self.job, runner.id = %self.runner, "an assignment did not arrive; its job goes back");
             self.app.give_back(self.job, self.epoch);
         }
     }

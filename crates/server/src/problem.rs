@@ -60,6 +60,10 @@ impl ApiError {
             .detail("the job was given to another runner or has ended; stop working on it")
     }
 
+    pub(crate) fn is_stale(&self) -> bool {
+        self.problem.kind == kind::STALE_EPOCH
+    }
+
     pub(crate) fn log_gap(wanted: u64) -> Self {
         let mut error = Self::new(
             StatusCode::RANGE_NOT_SATISFIABLE,

@@ -27,7 +27,7 @@ impl App {
         for (run, run_jobs) in unfinished {
             match compile(&run) {
                 Ok(compiled) => {
-                    self.changes.bump(run.id);
+                    self.changes.begin(run.id);
                     self.runs.begin(run.id, Arc::new(compiled));
                     for job in run_jobs.iter().filter(|job| job.status != JobStatus::Completed) {
                         self.restore_job(job).await?;

@@ -88,7 +88,7 @@ impl Submission {
             let text = |value: &serde_json::Value| Value::from_json(value).to_text().into_owned();
             let inputs: serde_json::Map<_, _> = inputs
                 .as_object()
-                .map(|map| map.iter().map(|(k, v)| (k.clone(), text(v).to_string().into())).collect())
+                .map(|map| map.iter().map(|(k, v)| (k.clone(), text(v).into())).collect())
                 .unwrap_or_default();
             body.entry("inputs").or_insert_with(|| inputs.into());
         }

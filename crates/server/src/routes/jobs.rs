@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -125,7 +126,7 @@ pub(super) async fn logs(
         app,
         id,
         attempt,
-        follow_attempts: query.attempt.is_none(),
+        follow_attempts: query.follow,
         offset: query.offset,
         follow: query.follow,
         shown: None,
@@ -258,8 +259,8 @@ impl Reader {
         tokio::select! {
             biased;
             () = self.app.drain.cancelled() => false,
-            changed = changed(&mut run) => { let () = changed; true }
-            result = log.changed() => { drop(result); true }
+            () = changed(&mut run) => true,
+            _ = log.changed() => true,
         }
     }
 
@@ -273,7 +274,7 @@ impl Reader {
 async fn changed(run: &mut Option<watch::Receiver<u64>>) {
     match run {
         Some(run) => drop(run.changed().await),
-        // The run is finished, so the job is, and the caller will see it.
-        None => {}
+        // The run is finished, so the job should be too; look again, but not without pause.
+        None => tokio::time::sleep(Duration::from_millis(200)).await,
     }
 }

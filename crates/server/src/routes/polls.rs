@@ -60,23 +60,22 @@ pub(super) async fn poll(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let delivery = Delivery::new(&app, &assignment);
-    let answer = match assignment.kind {
-        AssignmentKind::Offer { expires_at } => {
-            app.store.record_offer(assignment.job, assignment.epoch, runner.id).await?;
-            let job = app.store.job(assignment.job).await?.ok_or_else(|| ApiError::not_found("such job"))?;
-            app.note_assigned(&job);
-            let mut answer = outline(&app, &job, &assignment);
-            answer.offer_expires_at = Some(expires_at.as_second());
-            answer
-        }
-        AssignmentKind::Lease { .. } => {
-            let (answer, job) = lease(&app, &assignment).await?;
-            app.note_assigned(&job);
-            answer
-        }
+    let written = match assignment.kind {
+        AssignmentKind::Offer { .. } => offer(&app, &assignment).await,
+        AssignmentKind::Lease { .. } => lease(&app, &assignment).await,
     };
-    delivery.arrived();
+    let (answer, job) = delivery.settle(written)?;
+    app.note_assigned(&job);
     Ok(Json(answer).into_response())
+}
+
+/// Makes an offer durable and outlines it.
+async fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<(JobAssignment, JobRecord)> {
+    app.store.record_offer(assignment.job, assignment.epoch, assignment.runner).await?;
+    let job = app.store.job(assignment.job).await?.ok_or_else(|| ApiError::not_found("such job"))?;
+    let mut answer = outline(app, &job, assignment);
+    answer.offer_expires_at = Some(assignment.kind.expires_at().as_second());
+    Ok((answer, job))
 }
 
 async fn wait(
@@ -117,8 +116,12 @@ async fn wait(
         biased;
         assignment = receiver => {
             open.receiver = None;
-            // The sender is dropped without a word when the registration is deleted.
-            assignment.map(Some).map_err(|_| super::gone(runner))
+            match assignment {
+                Ok(assignment) => Ok(Some(assignment)),
+                // The dispatcher closed the poll: a newer one of the runner takes its place, or the registration is gone.
+                Err(_) if app.dispatch.lock().dispatcher.runner(runner).is_some() => Ok(None),
+                Err(_) => Err(super::gone(runner)),
+            }
         }
         () = app.drain.cancelled() => Ok(None),
         () = tokio::time::sleep_until(deadline) => Ok(None),
@@ -139,8 +142,7 @@ pub(super) async fn acquire(
     };
     app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
-    let (answer, _) = lease(&app, &assignment).await?;
-    delivery.arrived();
+    let (answer, _) = delivery.settle(lease(&app, &assignment).await)?;
     Ok(Json(answer))
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn registration_token(
             labels: request.labels,
             group: request.runner_group.unwrap_or_else(|| "default".to_owned()),
             ephemeral: request.ephemeral,
-            max_uses: request.max_uses.or(request.ephemeral.then_some(1)),
+            max_uses: request.max_uses.or_else(|| request.ephemeral.then_some(1)),
             created_at: now,
             expires_at,
         })
@@ -248,7 +248,7 @@ impl App {
 /// A runner may see itself; of others it may not even know whether they exist.
 fn may_see(caller: &auth::AdminOrRunner, id: RunnerId) -> ApiResult<()> {
     match caller {
-        auth::AdminOrRunner::Runner(runner) if runner.id != id => Err(ApiError::not_found(format_args!("runner {id}"))),
+        auth::AdminOrRunner::Runner(own) if *own != id => Err(ApiError::not_found(format_args!("runner {id}"))),
         _ => Ok(()),
     }
 }

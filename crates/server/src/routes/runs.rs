@@ -18,6 +18,9 @@ use crate::runs::Compiled;
 use crate::submission::{self, Submission};
 use crate::{App, auth, views};
 
+/// How long a look at a run waits for further changes once there is one.
+const FLOCK: Duration = Duration::from_millis(10);
+
 pub(super) async fn submit(
     State(app): State<Arc<App>>,
     auth::Admin(admin): auth::Admin,
@@ -57,7 +60,7 @@ pub(super) async fn submit(
             Vec::new(),
         )
         .await?;
-    app.changes.bump(run.id);
+    app.changes.begin(run.id);
     app.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.id, "run submitted");
     // The jobs follow from the stored run, here as after a restart.
@@ -106,7 +109,10 @@ pub(super) async fn get(
             biased;
             () = app.drain.cancelled() => {}
             // An error means that the run is finished.
-            _ = version.wait_for(|version| *version != after) => {}
+            () = async { drop(version.wait_for(|version| *version != after).await) } => {
+                // Changes come in flocks; one look sees all of them.
+                tokio::time::sleep(FLOCK).await;
+            }
             () = tokio::time::sleep(wait) => {}
         }
     }
