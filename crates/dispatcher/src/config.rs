@@ -13,6 +13,9 @@ pub struct Config {
     pub offline_after: SignedDuration,
     /// When a mass expiry is taken for a fault of the service.
     pub brake: Brake,
+    /// How many requirement classes without jobs are remembered, so that a class whose jobs come and go is not matched
+    /// with all runners anew each time.
+    pub idle_classes: usize,
 }
 
 impl Default for Config {
@@ -22,6 +25,7 @@ impl Default for Config {
             lease_duration: SignedDuration::from_secs(90),
             offline_after: SignedDuration::from_secs(60),
             brake: Brake::default(),
+            idle_classes: 256,
         }
     }
 }

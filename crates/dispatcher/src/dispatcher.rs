@@ -67,8 +67,8 @@ impl Dispatcher {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
+            index: Index::new(config.idle_classes),
             config,
-            index: Index::default(),
             jobs: BTreeMap::new(),
             runners: BTreeMap::new(),
             held: BTreeMap::new(),

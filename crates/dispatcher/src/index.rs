@@ -21,8 +21,8 @@ use crate::profile::Profile;
 use crate::requirement::{Class, fold};
 use crate::runner::{RunnerSpec, Scope};
 
-/// How many classes without jobs are remembered, so that a class whose jobs come and go is not matched anew each time.
-const IDLE_CLASSES: usize = 256;
+#[cfg(test)]
+mod tests;
 
 /// Jobs of one class and repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +103,8 @@ pub(crate) struct Index {
     queued: BTreeSet<ClassId>,
     /// Classes without jobs, the longest so first.
     idle: BTreeSet<(u64, ClassId)>,
+    /// How many of them are remembered.
+    idle_classes: usize,
     /// Grows with each class that is left without jobs.
     idle_stamp: u64,
     touched_lanes: BTreeSet<Lane>,
@@ -111,6 +113,11 @@ pub(crate) struct Index {
 
 /// Jobs.
 impl Index {
+    /// An index that remembers `idle_classes` classes without jobs.
+    pub(crate) fn new(idle_classes: usize) -> Self {
+        Self { idle_classes, ..Self::default() }
+    }
+
     /// The lane of jobs of `class` and `repository`, held until [`Self::release_lane`].
     pub(crate) fn retain_lane(&mut self, class: Class, repository: &str) -> Lane {
         let (repository, _) = self.repositories.retain(fold(repository));
@@ -131,7 +138,7 @@ impl Index {
         self.idle_stamp += 1;
         self.classes.get_mut(lane.class).idle_since = Some(self.idle_stamp);
         self.idle.insert((self.idle_stamp, lane.class));
-        if self.idle.len() > IDLE_CLASSES
+        if self.idle.len() > self.idle_classes
             && let Some((_, oldest)) = self.idle.pop_first()
         {
             self.forget_class(oldest);
@@ -143,7 +150,7 @@ impl Index {
         for profile in state.profiles {
             self.profiles.get_mut(profile).classes.remove(&id);
         }
-        self.touched_lanes.retain(|lane| lane.class != id);
+        debug_assert!(self.touched_lanes.iter().all(|lane| lane.class != id), "a touched lane has jobs");
     }
 
     pub(crate) fn push(&mut self, lane: Lane, place: Place) {

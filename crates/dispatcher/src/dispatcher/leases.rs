@@ -117,8 +117,9 @@ impl Dispatcher {
             HeldKind::Lease { .. } if why == GiveBack::RunnerFailed => self.lose(id, now, true, &mut effects),
             HeldKind::Lease { renewed_at: Some(_), .. } => return Err(LeaseError::Delivered { job: id, epoch }),
             HeldKind::Lease { cancel_requested, .. } => {
+                let others = self.leases_of(held.runner) > 1;
                 if let Some(runner) = self.runners.get_mut(&held.runner) {
-                    runner.spent = false;
+                    runner.spent &= others;
                 }
                 if cancel_requested {
                     self.lose(id, now, true, &mut effects);

@@ -41,7 +41,7 @@ impl Dispatcher {
     pub fn add_runner(&mut self, now: Timestamp, spec: RunnerSpec) -> Vec<Effect> {
         let mut effects = Vec::new();
         let id = spec.id;
-        let holds_lease = self.holds_lease(id);
+        let holds_lease = self.leases_of(id) > 0;
         let profile = self.index.retain_profile(&spec);
         self.stop_waiting(id);
         if let Some(runner) = self.runners.get_mut(&id) {
@@ -257,8 +257,8 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn holds_lease(&self, id: RunnerId) -> bool {
-        let mut jobs = self.held.get(&id).into_iter().flatten();
-        jobs.any(|job| self.held_by(*job).is_some_and(|held| !held.is_offer()))
+    pub(super) fn leases_of(&self, id: RunnerId) -> usize {
+        let jobs = self.held.get(&id).into_iter().flatten();
+        jobs.filter(|job| self.held_by(**job).is_some_and(|held| !held.is_offer())).count()
     }
 }

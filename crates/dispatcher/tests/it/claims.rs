@@ -240,6 +240,18 @@ fn an_ephemeral_runner_gets_one_job_only() {
 }
 
 #[test]
+fn an_ephemeral_runner_that_holds_a_job_does_not_get_another_for_giving_one_back() {
+    let mut once = runner(1);
+    once.ephemeral = true;
+    let mut bench = Bench::with_runners([once]);
+    for id in [1, 2] {
+        bench.dispatcher.restore_lease(at(0), RunnerId(1), job(id)).unwrap();
+    }
+    bench.dispatcher.give_back(at(1), JobId(1), Epoch::ZERO, GiveBack::Undelivered).unwrap();
+    assert_eq!(bench.polls(2, 1, true).0, PollOutcome::Spent);
+}
+
+#[test]
 fn a_cancel_finds_a_job_wherever_it_stands() {
     let mut bench = Bench::with_runners([runner(1), runner(2)]);
     bench.queue(0, [job(1), job(2), job(3)]);
@@ -260,6 +272,7 @@ fn a_cancel_finds_a_job_wherever_it_stands() {
 fn a_removed_runner_leaves_its_polls_closed_its_offers_queued_and_its_leases_alive() {
     let mut three = runner(1);
     three.capabilities.max_parallel_jobs = 3;
+    three.labels.push("big".to_owned());
     let mut bench = Bench::with_runners([three, runner(2)]);
     bench.running(0, 1, job(1));
     bench.queue(0, [job(2)]);

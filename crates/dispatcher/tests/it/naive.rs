@@ -57,6 +57,11 @@ impl Naive {
         self.jobs.iter().filter(|job| job.held.as_ref().is_some_and(|held| held.runner == id)).count()
     }
 
+    fn leases(&self, id: RunnerId) -> usize {
+        let leased = |job: &&Job| job.held.as_ref().is_some_and(|held| held.runner == id && held.leased);
+        self.jobs.iter().filter(leased).count()
+    }
+
     fn free(&self, runner: &Runner) -> usize {
         slots(runner).saturating_sub(self.used(runner.spec.id))
     }
@@ -246,8 +251,7 @@ impl Naive {
 
     pub(crate) fn add_runner(&mut self, now: Timestamp, spec: RunnerSpec) -> Vec<Effect> {
         let id = spec.id;
-        let leased = |job: &Job| job.held.as_ref().is_some_and(|held| held.runner == id && held.leased);
-        let leases = self.jobs.iter().any(leased);
+        let leases = self.leases(id) > 0;
         if let Some(runner) = self.runner(id) {
             runner.spent = spec.ephemeral && (runner.spent || leases);
             runner.spec = spec;
@@ -454,8 +458,9 @@ impl Naive {
         } else if held.leased && held.renewed_at.is_some() {
             return Err(LeaseError::Delivered { job: id, epoch });
         } else {
+            let others = self.leases(held.runner) > 1;
             if let Some(runner) = self.runner(held.runner).filter(|_| held.leased) {
-                runner.spent = false;
+                runner.spent &= others;
             }
             if held.cancel {
                 self.lose(id, now, true);
