@@ -1,16 +1,31 @@
 //! Executes one job message: contexts, steps, commands, logs.
+//!
+//! The room owns what happens between a runner's order to execute a job and the service's acknowledgement of its end:
+//! directories, expressions, processes, masks, the log on disk and its way to the service. It must not know how the
+//! job was found nor how its lease is kept: it takes [`input::WorkerInput`] from a pipe and reports through a
+//! [`startline_client::JobClient`]. One process executes one job.
 
 pub mod input;
 
 mod annotations;
+mod board;
 mod child;
 mod command;
+mod console;
+mod contexts;
+mod environment;
 mod file_command;
 mod hash_files;
+mod job;
 mod lines;
 mod mask;
 mod matcher;
+mod process;
 mod procfs;
 mod report;
 mod shell;
 mod spool;
+mod stop;
+mod workspace;
+
+pub use process::run_process;

@@ -1,0 +1,80 @@
+//! The one way into the log: every text is masked, split into lines, bounded and stamped.
+
+use jiff::Timestamp;
+
+use crate::lines;
+use crate::mask::Masker;
+use crate::spool::Spool;
+
+/// Writes a job's log.
+pub(crate) struct Console {
+    spool: Spool,
+    /// What must not be shown.
+    pub(crate) masker: Masker,
+    /// Whether debug messages are shown.
+    pub(crate) debug: bool,
+}
+
+impl Console {
+    pub(crate) fn new(spool: Spool) -> Self {
+        Self { spool, masker: Masker::default(), debug: false }
+    }
+
+    /// Writes `text`, which may hold several lines.
+    pub(crate) fn write(&mut self, text: &str) {
+        let masked = self.masker.mask(text);
+        let masked = if masked.contains('\0') { masked.replace('\0', "") } else { masked };
+        let now = Timestamp::now();
+        let mut rest = masked.as_str();
+        loop {
+            let (line, more) = match rest.find(['\n', '\r']) {
+                Some(at) if rest[at..].starts_with("\r\n") => (&rest[..at], Some(&rest[at + 2..])),
+                Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+                None => (rest, None),
+            };
+            lines::pieces(line).for_each(|piece| self.spool.line(now, piece));
+            match more {
+                Some(more) => rest = more,
+                None => return,
+            }
+        }
+    }
+
+    /// Writes a debug message, if those are shown.
+    pub(crate) fn debug(&mut self, text: &str) {
+        if self.debug {
+            self.write(&format!("##[debug]{text}"));
+        }
+    }
+
+    /// Where the next line starts.
+    pub(crate) fn offset(&self) -> u64 {
+        self.spool.offset()
+    }
+
+    /// Lets readers of the log see all of it.
+    pub(crate) fn flush(&mut self) {
+        self.spool.flush(Timestamp::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_become_masked_lines_without_nul() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut console = Console::new(Spool::create(&path).unwrap().0);
+        console.masker.add("top\nsecret-line");
+        console.write("a\0b\r\ntop\nsecret-line c\rd");
+        console.debug("hidden");
+        console.debug = true;
+        console.debug("shown");
+        console.flush();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(lines, ["ab", "*** c", "d", "##[debug]shown"]);
+    }
+}

@@ -1,0 +1,265 @@
+//! One job from its first line to its conclusion.
+//!
+//! A job is owned by one task: steps run one after the other, and everything that they change (environment, outputs,
+//! masks, annotations) is changed here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use startline_protocol::job_message::JobMessage;
+use startline_protocol::runner_api::CompleteRequest;
+use startline_protocol::state::Conclusion;
+use startline_protocol::step::AnnotationLevel;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::annotations::{Annotations, Place};
+use crate::board::Board;
+use crate::console::Console;
+use crate::contexts::Contexts;
+use crate::environment::Environment;
+use crate::matcher::Matchers;
+use crate::procfs;
+use crate::stop::Stop;
+use crate::workspace::Directories;
+
+mod command_line;
+mod composite;
+mod files;
+mod output;
+mod script;
+mod setup;
+mod step;
+
+use step::{Frame, Step};
+
+/// All outputs of a job together, so that the completion stays within the size that the service takes.
+const MOST_OUTPUT_BYTES: usize = 768 * 1024;
+
+/// Where the machine and the runner put a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) work_dir: PathBuf,
+    pub(crate) job_dir: PathBuf,
+    pub(crate) tool_cache: PathBuf,
+    pub(crate) workspace_from: Option<PathBuf>,
+    pub(crate) runner_name: String,
+    pub(crate) runner_os: String,
+    pub(crate) runner_arch: String,
+    pub(crate) runner_environment: String,
+    /// What processes inherit.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+}
+
+/// A job being executed.
+pub(crate) struct Job {
+    message: JobMessage,
+    host: Host,
+    console: Console,
+    board: Board,
+    annotations: Annotations,
+    matchers: Matchers,
+    contexts: Contexts,
+    directories: Directories,
+    /// `env` of the job and what steps added to it.
+    environment: Environment,
+    /// What steps added to the search path, last first.
+    search_path: Vec<String>,
+    defaults: Defaults,
+    status: Conclusion,
+    stop: watch::Receiver<Stop>,
+    stop_told: bool,
+    /// Marks every process of this job.
+    tracking_id: String,
+    tasks: TaskTracker,
+}
+
+/// `defaults.run`.
+#[derive(Clone, Debug, Default)]
+struct Defaults {
+    shell: Option<String>,
+    working_directory: Option<String>,
+}
+
+/// What a job is made of.
+pub(crate) struct Parts {
+    pub(crate) message: JobMessage,
+    pub(crate) host: Host,
+    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) console: Console,
+    pub(crate) board: Board,
+    pub(crate) stop: watch::Receiver<Stop>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The names of all steps as they are known before anything is evaluated.
+pub(crate) fn step_names(message: &JobMessage) -> Vec<String> {
+    let mut names = vec!["Set up job".to_owned()];
+    names.extend(message.steps.iter().map(|step| Step::from_message(step).first_name()));
+    names.push("Complete job".to_owned());
+    names
+}
+
+/// Executes a job to its end. `None` when it was abandoned: then nothing is to be reported.
+pub(crate) async fn run(parts: Parts) -> Option<CompleteRequest> {
+    let last = parts.board.steps().len() - 1;
+    let steps: Vec<Step> = parts.message.steps.iter().map(Step::from_message).collect();
+    let (mut job, ready) = Job::set_up(parts).await;
+    if ready {
+        let mut frame = Frame::of_job();
+        for (index, step) in steps.iter().enumerate() {
+            if job.is_abandoned() {
+                break;
+            }
+            frame.record = index + 1;
+            job.run_top(&mut frame, step).await;
+        }
+        job.finish(last, Some(frame))
+    } else {
+        for index in 1..last {
+            job.board.end(index, Timestamp::now(), 0, Conclusion::Skipped, Conclusion::Skipped);
+        }
+        job.finish(last, None)
+    }
+}
+
+impl Job {
+    fn is_abandoned(&self) -> bool {
+        *self.stop.borrow() == Stop::Abandon
+    }
+
+    /// Takes note of a stop that was asked for, in the log of the step `record`.
+    fn observe_stop(&mut self, record: usize) {
+        let stop = self.stop.borrow().clone();
+        if !stop.is_cancelled() {
+            return;
+        }
+        self.status = Conclusion::Cancelled;
+        if std::mem::replace(&mut self.stop_told, true) {
+            return;
+        }
+        match stop {
+            Stop::Cancel { reason, timed_out: true } => self.error(record, &reason),
+            Stop::Cancel { reason, .. } => {
+                self.console.write(&format!("##[warning]The job is being cancelled: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes an error to the log and keeps it as an annotation.
+    fn error(&mut self, record: usize, message: &str) {
+        self.issue(record, AnnotationLevel::Failure, message, Place::default());
+    }
+
+    fn warning(&mut self, record: usize, message: &str) {
+        self.issue(record, AnnotationLevel::Warning, message, Place::default());
+    }
+
+    fn issue(&mut self, record: usize, level: AnnotationLevel, message: &str, place: Place) {
+        let marker = match level {
+            AnnotationLevel::Notice => "notice",
+            AnnotationLevel::Warning => "warning",
+            AnnotationLevel::Failure => "error",
+        };
+        self.console.write(&format!("##[{marker}]{message}"));
+        self.annotate(record, level, message, place);
+    }
+
+    fn annotate(&mut self, record: usize, level: AnnotationLevel, message: &str, place: Place) {
+        let masker = &self.console.masker;
+        let place = Place {
+            title: place.title.map(|title| masker.mask(&title)),
+            path: place.path.map(|path| masker.mask(&path)),
+            ..place
+        };
+        self.annotations.add(level, &masker.mask(message), place, Some(self.board.number(record)));
+    }
+
+    fn begin(&mut self, record: usize) {
+        self.board.begin(record, Timestamp::now(), self.console.offset());
+    }
+
+    fn end(&mut self, record: usize, outcome: Conclusion, conclusion: Conclusion) {
+        self.console.flush();
+        self.board.end(record, Timestamp::now(), self.console.offset(), outcome, conclusion);
+    }
+
+    /// "Complete job": outputs, left-over processes, the conclusion. Without a frame the job never got to its steps.
+    fn finish(mut self, record: usize, frame: Option<Frame>) -> Option<CompleteRequest> {
+        if self.is_abandoned() {
+            self.kill_processes();
+            return None;
+        }
+        self.begin(record);
+        self.observe_stop(record);
+        let mut conclusion = Conclusion::Success;
+        let mut outputs = BTreeMap::new();
+        if let Some(mut frame) = frame {
+            frame.record = record;
+            match self.outputs(&frame) {
+                Ok(found) => outputs = found,
+                Err(error) => {
+                    self.error(record, &format!("Fail to evaluate job outputs. {error}"));
+                    conclusion = Conclusion::Failure;
+                    self.fail();
+                }
+            }
+        }
+        if self.message.variable("process.clean").is_none_or(|value| !value.eq_ignore_ascii_case("false")) {
+            self.console.write("Cleaning up orphan processes");
+            for (id, name) in self.kill_processes() {
+                self.console.write(&format!("Terminate orphan process: pid ({id}) ({name})"));
+            }
+        }
+        self.end(record, conclusion, conclusion);
+        Some(CompleteRequest {
+            conclusion: self.status,
+            outputs,
+            steps: self.board.steps().to_vec(),
+            annotations: self.annotations.into_list(),
+        })
+    }
+
+    fn fail(&mut self) {
+        if self.status == Conclusion::Success {
+            self.status = Conclusion::Failure;
+        }
+    }
+
+    fn kill_processes(&self) -> Vec<(i32, String)> {
+        procfs::kill_marked(&format!("{}={}", script::TRACKING_VARIABLE, self.tracking_id))
+    }
+
+    fn outputs(&mut self, frame: &Frame) -> Result<BTreeMap<String, String>, String> {
+        let mut outputs = BTreeMap::new();
+        let Some(token) = &self.message.job_outputs else { return Ok(outputs) };
+        let template = crate::contexts::lower(token);
+        let entries = self.view(frame, &self.environment, None).mapping("outputs", &template)?;
+        if entries.is_empty() {
+            return Ok(outputs);
+        }
+        self.console.write("Evaluate and set job outputs");
+        let mut size = 0;
+        for (name, value) in entries {
+            if value.is_empty() {
+                self.console.debug(&format!("Skip output '{name}' since it's empty"));
+            } else if self.console.masker.touches(&value) {
+                self.warning(frame.record, &format!("Skip output '{name}' since it may contain secret."));
+            } else if size + value.len() > MOST_OUTPUT_BYTES {
+                let limit = MOST_OUTPUT_BYTES / 1024;
+                let message = format!(
+                    "Skip output '{name}': the outputs of a job may have {limit} KiB in all; write large data to files"
+                );
+                self.warning(frame.record, &message);
+            } else {
+                self.console.write(&format!("Set output '{name}'"));
+                size += value.len();
+                outputs.insert(name, value);
+            }
+        }
+        Ok(outputs)
+    }
+}

@@ -1,0 +1,194 @@
+//! The worker as a process: what comes in, what stops it, how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use startline_client::{JobClient, Options, Proxies, Retry, Transport};
+use startline_protocol::job_message::JobMessage;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::board::Board;
+use crate::console::Console;
+use crate::input::{Connection, Control, Exit, LOG_FILE, WorkerInput};
+use crate::job::{self, Host, Parts};
+use crate::report::{Reporter, Sources};
+use crate::spool::Spool;
+use crate::stop::{Stop, raise};
+
+/// The longest first line, a little more than the largest job message.
+const LONGEST_INPUT: u64 = 64 * 1024 * 1024;
+
+/// How long steps of a cancelled job may still run; GitHub's default of `cancel-timeout-minutes`.
+const CANCEL_GRACE: Duration = Duration::from_secs(5 * 60);
+
+/// Reports must reach a service that is back within 5 s.
+const RETRY: Retry =
+    Retry { min_delay: Duration::from_millis(100), max_delay: Duration::from_millis(2_400), max_times: None };
+
+/// Why the worker cannot begin.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("read the job from standard input: {0}")]
+    Input(String),
+    #[error("open `{}`: {cause}", path.display())]
+    Spool { path: std::path::PathBuf, cause: std::io::Error },
+    #[error("use the connection settings: {0}")]
+    Connection(#[from] startline_client::Error),
+}
+
+/// Executes the job that `stdin` brings, and reports it; see [`crate::input`] for the contract.
+///
+/// `stdin` is read on a thread of its own, which may stay blocked in a read when this returns; so it should be the
+/// last thing that a process does. Must be called within a tokio runtime with time and I/O.
+pub async fn run_process(stdin: impl Read + Send + 'static) -> Exit {
+    match begin_and_run(stdin).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!(%error, "the worker failed to begin");
+            Exit::Failed
+        }
+    }
+}
+
+async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error> {
+    let mut lines = read_lines(stdin)?;
+    let line = lines.recv().await.ok_or_else(|| Error::Input("it ended before the first line".to_owned()))?;
+    let mut input: WorkerInput = serde_json::from_slice(&line).map_err(|error| Error::Input(error.to_string()))?;
+    drop(line);
+    let missing = |what: &str| Error::Input(format!("the assignment has no {what}; it is no lease"));
+    let message: JobMessage = *input.assignment.job_definition.take().ok_or_else(|| missing("job definition"))?;
+    let token = input.assignment.job_token.take().ok_or_else(|| missing("job token"))?;
+    let transport = transport(&input.connection)?;
+
+    let log = input.job_dir.join(LOG_FILE);
+    let opened = |cause| Error::Spool { path: log.clone(), cause };
+    let (spool, length) = Spool::create(&log).map_err(opened)?;
+    let mut console = Console::new(spool);
+    console.masker.add(token.expose());
+    let (board, follow) = Board::new(job::step_names(&message));
+    let (finish, completion) = oneshot::channel();
+    let client = JobClient::new(transport, input.assignment.urls.clone(), token).with_retry(RETRY);
+    let sources = Sources { length, board: follow, completion };
+    let reporter = Reporter::new(client, sources, &log).map_err(opened)?;
+
+    let (stopper, stop) = watch::channel(Stop::Not);
+    let done = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let limit = Duration::from_secs(u64::from(input.assignment.timeout_minutes) * 60);
+    let supervisor = supervise(lines, stopper.clone(), limit, input.assignment.timeout_minutes);
+    let supervisor = tasks.spawn(done.clone().run_until_cancelled_owned(supervisor));
+    let report = tasks.spawn({
+        let mut stop = stop.clone();
+        async move {
+            let exit = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop == Stop::Abandon) => Exit::Failed,
+                exit = reporter.run() => exit,
+            };
+            // Whoever no longer hears of the job does not want it to run either; at its end this changes nothing.
+            raise(&stopper, Stop::Abandon);
+            exit
+        }
+    });
+    let secrets = std::mem::take(&mut input.assignment.secrets);
+    let parts = Parts { message, host: host(input), secrets, console, board, stop, tasks: tasks.clone() };
+    if let Some(completion) = job::run(parts).await {
+        // The reporter may have gone away first; its exit says why.
+        let _ = finish.send(completion);
+    } else {
+        drop(finish);
+    }
+    let exit = report.await.unwrap_or(Exit::Failed);
+    done.cancel();
+    // It only waits, and was told to end.
+    let _ = supervisor.await;
+    Ok(exit)
+}
+
+/// Reads lines on a thread of its own, so that a read that never ends holds nobody up.
+fn read_lines(stdin: impl Read + Send + 'static) -> Result<mpsc::Receiver<Vec<u8>>, Error> {
+    // Control lines are few.
+    let (sender, lines) = mpsc::channel(4);
+    let read = move || {
+        let mut stdin = BufReader::new(stdin);
+        loop {
+            let mut line = Vec::new();
+            match (&mut stdin).take(LONGEST_INPUT).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) if line.last() != Some(&b'\n') => return,
+                Ok(_) => {}
+            }
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("stdin".to_owned()).spawn(read);
+    thread.map_err(|error| Error::Input(format!("cannot start a thread: {error}")))?;
+    Ok(lines)
+}
+
+/// Turns control lines, the end of the input and time into stops. Ends when there is nothing more to tell.
+async fn supervise(mut lines: mpsc::Receiver<Vec<u8>>, stopper: watch::Sender<Stop>, limit: Duration, minutes: u32) {
+    let start = Instant::now();
+    let mut limit = (!limit.is_zero()).then(|| start + limit);
+    let mut grace: Option<Instant> = None;
+    loop {
+        let (stop, next_grace) = tokio::select! {
+            line = lines.recv() => match line.map(|line| serde_json::from_slice::<Control>(&line)) {
+                None => {
+                    raise(&stopper, Stop::Abandon);
+                    return;
+                }
+                Some(Ok(Control::Cancel { reason })) => (Stop::Cancel { reason, timed_out: false }, true),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "ignored a control line that cannot be understood");
+                    continue;
+                }
+            },
+            () = sleep_until(limit.unwrap_or(start)), if limit.is_some() => {
+                limit = None;
+                let plural = if minutes == 1 { "minute" } else { "minutes" };
+                let reason = format!("The job has exceeded the maximum execution time of {minutes} {plural}.");
+                (Stop::Cancel { reason, timed_out: true }, true)
+            }
+            () = sleep_until(grace.unwrap_or(start)), if grace.is_some() => {
+                grace = None;
+                (Stop::Now, false)
+            }
+        };
+        raise(&stopper, stop);
+        if next_grace {
+            limit = None;
+            grace = grace.or_else(|| Some(Instant::now() + CANCEL_GRACE));
+        }
+    }
+}
+
+fn transport(connection: &Connection) -> Result<Transport, Error> {
+    let proxies = Proxies {
+        http: connection.http_proxy.clone(),
+        https: connection.https_proxy.clone(),
+        none: connection.no_proxy.clone(),
+    };
+    Ok(Transport::new(&Options { extra_ca: connection.extra_ca.clone(), proxies, ..Options::default() })?)
+}
+
+fn host(input: WorkerInput) -> Host {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Host {
+        work_dir: absolute(&input.work_dir),
+        job_dir: absolute(&input.job_dir),
+        tool_cache: absolute(&input.tool_cache),
+        workspace_from: input.workspace_from,
+        runner_name: input.runner_name,
+        runner_os: input.runner_os,
+        runner_arch: input.runner_arch,
+        runner_environment: input.environment,
+        environment: std::env::vars_os().collect(),
+    }
+}
