@@ -157,11 +157,12 @@ pub(super) fn renew_token(
     now: Timestamp,
 ) -> Result<(), Failure> {
     find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
-    let sql = "DELETE FROM runner_tokens WHERE runner_id = ?1 AND expires_at <= ?2";
-    db.prepare_cached(sql)?.execute((runner.0, Time(now)))?;
-    let sql = "UPDATE runner_tokens SET expires_at = min(expires_at, ?2) WHERE runner_id = ?1";
-    db.prepare_cached(sql)?.execute((runner.0, Time(replaced_token_end(now))))?;
-    add_token(db, runner, token, expires_at)
+    add_token(db, runner, token, expires_at)?;
+    let sql = "DELETE FROM runner_tokens WHERE runner_id = ?1 AND hash <> ?2 AND expires_at <= ?3";
+    db.prepare_cached(sql)?.execute((runner.0, token, Time(now)))?;
+    let sql = "UPDATE runner_tokens SET expires_at = min(expires_at, ?3) WHERE runner_id = ?1 AND hash <> ?2";
+    db.prepare_cached(sql)?.execute((runner.0, token, Time(replaced_token_end(now))))?;
+    Ok(())
 }
 
 pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Failure> {

@@ -101,3 +101,120 @@ fn control(connection: &Connection, operation: &'static str, sql: &str) -> Resul
     let done = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
     done.map(drop).map_err(|error| engine(operation, &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    type Reply = oneshot::Receiver<Result<(), Error>>;
+
+    /// Steps that are queued before the writer begins, so that the batches are known.
+    struct Bench {
+        connection: Connection,
+        queue: Vec<Step>,
+        replies: Vec<Reply>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let connection = Connection::open_in_memory().unwrap();
+            let schema = "PRAGMA foreign_keys = ON; CREATE TABLE a (x INTEGER PRIMARY KEY); \
+                          CREATE TABLE b (x INTEGER REFERENCES a (x) DEFERRABLE INITIALLY DEFERRED)";
+            connection.execute_batch(schema).unwrap();
+            Self { connection, queue: Vec::new(), replies: Vec::new() }
+        }
+
+        fn sql(&mut self, sql: &'static str) {
+            let (answer, reply) = oneshot::channel();
+            self.queue.push(step("test", answer, move |db| Ok(db.execute_batch(sql)?)));
+            self.replies.push(reply);
+        }
+
+        /// Runs what is queued; answers the batches, and which steps succeeded.
+        fn run(&mut self) -> (Vec<usize>, Vec<bool>) {
+            let (queue, steps) = sync_channel(1000);
+            self.queue.drain(..).for_each(|step| queue.try_send(step).unwrap_or_else(|_| panic!("queue is full")));
+            drop(queue);
+            let batches = Arc::new(Mutex::new(Vec::new()));
+            let seen = Arc::clone(&batches);
+            let observer: Observer = Arc::new(move |_, size| seen.lock().unwrap().push(size));
+            run(&self.connection, &steps, Some(&observer));
+            let succeeded = self.replies.drain(..).map(|mut reply| reply.try_recv().unwrap().is_ok()).collect();
+            (batches.lock().unwrap().clone(), succeeded)
+        }
+
+        fn rows(&self) -> Vec<i64> {
+            let mut select = self.connection.prepare("SELECT x FROM a ORDER BY x").unwrap();
+            select.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_batch_has_its_limit() {
+        let mut bench = Bench::new();
+        for _ in 0..(BATCH + 3) {
+            bench.sql("INSERT INTO a DEFAULT VALUES");
+        }
+        assert_eq!(bench.run().0, [BATCH, 3]);
+        assert_eq!(bench.rows().len(), BATCH + 3);
+    }
+
+    #[test]
+    fn a_step_that_fails_is_undone_alone_and_whole() {
+        let mut bench = Bench::new();
+        bench.sql("INSERT INTO a VALUES (1)");
+        bench.sql("INSERT INTO a VALUES (2); INSERT INTO a VALUES (1)");
+        bench.sql("INSERT INTO a VALUES (3)");
+        assert_eq!(bench.run(), (vec![3], vec![true, false, true]));
+        assert_eq!(bench.rows(), [1, 3]);
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_every_step_of_its_batch() {
+        let mut bench = Bench::new();
+        bench.sql("INSERT INTO a VALUES (1)");
+        bench.sql("INSERT INTO b VALUES (404)");
+        bench.sql("INSERT INTO nowhere VALUES (1)");
+        assert_eq!(bench.run(), (vec![], vec![false, false, false]));
+        assert!(bench.rows().is_empty());
+        bench.sql("INSERT INTO a VALUES (2)");
+        assert_eq!(bench.run(), (vec![1], vec![true]), "the next batch is not concerned");
+        assert_eq!(bench.rows(), [2]);
+    }
+
+    #[test]
+    fn a_transaction_that_is_lost_on_the_way_fails_every_step_of_its_batch() {
+        let mut bench = Bench::new();
+        bench.sql("INSERT INTO a VALUES (1)");
+        bench.sql("ROLLBACK");
+        bench.sql("INSERT INTO a VALUES (2)");
+        assert_eq!(bench.run(), (vec![], vec![false, false, false]));
+        assert!(bench.rows().is_empty(), "nothing was written outside of a transaction");
+        bench.sql("INSERT INTO a VALUES (3)");
+        assert_eq!(bench.run(), (vec![1], vec![true]));
+    }
+
+    #[test]
+    fn a_transaction_that_cannot_begin_fails_every_step_of_its_batch() {
+        let mut bench = Bench::new();
+        bench.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+        bench.sql("INSERT INTO a VALUES (1)");
+        assert!(!bench.run().1[0]);
+        bench.connection.execute_batch("PRAGMA query_only = OFF").unwrap();
+        bench.connection.execute_batch("BEGIN").unwrap();
+        bench.sql("SELECT 1");
+        assert_eq!(bench.run(), (vec![], vec![false]));
+    }
+
+    #[test]
+    fn a_caller_that_is_gone_does_not_matter() {
+        let mut bench = Bench::new();
+        bench.sql("INSERT INTO a VALUES (1)");
+        bench.replies.clear();
+        assert_eq!(bench.run().0, [1]);
+        assert_eq!(bench.rows(), [1]);
+    }
+}

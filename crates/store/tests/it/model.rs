@@ -1,1 +1,305 @@
+//! Random steps on SQLite and on the plain model: every answer and every read must be the same.
 
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use startline_protocol::capabilities::Capabilities;
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::state::{Conclusion, JobStatus};
+use startline_store::memory::Memory;
+use startline_store::sqlite::{Options, Sqlite, Synchronous};
+use startline_store::{Answer, Error, NewApiToken, NewJob, NewRunner, Store};
+
+use crate::bench::{at, completion, database, hash, new_job, new_run, new_runner, registration_token, step};
+
+#[derive(Clone, Debug)]
+enum Step {
+    ApiToken(u32),
+    RegistrationToken { token: u32, max_uses: Option<u32>, label: Option<bool>, ephemeral: bool, life: i64 },
+    Register { token: u32, name: u8, label: bool, replace: bool, runner_token: u32, life: i64, now: i64 },
+    Renew { runner: i64, runner_token: u32, life: i64, now: i64 },
+    Capabilities { runner: i64, memory: u32 },
+    DeleteRunner { runner: i64 },
+    CreateRun { path: u8, jobs: Vec<NewJob> },
+    AddJobs { run: i64, jobs: Vec<NewJob> },
+    Release { job: i64, now: i64 },
+    Offer { job: i64, epoch: i64, runner: i64 },
+    Acquire { job: i64, epoch: i64, runner: i64, attempt: u32, now: i64 },
+    Requeue { job: i64, epoch: i64, attempt: u32, left: u32 },
+    Steps { job: i64, epoch: i64, count: u32 },
+    Complete { job: i64, epoch: i64, success: bool, now: i64 },
+    Conclude { job: i64, epoch: i64, now: i64 },
+    CancelJob { job: i64, reason: u8 },
+    CancelRun { run: i64 },
+    FinishRun { run: i64, now: i64 },
+}
+
+fn job() -> impl Strategy<Value = NewJob> {
+    (0..3_u32, 0..2_u32, 0..12_u8).prop_map(|(key, index, kind)| {
+        let (status, conclusion) = match kind {
+            0 | 1 => (JobStatus::Waiting, None),
+            2 => (JobStatus::Completed, Some(Conclusion::Skipped)),
+            3 => (JobStatus::Running, None),
+            _ => (JobStatus::Queued, None),
+        };
+        NewJob { index, status, conclusion, ..new_job(&format!("job-{key}")) }
+    })
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    use Step::*;
+    let (token, runner, run, job_id, epoch, now) = (0..3_u32, 1..5_i64, 1..4_i64, 1..7_i64, 0..4_i64, 0..200_i64);
+    let life = 0..400_i64;
+    let jobs = || prop::collection::vec(job(), 0..4);
+    prop_oneof![
+        1 => token.clone().prop_map(ApiToken),
+        3 => (token.clone(), prop::option::of(0..4_u32), prop::option::of(any::<bool>()), any::<bool>(), life.clone())
+            .prop_map(|(token, max_uses, label, ephemeral, life)| RegistrationToken {
+                token, max_uses, label, ephemeral, life
+            }),
+        6 => (token, 0..4_u8, any::<bool>(), any::<bool>(), 0..8_u32, life.clone(), now.clone())
+            .prop_map(|(token, name, label, replace, runner_token, life, now)| Register {
+                token, name, label, replace, runner_token, life, now
+            }),
+        2 => (runner.clone(), 0..8_u32, life, now.clone())
+            .prop_map(|(runner, runner_token, life, now)| Renew { runner, runner_token, life, now }),
+        1 => (runner.clone(), any::<u32>()).prop_map(|(runner, memory)| Capabilities { runner, memory }),
+        1 => runner.clone().prop_map(|runner| DeleteRunner { runner }),
+        2 => (0..2_u8, jobs()).prop_map(|(path, jobs)| CreateRun { path, jobs }),
+        2 => (run.clone(), jobs()).prop_map(|(run, jobs)| AddJobs { run, jobs }),
+        2 => (job_id.clone(), now.clone()).prop_map(|(job, now)| Release { job, now }),
+        6 => (job_id.clone(), epoch.clone(), runner.clone())
+            .prop_map(|(job, epoch, runner)| Offer { job, epoch, runner }),
+        8 => (job_id.clone(), epoch.clone(), runner, 1..3_u32, now.clone())
+            .prop_map(|(job, epoch, runner, attempt, now)| Acquire { job, epoch, runner, attempt, now }),
+        4 => (job_id.clone(), epoch.clone(), 1..3_u32, 0..2_u32)
+            .prop_map(|(job, epoch, attempt, left)| Requeue { job, epoch, attempt, left }),
+        3 => (job_id.clone(), epoch.clone(), 0..3_u32).prop_map(|(job, epoch, count)| Steps { job, epoch, count }),
+        5 => (job_id.clone(), epoch.clone(), any::<bool>(), now.clone())
+            .prop_map(|(job, epoch, success, now)| Complete { job, epoch, success, now }),
+        1 => (job_id.clone(), epoch, now.clone()).prop_map(|(job, epoch, now)| Conclude { job, epoch, now }),
+        1 => (job_id, 0..2_u8).prop_map(|(job, reason)| CancelJob { job, reason }),
+        1 => run.clone().prop_map(|run| CancelRun { run }),
+        1 => (run, now).prop_map(|(run, now)| FinishRun { run, now }),
+    ]
+}
+
+/// An answer in words. What an engine says of its own failures is its own business; that it fails is not.
+async fn words<T: Debug>(answer: Answer<T>) -> String {
+    match answer.await {
+        Err(Error::Engine { .. }) => "the engine failed".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+type Words = std::pin::Pin<Box<dyn Future<Output = String>>>;
+
+fn labels(gpu: bool) -> Vec<String> {
+    vec![if gpu { "gpu" } else { "linux" }.to_owned()]
+}
+
+/// The hashes of runner tokens lie apart from the others.
+fn runner_token(number: u32) -> u32 {
+    number + 100
+}
+
+fn call(store: &dyn Store, step_to_do: Step) -> Words {
+    match step_to_do {
+        Step::ApiToken(token) => Box::pin(words(store.create_api_token(NewApiToken {
+            name: "api".to_owned(),
+            hash: hash(token),
+            created_at: at(0),
+            expires_at: None,
+        }))),
+        Step::RegistrationToken { token, max_uses, label, ephemeral, life } => {
+            let mut new = registration_token(token);
+            (new.max_uses, new.labels, new.ephemeral) = (max_uses, label.map(labels), ephemeral);
+            new.expires_at = at(life);
+            Box::pin(words(store.create_registration_token(new)))
+        }
+        Step::Register { token, name, label, replace, runner_token: own, life, now } => {
+            let name = ["one", "ONE", "two", "three"][usize::from(name)];
+            let new = new_runner(name, runner_token(own));
+            let new = NewRunner { labels: labels(label), replace, token_expires_at: at(now + life), ..new };
+            Box::pin(words(store.register_runner(hash(token), new, at(now))))
+        }
+        Step::Renew { runner, runner_token: own, life, now } => Box::pin(words(store.renew_runner_token(
+            RunnerId(runner),
+            hash(runner_token(own)),
+            at(now + life),
+            at(now),
+        ))),
+        Step::Capabilities { runner, memory } => {
+            let capabilities = Capabilities { memory_gb: memory, ..Capabilities::default() };
+            Box::pin(words(store.update_capabilities(RunnerId(runner), capabilities)))
+        }
+        Step::DeleteRunner { runner } => Box::pin(words(store.delete_runner(RunnerId(runner), at(0)))),
+        Step::CreateRun { path, jobs } => {
+            Box::pin(words(store.create_run(new_run("acme/demo", &format!("{path}.yml")), jobs)))
+        }
+        Step::AddJobs { run, jobs } => Box::pin(words(store.add_jobs(RunId(run), jobs))),
+        Step::Release { job, now } => Box::pin(words(store.release_job(JobId(job), at(now)))),
+        Step::Offer { job, epoch, runner } => {
+            Box::pin(words(store.record_offer(JobId(job), Epoch(epoch), RunnerId(runner))))
+        }
+        Step::Acquire { job, epoch, runner, attempt, now } => {
+            Box::pin(words(store.acquire(JobId(job), Epoch(epoch), RunnerId(runner), attempt, at(now))))
+        }
+        Step::Requeue { job, epoch, attempt, left } => {
+            Box::pin(words(store.requeue(JobId(job), Epoch(epoch), attempt, left, "lost".to_owned())))
+        }
+        Step::Steps { job, epoch, count } => {
+            Box::pin(words(store.update_steps(JobId(job), Epoch(epoch), (1..=count).map(step).collect())))
+        }
+        Step::Complete { job, epoch, success, now } => {
+            let conclusion = if success { Conclusion::Success } else { Conclusion::Failure };
+            Box::pin(words(store.complete(JobId(job), Epoch(epoch), completion(conclusion), at(now))))
+        }
+        Step::Conclude { job, epoch, now } => {
+            let reason = "cancelled".to_owned();
+            Box::pin(words(store.conclude(JobId(job), Epoch(epoch), Conclusion::Cancelled, reason, at(now))))
+        }
+        Step::CancelJob { job, reason } => {
+            Box::pin(words(store.request_job_cancel(JobId(job), format!("reason {reason}"))))
+        }
+        Step::CancelRun { run } => Box::pin(words(store.request_run_cancel(RunId(run)))),
+        Step::FinishRun { run, now } => Box::pin(words(store.finish_run(RunId(run), Conclusion::Success, at(now)))),
+    }
+}
+
+/// Everything that can be read.
+async fn read(store: &dyn Store) -> Vec<String> {
+    let mut seen = vec![words(store.has_api_tokens()).await, words(store.runners()).await];
+    for token in 0..3 {
+        seen.push(words(store.api_token(hash(token))).await);
+    }
+    for token in 0..8 {
+        for now in [0, 50, 100, 150, 250, 350, 450, 700] {
+            seen.push(words(store.runner_by_token(hash(runner_token(token)), at(now))).await);
+        }
+    }
+    for id in 0..20 {
+        seen.push(words(store.runner(RunnerId(id))).await);
+        seen.push(words(store.run(RunId(id))).await);
+        seen.push(words(store.jobs_of_run(RunId(id))).await);
+        seen.push(words(store.job(JobId(id))).await);
+        seen.push(words(store.job_message(JobId(id))).await);
+        seen.push(words(store.runs(Some(RunId(id)), 2)).await);
+        seen.push(words(store.jobs(None, Some(JobId(id)), 3)).await);
+    }
+    for status in JobStatus::ALL {
+        seen.push(words(store.jobs(Some(*status), None, 2)).await);
+        seen.push(words(store.jobs(Some(*status), Some(JobId(4)), 100)).await);
+    }
+    seen.push(words(store.unfinished()).await);
+    seen
+}
+
+/// Something to work on, so that the random steps meet more than absence.
+fn prelude() -> Vec<Step> {
+    let token =
+        |token| Step::RegistrationToken { token, max_uses: None, label: None, ephemeral: token == 1, life: 400 };
+    let runner = |name: u8, runner_token| Step::Register {
+        token: 0,
+        name,
+        label: false,
+        replace: false,
+        runner_token,
+        life: 300,
+        now: 0,
+    };
+    let waiting = NewJob { status: JobStatus::Waiting, ..new_job("job-2") };
+    let run = |path| Step::CreateRun { path, jobs: vec![new_job("job-0"), new_job("job-1"), waiting.clone()] };
+    vec![token(0), token(1), runner(0, 0), runner(2, 1), run(0), run(0)]
+}
+
+/// Steps in bursts: those of one burst are called before the first answer is awaited, so that they share commits.
+/// Behind each burst the database may be opened anew.
+fn bursts() -> impl Strategy<Value = Vec<(Vec<Step>, bool)>> {
+    let burst = (prop::collection::vec(a_step(), 1..25), prop::bool::weighted(0.1));
+    prop::collection::vec(burst, 1..8).prop_map(|mut bursts| {
+        bursts.insert(0, (prelude(), false));
+        bursts
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_does_what_the_model_does(bursts in bursts()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { synchronous: Synchronous::Normal, readers: 1, observer: None };
+        let open = || Sqlite::open(&database(&directory), &options).unwrap();
+        let (model, mut sqlite) = (Memory::new(), open());
+        runtime.block_on(async {
+            for (burst, reopen) in bursts {
+                let answers: Vec<_> = burst
+                    .into_iter()
+                    .map(|step| (step.clone(), call(&model, step.clone()), call(&sqlite, step)))
+                    .collect();
+                for (step, expected, answer) in answers {
+                    prop_assert_eq!(answer.await, expected.await, "{:?}", step);
+                }
+                if reopen {
+                    drop(sqlite);
+                    sqlite = open();
+                }
+            }
+            for (answer, expected) in read(&sqlite).await.into_iter().zip(read(&model).await) {
+                prop_assert_eq!(answer, expected);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// The comparison above is worth something only if the steps that it draws get somewhere.
+#[test]
+fn random_steps_reach_every_state() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..96 {
+        let bursts = bursts().new_tree(&mut runner).unwrap().current();
+        let model = Memory::new();
+        runtime.block_on(async {
+            for step in bursts.into_iter().flat_map(|(burst, _)| burst) {
+                let name = format!("{step:?}");
+                let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
+                let answer = call(&model, step).await;
+                let outcome = answer.split(|c: char| !c.is_alphanumeric()).take(2).collect::<Vec<_>>().join(" ");
+                *seen.entry(format!("{name} {outcome}")).or_default() += 1;
+            }
+        });
+    }
+    for outcome in [
+        "Register Ok Registered",
+        "Register Err TokenExpired",
+        "Register Err TokenExhausted",
+        "Register Err NameTaken",
+        "Register Err LabelNotAllowed",
+        "Register the engine",
+        "Renew Ok ",
+        "Offer Ok ",
+        "Offer Err StaleEpoch",
+        "Offer Err RunnerGone",
+        "Acquire Ok ",
+        "Acquire Err StaleEpoch",
+        "Acquire Err RunnerGone",
+        "Requeue Ok JobRecord",
+        "Steps Ok JobRecord",
+        "Complete Ok Completed",
+        "Complete Ok AlreadyCompleted",
+        "Conclude Ok JobRecord",
+        "CancelJob Ok Some",
+        "Release Ok Some",
+        "FinishRun Ok true",
+        "FinishRun Ok false",
+        "CreateRun the engine",
+    ] {
+        assert!(seen.get(outcome).is_some_and(|count| *count > 2), "{outcome} is too rare in {seen:#?}");
+    }
+}
