@@ -1,0 +1,301 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use startline_protocol::ids::{JobId, RunId, RunnerId};
+
+use crate::connect::{Connect, Network};
+
+/// Hands CI jobs to runners: GitHub Actions workflows on your own machines.
+///
+/// Try it on a laptop:       startline run examples/hello.yml
+/// Or in three terminals:    startline server
+///                           startline runner register && startline runner start
+///                           startline submit examples/hello.yml --follow
+#[derive(Parser, Debug)]
+#[command(name = "startline", version, max_term_width = 100, verbatim_doc_comment)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run a workflow file here and now: service, runner and run in one command
+    Run(Box<RunArgs>),
+    /// Run the service
+    Server(Box<startline_server::Args>),
+    /// Register, start and remove runners
+    #[command(subcommand)]
+    Runner(RunnerCommand),
+    /// Mint tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Submit a workflow file to a service
+    Submit(Box<SubmitArgs>),
+    /// Cancel a run
+    Cancel(CancelArgs),
+    /// List runs, or show one
+    Runs(RunsArgs),
+    /// List jobs, show one, or tell why one waits
+    Jobs(JobsArgs),
+    /// Show the log of a job
+    Logs(LogsArgs),
+    /// List runners
+    Runners(ListArgs),
+    /// Execute one job, given on standard input (started by the runner)
+    #[command(hide = true)]
+    Worker,
+}
+
+/// What a run is made from.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Submission {
+    /// The workflow file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only this job and the jobs it needs
+    #[arg(long, value_name = "ID")]
+    pub job: Option<String>,
+    /// Event to run [default: workflow_dispatch if the workflow has it, else its first]
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// JSON file with the event's body (`github.event`)
+    #[arg(long, value_name = "FILE")]
+    pub event_file: Option<PathBuf>,
+    /// Input of workflow_dispatch; may be repeated
+    #[arg(long = "input", value_name = "KEY=VALUE")]
+    pub inputs: Vec<String>,
+    /// Secret; NAME alone takes the value from the environment variable of that name, which keeps it out of the
+    /// process list; may be repeated
+    #[arg(long = "secret", value_name = "NAME[=VALUE]")]
+    pub secrets: Vec<String>,
+    /// Configuration variable (`vars`); may be repeated
+    #[arg(long = "var", value_name = "KEY=VALUE")]
+    pub variables: Vec<String>,
+    /// Environment variable for every step, over the workflow's own; may be repeated
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+    /// Only matrix combinations with this value; may be repeated
+    #[arg(long = "matrix", value_name = "KEY=VALUE")]
+    pub matrix: Vec<String>,
+    /// Repository name (`owner/name`) [default: local/<directory>]
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repository: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub submission: Submission,
+    /// How many jobs may run at the same time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub parallel: Option<u32>,
+    /// Keep the data directory and the workspaces, and say where they are
+    #[arg(long)]
+    pub keep: bool,
+    /// Write events and the final state as JSON lines to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub submission: Submission,
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Show the logs until the run ends, and exit as it does
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Write JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CancelArgs {
+    /// The run
+    pub run: RunId,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Write JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunsArgs {
+    /// Show this run with its jobs
+    pub run: Option<RunId>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: u32,
+    /// Go on where an earlier listing ended
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JobsArgs {
+    /// Show this job with its steps
+    pub job: Option<JobId>,
+    /// Tell why the job waits
+    #[arg(long, requires = "job")]
+    pub explain: bool,
+    /// Only jobs in this state: waiting, queued, offered, running, completed
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: u32,
+    /// Go on where an earlier listing ended
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// The job
+    pub job: JobId,
+    /// Go on until the job ends
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The log as it is stored, with time stamps
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
+    /// Attempt [default: the last]
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TokenCommand {
+    /// Mint a token that registers runners and can do nothing else
+    Registration(RegistrationTokenArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RegistrationTokenArgs {
+    #[command(flatten)]
+    pub list: ListArgs,
+    /// Label that its runners may carry; may be repeated [default: any]
+    #[arg(long = "label", value_name = "LABEL")]
+    pub labels: Vec<String>,
+    /// Group that its runners join
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Life in seconds, 60 to 604800
+    #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+    pub expires_in: u32,
+    /// How often it may be used [default: once for ephemeral runners, else unlimited]
+    #[arg(long, value_name = "N")]
+    pub max_uses: Option<u32>,
+    /// Its runners take one job each
+    #[arg(long)]
+    pub ephemeral: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum RunnerCommand {
+    /// Register this machine with a service
+    Register(Box<RegisterArgs>),
+    /// Take jobs until stopped; the first Ctrl-C lets jobs finish, the second cancels them
+    Start(StartArgs),
+    /// Remove a registration
+    Remove(RemoveArgs),
+}
+
+/// Where a runner keeps its registration and works.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct RunnerDir {
+    /// Directory of the runner: registration, workspaces, tools
+    #[arg(long, env = "STARTLINE_RUNNER_DIR", default_value = "startline-runner", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RegisterArgs {
+    /// The service's address
+    #[arg(long, env = "STARTLINE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    pub url: String,
+    /// Registration token (`slr_…`), or an API token (`slp_…`), which is used once to mint one
+    #[arg(long, env = "STARTLINE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: String,
+    /// Name [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Label; may be repeated [default: self-hosted, the system and the architecture]
+    #[arg(long = "label", value_name = "LABEL")]
+    pub labels: Vec<String>,
+    /// Take one job and go
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Take the name over from an earlier registration
+    #[arg(long)]
+    pub replace: bool,
+    /// How many jobs to take at once
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub parallel: u32,
+    #[command(flatten)]
+    pub place: RunnerDir,
+    #[command(flatten)]
+    pub network: Network,
+    /// Write JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub place: RunnerDir,
+    /// Copy this directory's files into each job's workspace
+    #[arg(long, value_name = "DIR")]
+    pub workspace_from: Option<PathBuf>,
+    /// Log lines as JSON
+    #[arg(long, env = "STARTLINE_LOG_FORMAT", default_value = "text", value_name = "text|json")]
+    pub log_format: startline_daemon::LogFormat,
+    /// Log filter, such as `info` or `startline_runner=debug`
+    #[arg(long, env = "STARTLINE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    #[command(flatten)]
+    pub network: Network,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RemoveArgs {
+    /// Remove this runner with an API token, instead of the one in --dir with its own
+    #[arg(value_name = "RUNNER")]
+    pub runner: Option<RunnerId>,
+    /// Also when it holds a job, which then follows the lost-runner policy
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub place: RunnerDir,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

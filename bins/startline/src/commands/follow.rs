@@ -1,0 +1,225 @@
+//! Watching a run until it ends: every job's log, live, and what becomes of the run.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use anstream::{eprintln, println};
+use startline_client::{ApiClient, Error};
+use startline_protocol::ids::{JobId, RunId};
+use startline_protocol::runs_api::{JobView, LogEvent, RunDetail};
+use startline_protocol::state::{Conclusion, JobStatus};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::exit;
+use crate::render::log::JobLog;
+use crate::render::style::{DIM, RESET, YELLOW, harmless};
+
+/// How long one look at a run is held by the service.
+const HOLD: Duration = Duration::from_secs(20);
+/// How long a job may wait before the reason is shown.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people.
+    Text,
+    /// Events as JSON lines.
+    Json,
+}
+
+/// One line of `--json`.
+#[derive(serde::Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Log { job_id: JobId, attempt: u32, offset: u64, text: &'a str },
+    Job { job: &'a JobView },
+    Run { detail: &'a RunDetail },
+}
+
+/// Follows one run.
+pub(super) struct Follower {
+    client: ApiClient,
+    form: Form,
+    views: BTreeMap<JobId, JobLog>,
+    /// Whether lines carry the name of their job.
+    prefixed: bool,
+    followed: HashSet<JobId>,
+    tasks: TaskTracker,
+    sender: mpsc::Sender<(JobId, Result<LogEvent, Error>)>,
+    receiver: mpsc::Receiver<(JobId, Result<LogEvent, Error>)>,
+    /// Logs that are still being read.
+    open: usize,
+    explained: HashSet<JobId>,
+}
+
+impl Follower {
+    pub(super) fn new(client: ApiClient, form: Form) -> Self {
+        // Bounded: a log that comes faster than the terminal takes it waits at the service.
+        let (sender, receiver) = mpsc::channel(64);
+        Self {
+            client,
+            form,
+            views: BTreeMap::new(),
+            prefixed: false,
+            followed: HashSet::new(),
+            tasks: TaskTracker::new(),
+            sender,
+            receiver,
+            open: 0,
+            explained: HashSet::new(),
+        }
+    }
+
+    /// Follows the run to its end and returns what it came to. `changed` sees every state on the way.
+    pub(super) async fn follow(
+        &mut self,
+        first: RunDetail,
+        mut changed: impl AsyncFnMut(&RunDetail) -> anyhow::Result<()>,
+    ) -> anyhow::Result<RunDetail> {
+        let id = first.run.id;
+        let mut detail = first;
+        loop {
+            self.see(&detail);
+            changed(&detail).await?;
+            if detail.run.conclusion.is_some() {
+                break;
+            }
+            detail = self.next_state(id, detail).await?;
+        }
+        while self.open > 0 {
+            if let Some((job, event)) = self.receiver.recv().await {
+                self.show(job, event);
+            }
+        }
+        if self.form == Form::Json {
+            line(&Line::Run { detail: &detail });
+        }
+        Ok(detail)
+    }
+
+    /// Waits for the run to change, printing logs meanwhile.
+    async fn next_state(&mut self, id: RunId, detail: RunDetail) -> anyhow::Result<RunDetail> {
+        let client = self.client.clone();
+        let waiting = waiting(&detail, &self.explained);
+        let look = client.run(id, Some(detail.version), HOLD);
+        let mut look = std::pin::pin!(look);
+        let patience = tokio::time::sleep(PATIENCE);
+        let mut patience = std::pin::pin!(patience);
+        let mut told = waiting.is_empty();
+        loop {
+            tokio::select! {
+                biased;
+                Some((job, event)) = self.receiver.recv() => self.show(job, event),
+                state = &mut look => return Ok(state?),
+                () = &mut patience, if !told => {
+                    told = true;
+                    for job in &waiting {
+                        self.explain(job).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins to read the logs of jobs that have one.
+    fn see(&mut self, detail: &RunDetail) {
+        let several = detail.jobs.len() + detail.pending.len() > 1;
+        self.prefixed |= several;
+        let width = detail.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or_default();
+        for job in &detail.jobs {
+            let begun = matches!(job.status, JobStatus::Running | JobStatus::Completed);
+            if !begun || !self.followed.insert(job.id) {
+                continue;
+            }
+            let prefix =
+                if self.prefixed { format!("{DIM}{:width$} │{RESET} ", harmless(&job.name)) } else { String::new() };
+            self.views.insert(job.id, JobLog::new(prefix));
+            self.open += 1;
+            let mut log = self.client.follow_job_log(job.id, 0, None);
+            let (sender, id) = (self.sender.clone(), job.id);
+            self.tasks.spawn(async move {
+                loop {
+                    let event = log.next().await;
+                    let last = !matches!(&event, Ok(Some(event)) if !matches!(event, LogEvent::End));
+                    // A stream that ends without a last word has ended all the same.
+                    let event = event.map(|event| event.unwrap_or(LogEvent::End));
+                    if sender.send((id, event)).await.is_err() || last {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the words of a command")]
+    fn show(&mut self, id: JobId, event: Result<LogEvent, Error>) {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                eprintln!("{YELLOW}warning{RESET}: the log of job {id} cannot be read further: {error}");
+                self.open -= 1;
+                return;
+            }
+        };
+        if matches!(event, LogEvent::End) {
+            self.open -= 1;
+        }
+        match self.form {
+            Form::Json => match &event {
+                LogEvent::Job { job } => line(&Line::Job { job }),
+                LogEvent::Log { offset, attempt, text } => {
+                    line(&Line::Log { job_id: id, attempt: *attempt, offset: *offset, text });
+                }
+                LogEvent::End => {}
+            },
+            Form::Text => {
+                let Some(view) = self.views.get_mut(&id) else { return };
+                for line in view.lines(event) {
+                    println!("{line}");
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "the words of a command")]
+    async fn explain(&mut self, job: &JobView) {
+        let Ok(found) = self.client.explain(job.id).await else { return };
+        if found.status != JobStatus::Queued {
+            return;
+        }
+        self.explained.insert(job.id);
+        eprintln!("{YELLOW}waiting{RESET}: job {} ({}): {}", harmless(&job.name), job.id, found.summary);
+        for candidate in found.candidates.iter().take(5) {
+            eprintln!("  runner {}: {}", harmless(&candidate.runner_name), harmless(&candidate.missing.join(", ")));
+        }
+    }
+}
+
+fn waiting(detail: &RunDetail, explained: &HashSet<JobId>) -> Vec<JobView> {
+    let idle = !detail.jobs.iter().any(|job| matches!(job.status, JobStatus::Offered | JobStatus::Running));
+    let queued = |job: &&JobView| job.status == JobStatus::Queued && !explained.contains(&job.id);
+    // While something runs, the others most likely wait for it.
+    if idle { detail.jobs.iter().filter(queued).cloned().collect() } else { Vec::new() }
+}
+
+#[expect(clippy::print_stdout, reason = "the data of a command")]
+fn line(value: &Line<'_>) {
+    if let Ok(text) = serde_json::to_string(value) {
+        println!("{text}");
+    }
+}
+
+/// The exit code that says how a run ended.
+pub(super) fn code(detail: &RunDetail) -> u8 {
+    conclusion_code(detail.run.conclusion)
+}
+
+/// The exit code that says how something ended; without a conclusion it did not end well.
+pub(super) const fn conclusion_code(conclusion: Option<Conclusion>) -> u8 {
+    match conclusion {
+        Some(Conclusion::Success | Conclusion::Skipped) => 0,
+        _ => exit::FAILED,
+    }
+}

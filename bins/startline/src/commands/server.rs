@@ -1,0 +1,54 @@
+//! `startline server`.
+
+use std::process::ExitCode;
+
+use anstream::{eprintln, println};
+use startline_daemon::Signals;
+use startline_server::Args;
+
+use crate::exit::Usage;
+use crate::render::style::{BOLD, RESET};
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the words of a command")]
+pub(super) async fn execute(args: Args) -> anyhow::Result<ExitCode> {
+    let (print, another) = (args.print_config, args.new_admin_token);
+    let resolved = args.resolve().map_err(|error| Usage(error.to_string()))?;
+    if print {
+        print!("{}", resolved.to_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = resolved.config;
+    config.check().map_err(|error| Usage(error.to_string()))?;
+    startline_daemon::logs::init(config.log_format, &config.log)?;
+    // Before the start, so that a signal during it is not lost.
+    let mut signals = Signals::listen()?;
+    let running = startline_server::start(config, another).await?;
+    if let Some(token) = running.admin_token() {
+        println!("admin token: {}", token.expose());
+        eprintln!(
+            "{BOLD}This is the only time that the admin token is shown; keep it safe.{RESET}\n\
+             Use it as STARTLINE_TOKEN with `startline submit`, `startline runs` and `startline runner register`.\n\
+             If it is lost, `startline server --new-admin-token` prints another."
+        );
+    }
+    println!("API: {}/api/v1", running.url());
+    let drain = running.drain();
+    let mut stopped = std::pin::pin!(running.wait());
+    tokio::select! {
+        report = &mut stopped => {
+            tracing::info!(connections = report.connections, "stopped");
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ = signals.recv() => {}
+    }
+    eprintln!("stopping; open requests are answered first. Again to stop at once.");
+    drain.start();
+    tokio::select! {
+        _ = &mut stopped => Ok(ExitCode::SUCCESS),
+        signal = signals.recv() => {
+            drain.abort();
+            stopped.await;
+            Ok(ExitCode::from(signal.exit_code()))
+        }
+    }
+}

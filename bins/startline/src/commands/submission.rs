@@ -1,0 +1,166 @@
+//! From the command line's words to a submission.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anstream::eprint;
+use anyhow::Context;
+use startline_protocol::runs_api::SubmitRequest;
+
+use crate::cli::Submission;
+use crate::exit::Usage;
+
+/// A workflow file that compiles, and what is to be done with it.
+pub(crate) struct Prepared {
+    pub request: SubmitRequest,
+    /// The work tree that the file belongs to, or its directory.
+    pub root: PathBuf,
+}
+
+/// Reads and checks everything that can be checked before anything is started. `None` when the workflow has mistakes:
+/// they were printed.
+pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
+    let source = read(&args.file)?;
+    let (workflow, diagnostics) = startline_workflow::parse(&source);
+    let shown = args.file.display().to_string();
+    report(&diagnostics, &source, &shown);
+    if workflow.is_none() {
+        return Ok(None);
+    }
+    let root = root(&args.file)?;
+    let absolute = std::fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
+    let path = absolute.strip_prefix(&root).unwrap_or(&args.file).display().to_string();
+    let event = match &args.event_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the event file {}", file.display()))?;
+            let value = serde_json::from_str(&text)
+                .map_err(|error| Usage(format!("the event file {} is not JSON: {error}", file.display())))?;
+            Some(value)
+        }
+        None => None,
+    };
+    let mut matrix: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in pairs("--matrix", &args.matrix)? {
+        matrix.entry(key).or_default().push(value);
+    }
+    let request = SubmitRequest {
+        workflow: source,
+        path: Some(path),
+        repository: Some(args.repository.clone().unwrap_or_else(|| local_name(&root))),
+        event_name: args.event.clone(),
+        event,
+        git_ref: git(&root, &["symbolic-ref", "-q", "HEAD"]),
+        sha: git(&root, &["rev-parse", "HEAD"]),
+        actor: git(&root, &["config", "user.name"]),
+        inputs: pairs("--input", &args.inputs)?.into_iter().collect(),
+        secrets: secrets(&args.secrets)?,
+        variables: pairs("--var", &args.variables)?.into_iter().collect(),
+        env: pairs("--env", &args.env)?.into_iter().collect(),
+        job: args.job.clone(),
+        matrix,
+    };
+    Ok(Some(Prepared { request, root }))
+}
+
+#[expect(clippy::print_stderr, reason = "diagnostics of the user's file")]
+fn report(diagnostics: &[startline_workflow::diagnostic::Diagnostic], source: &str, path: &str) {
+    for diagnostic in diagnostics {
+        // anstream takes the colours out again where they are not wanted.
+        eprint!("{}\n", diagnostic.render(source, path, true));
+    }
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+    if errors > 0 {
+        eprint!("{errors} mistake{} in {path}; nothing was started\n", if errors == 1 { "" } else { "s" });
+    }
+}
+
+/// A file far larger than any workflow is not worth reading whole.
+const READ_LIMIT: u64 = 64 * 1024 * 1024;
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let size = std::fs::metadata(file)
+        .map_err(|error| Usage(format!("cannot read the workflow file {}: {error}", file.display())))?
+        .len();
+    if size > READ_LIMIT {
+        return Err(Usage(format!("{} has {size} bytes; a workflow file has at most 1 MiB", file.display())).into());
+    }
+    let bytes = std::fs::read(file)
+        .map_err(|error| Usage(format!("cannot read the workflow file {}: {error}", file.display())))?;
+    Ok(String::from_utf8(bytes).map_err(|error| {
+        Usage(format!("{} is not UTF-8 at byte {}", file.display(), error.utf8_error().valid_up_to()))
+    })?)
+}
+
+fn pairs(flag: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    given
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(Usage(format!("{flag} `{text}` is not KEY=VALUE")).into()),
+        })
+        .collect()
+}
+
+fn secrets(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    given
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => {
+                #[expect(clippy::disallowed_methods, reason = "the user names the variable on the command line")]
+                let value = std::env::var(text).map_err(|_| {
+                    Usage(format!(
+                        "--secret {text}: the environment variable {text} is not set; set it or give {text}=VALUE"
+                    ))
+                })?;
+                Ok((text.clone(), value))
+            }
+        })
+        .collect()
+}
+
+/// The root of the git work tree that holds the file, or the file's own directory.
+fn root(file: &Path) -> anyhow::Result<PathBuf> {
+    let absolute =
+        std::fs::canonicalize(file).with_context(|| format!("cannot find the workflow file {}", file.display()))?;
+    let parent = absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    Ok(git(&parent, &["rev-parse", "--show-toplevel"]).map_or(parent, PathBuf::from))
+}
+
+/// What git says, if there is a git and it says anything.
+fn git(directory: &Path, args: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(directory).args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// `local/<directory>`, with everything replaced that a repository's name may not hold.
+fn local_name(root: &Path) -> String {
+    let name = root.file_name().and_then(|name| name.to_str()).unwrap_or("workspace");
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' }).collect();
+    match name.as_str() {
+        "" | "." | ".." => "local/workspace".to_owned(),
+        name => format!("local/{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_without_a_key_is_named_with_its_flag() {
+        let error = pairs("--env", &["=x".to_owned()]).unwrap_err();
+        assert_eq!(error.to_string(), "--env `=x` is not KEY=VALUE");
+        assert_eq!(pairs("--env", &["A=b=c".to_owned()]).unwrap(), [("A".to_owned(), "b=c".to_owned())]);
+    }
+
+    #[test]
+    fn a_directory_becomes_a_repository_name() {
+        assert_eq!(local_name(Path::new("/home/me/my app")), "local/my-app");
+        assert_eq!(local_name(Path::new("/")), "local/workspace");
+    }
+}

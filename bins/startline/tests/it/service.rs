@@ -1,0 +1,201 @@
+//! The service, its runners and its clients as separate processes, and what becomes of jobs when one of them dies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use startline_protocol::runs_api::SubmitRequest;
+use startline_protocol::state::{Conclusion, JobStatus, RunnerStatus};
+
+use crate::harness::{Said, Service, eventually, startline};
+
+const HELLO: &str = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo hello\n";
+
+/// A job that counts until a file appears.
+fn counting(release: &std::path::Path) -> String {
+    format!(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          for i in $(seq 1 100000); do\n            \
+         echo \"line $i\"\n            if [ -e {release} ]; then echo \"released at $i\"; exit 0; fi\n            sleep 0.02\n          done\n",
+        release = release.display()
+    )
+}
+
+/// The numbers of the lines `line N` of a log, in order.
+fn numbers(log: &str) -> Vec<u32> {
+    log.lines().filter_map(|line| line.split_once(" line ")?.1.parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn a_submitted_job_starts_at_once() {
+    let service = Service::start(&[]);
+    let _runner = service.runner("one", &[]);
+    eventually("the runner polls", async || {
+        service.client.runners().await.ok()?.iter().any(|runner| runner.status == RunnerStatus::Online).then_some(())
+    })
+    .await;
+    // The first job finds cold caches; the claim is about an idle machine, so the best of a few is taken.
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let run = service.submit(HELLO).await;
+        let detail = service.ended(run).await;
+        assert_eq!(detail.run.conclusion, Some(Conclusion::Success), "{detail:?}");
+        let job = &detail.jobs[0];
+        let waited = job.started_at.unwrap().duration_since(detail.run.created_at);
+        fastest = fastest.min(Duration::try_from(waited).unwrap());
+    }
+    assert!(fastest < Duration::from_millis(100), "the fastest of five took {fastest:?} to start");
+}
+
+#[tokio::test]
+async fn a_job_survives_the_death_of_the_service_without_losing_a_line() {
+    let mut service = Service::start(&[]);
+    let _runner = service.runner("one", &[]);
+    let place = tempfile::tempdir().unwrap();
+    let release = place.path().join("go");
+    let run = service.submit(&counting(&release)).await;
+    let job = service.job(run, "the job runs", |job| job.status == JobStatus::Running).await;
+    eventually("lines arrive", async || (numbers(&service.log(job.id).await).len() > 20).then_some(())).await;
+    for _ in 0..2 {
+        service.process.crash();
+        service.restart();
+        let seen = numbers(&service.log(job.id).await).len();
+        eventually("lines arrive again", async || {
+            (numbers(&service.log(job.id).await).len() > seen + 20).then_some(())
+        })
+        .await;
+    }
+    std::fs::write(&release, "").unwrap();
+    let detail = service.ended(run).await;
+    assert_eq!(detail.run.conclusion, Some(Conclusion::Success), "{detail:#?}");
+    assert_eq!(detail.jobs[0].attempt, 1);
+    let log = service.log(job.id).await;
+    let numbers = numbers(&log);
+    let wanted: Vec<u32> = (1..=u32::try_from(numbers.len()).unwrap()).collect();
+    assert_eq!(numbers, wanted, "the log is complete and in order");
+    assert!(log.contains(&format!("released at {}", numbers.len())), "{log}");
+}
+
+#[tokio::test]
+async fn a_job_whose_runner_dies_is_finished_by_another_and_the_first_is_refused() {
+    let service = Service::start(&["--lease", "3s", "--heartbeat-interval", "1s", "--offline-after", "3s"]);
+    let mut first = service.runner("first", &[]);
+    let place = tempfile::tempdir().unwrap();
+    let release = place.path().join("go");
+    let run = service.submit(&counting(&release)).await;
+    let job = service.job(run, "the job runs", |job| job.status == JobStatus::Running).await;
+    assert_eq!(job.runner_name.as_deref(), Some("first"));
+    eventually("lines arrive", async || (numbers(&service.log(job.id).await).len() > 5).then_some(())).await;
+    first.crash();
+    let mut second = service.runner("second", &[]);
+    let again = service.job(run, "the second runner has it", |job| job.runner_name.as_deref() == Some("second")).await;
+    assert_eq!(again.attempt, 2);
+    let reason = again.reason.unwrap_or_default();
+    assert!(reason.contains("first"), "the reason names the runner that was lost: {reason}");
+    std::fs::write(&release, "").unwrap();
+    let detail = service.ended(run).await;
+    assert_eq!(detail.run.conclusion, Some(Conclusion::Success), "{detail:#?}");
+    assert!(
+        service.client.job_log_text(job.id, Some(1)).await.unwrap().contains("line 1"),
+        "the first attempt's log is kept"
+    );
+    second.process().signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(second.process().ended(Duration::from_secs(15)).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn two_hundred_jobs_over_eight_runners_run_once_each() {
+    let service = Service::start(&[]);
+    let place = tempfile::tempdir().unwrap();
+    let mut runners: Vec<_> = Vec::new();
+    for number in 0..8 {
+        runners.push(service.runner(&format!("runner-{number}"), &[]));
+    }
+    let workflow = format!(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    strategy:\n      matrix:\n        n: ${{{{ fromJSON('[{}]') }}}}\n    steps:\n      \
+         - run: echo x >> {}/${{{{ matrix.n }}}}\n",
+        (0..200).map(|n| n.to_string()).collect::<Vec<_>>().join(","),
+        place.path().display()
+    );
+    let run = service.submit(&workflow).await;
+    let detail = service.ended(run).await;
+    assert_eq!(detail.run.conclusion, Some(Conclusion::Success));
+    assert_eq!(detail.jobs.len(), 200);
+    for n in 0..200 {
+        let text = std::fs::read_to_string(place.path().join(n.to_string())).unwrap();
+        assert_eq!(text, "x\n", "job {n} ran once");
+    }
+    let hands: BTreeSet<_> = detail.jobs.iter().filter_map(|job| job.runner_name.clone()).collect();
+    assert_eq!(hands.len(), 8, "every runner had a share: {hands:?}");
+}
+
+#[tokio::test]
+async fn a_secret_is_nowhere_in_clear() {
+    let secret = "correct-horse-battery-staple-9";
+    let service = Service::start(&["--log", "trace"]);
+    let mut runner = service.runner("one", &[]);
+    let workflow = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    outputs:\n      leak: ${{ steps.x.outputs.leak }}\n    \
+         env:\n      KEY: ${{ secrets.KEY }}\n    steps:\n      - id: x\n        name: Named ${{ secrets.KEY }}\n        run: |\n          \
+         echo \"$KEY\"; echo \"$KEY\" | rev | rev; echo \"::warning::$KEY\"; echo \"leak=$KEY\" >> $GITHUB_OUTPUT; echo \"$KEY\" >> $GITHUB_STEP_SUMMARY\n          \
+         tr '\\0' '\\n' < /proc/$PPID/cmdline; tr '\\0' '\\n' < /proc/$PPID/environ > /dev/null\n";
+    let run = service
+        .submit_with(SubmitRequest {
+            workflow: workflow.to_owned(),
+            secrets: BTreeMap::from([("KEY".to_owned(), secret.to_owned())]),
+            ..SubmitRequest::default()
+        })
+        .await;
+    let detail = service.ended(run).await;
+    assert_eq!(detail.run.conclusion, Some(Conclusion::Success), "{detail:#?}");
+    assert!(service.log(detail.jobs[0].id).await.contains("***"), "the step did print it");
+    let answer = serde_json::to_string(&detail).unwrap();
+    assert!(!answer.contains(secret), "in an API answer: {answer}");
+    assert!(!service.process.errors().contains(secret), "in the service's own log");
+    assert!(!runner.process().errors().contains(secret), "in the runner's own log");
+    let mut files = vec![service.data.path().to_owned()];
+    let mut read = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "in {}", path.display());
+            read += 1;
+        }
+    }
+    assert!(read >= 4, "database, keys and log were looked at");
+}
+
+#[tokio::test]
+async fn listings_have_tables_and_json() {
+    let service = Service::start(&[]);
+    let _runner = service.runner("one", &[]);
+    let run = service.submit(HELLO).await;
+    let detail = service.ended(run).await;
+    let job = detail.jobs[0].id.to_string();
+    let run = run.to_string();
+    let ask = |arguments: &[&str]| -> Said {
+        let mut command = startline();
+        command.args(arguments).env("STARTLINE_URL", &service.url).env("STARTLINE_TOKEN", &service.token);
+        command.output().unwrap().into()
+    };
+    for (arguments, wanted) in [
+        (vec!["runs"], "success"),
+        (vec!["runs", &run], "ubuntu-latest"),
+        (vec!["jobs"], "ubuntu-latest"),
+        (vec!["jobs", &job], "Set up job"),
+        (vec!["jobs", &job, "--explain"], "ended"),
+        (vec!["runners"], "one"),
+        (vec!["logs", &job], "hello"),
+        (vec!["token", "registration"], "slr_"),
+    ] {
+        let table = ask(&arguments);
+        assert_eq!(table.code, Some(0), "{arguments:?}: {table:?}");
+        if arguments != ["runs", &run] {
+            assert!(table.out.contains(wanted), "{arguments:?}: no `{wanted}` in {table:?}");
+        }
+        let json = ask(&[&arguments[..], &["--json"]].concat());
+        assert_eq!(json.code, Some(0), "{arguments:?}: {json:?}");
+        for line in json.out.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("{arguments:?}: {line}"));
+        }
+    }
+}
