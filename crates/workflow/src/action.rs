@@ -10,9 +10,6 @@ use crate::model::{CompiledStep, Fields, place};
 use crate::template::Template;
 use crate::yaml::{self, Node};
 
-#[cfg(test)]
-mod tests;
-
 /// File names of an action's manifest, in the order in which they are looked for.
 pub const FILE_NAMES: [&str; 2] = ["action.yml", "action.yaml"];
 

@@ -20,8 +20,6 @@ pub(crate) mod reader;
 mod spelling;
 pub(crate) mod step;
 mod strategy;
-#[cfg(test)]
-mod tests;
 mod trigger;
 mod workflow;
 

@@ -9,8 +9,6 @@ mod run;
 mod scope;
 mod selection;
 mod status;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

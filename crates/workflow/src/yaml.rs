@@ -114,7 +114,8 @@ impl Node {
 
 /// Reads one document.
 ///
-/// The tree is absent when any finding is an error. Findings are in the order in which they were met.
+/// The tree is absent when it would have holes; of a key that is defined twice it keeps the first value. Findings are in
+/// the order in which they were met.
 #[must_use]
 pub fn parse(source: &str) -> (Option<Node>, Vec<Diagnostic>) {
     build::parse(source)

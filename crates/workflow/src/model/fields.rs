@@ -8,6 +8,8 @@ use crate::yaml::{Entry, Node};
 /// The known entries of a mapping.
 pub(crate) struct Fields<'n> {
     entries: Vec<&'n Entry>,
+    /// Known keys that an unknown one was probably meant to be.
+    misspelled: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -19,6 +21,11 @@ impl<'n> Fields<'n> {
     /// The value under a key unless it is null.
     pub(crate) fn given(&self, key: &str) -> Option<&'n Node> {
         self.get(key).filter(|node| !node.is_null())
+    }
+
+    /// True if a key is probably there under a wrong name, which has been reported.
+    pub(crate) fn is_misspelled(&self, key: &str) -> bool {
+        self.misspelled.contains(&key)
     }
 
     /// The entry of a key.
@@ -50,18 +57,20 @@ impl Reader<'_> {
             return None;
         };
         let mut kept = Vec::with_capacity(entries.len());
+        let mut misspelled = Vec::new();
         for entry in entries {
             let key = entry.key.text().unwrap_or_default();
             if known.contains(&key) {
                 kept.push(entry);
                 continue;
             }
+            misspelled.extend(spelling::nearest(key, known.iter().copied()));
             let message = format!("unknown key `{key}` in {what}");
             let remedy = spelling::remedy(key, known.iter().copied(), "keys");
             let finding = Diagnostic::error("unknown-key", entry.key.span, message).remedy(remedy);
             self.report(Diagnostic { severity, ..finding });
         }
-        Some(Fields { entries: kept })
+        Some(Fields { entries: kept, misspelled })
     }
 
     /// Says that a required key is absent.

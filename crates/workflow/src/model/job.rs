@@ -8,6 +8,9 @@ use crate::diagnostic::Diagnostic;
 use crate::template::{Kind, Template};
 use crate::yaml::{self, Entry, Literal, Node};
 
+/// Most jobs of a workflow, before matrices are expanded.
+const MAX_JOBS: usize = 1000;
+
 const KEYS: &[&str] = &[
     "name",
     "needs",
@@ -45,6 +48,13 @@ impl Reader<'_> {
                     .remedy("add a job with `runs-on` and `steps`"),
             );
         }
+        if let Some(extra) = entries.get(MAX_JOBS) {
+            let message = format!("the workflow has {} jobs; the limit is {MAX_JOBS}", entries.len());
+            self.report(
+                Diagnostic::error("value", extra.key.span, message).remedy("use a matrix, or several workflows"),
+            );
+            return Vec::new();
+        }
         let ids: Vec<String> = entries.iter().filter_map(|job| job.key.text().map(str::to_owned)).collect();
         let (mut jobs, mut needs) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -72,7 +82,7 @@ impl Reader<'_> {
         let strategy = fields.given("strategy").and_then(|node| self.strategy(node));
         let runs_on = match fields.get("runs-on") {
             Some(node) => self.runs_on(node),
-            None if unsupported => None,
+            None if unsupported || fields.is_misspelled("runs-on") => None,
             None => {
                 self.missing(
                     entry.key.span,
@@ -92,7 +102,7 @@ impl Reader<'_> {
         let defaults = fields.given("defaults").map(|node| self.defaults(node, Some(place::JOB_DEFAULTS)));
         let steps = match fields.entry("steps") {
             Some(steps) => self.steps(steps, Owner::Job),
-            None if unsupported => Vec::new(),
+            None if unsupported || fields.is_misspelled("steps") => Vec::new(),
             None => {
                 self.missing(entry.key.span, "steps", &what, "add `steps:` with at least one step");
                 Vec::new()

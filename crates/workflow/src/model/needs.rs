@@ -7,6 +7,11 @@ use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 use crate::yaml::{Kind, Node};
 
+/// Most cycles reported; mending one often mends others.
+const MAX_CYCLES: usize = 10;
+/// Most jobs of a cycle that are named.
+const NAMED: usize = 20;
+
 /// A job's `needs` as written, with places.
 pub(crate) type Written = Vec<(String, Span)>;
 
@@ -52,11 +57,15 @@ impl Reader<'_> {
             }
         }
         for cycle in cycles(&edges) {
-            let names: Vec<String> = cycle.iter().map(|(job, _)| format!("`{}`", jobs[*job].id)).collect();
+            let mut names: Vec<String> =
+                cycle.iter().take(NAMED).map(|(job, _)| format!("`{}`", jobs[*job].id)).collect();
+            if cycle.len() > NAMED {
+                names.push(format!("{} more", cycle.len() - NAMED));
+            }
             let message = format!("`needs` goes round in a circle: {} → {}", names.join(" → "), names[0]);
             let mut finding = Diagnostic::error("needs-cycle", cycle[0].1, message)
                 .remedy("remove one of these, so that one job can start first");
-            for (job, span) in &cycle[1..] {
+            for (job, span) in cycle[1..].iter().take(NAMED) {
                 finding = finding.note_at(*span, format!("`{}` continues the circle here", jobs[*job].id));
             }
             self.report(finding);
@@ -106,6 +115,9 @@ fn cycles(edges: &[Vec<(usize, Span)>]) -> Vec<Vec<(usize, Span)>> {
                     let first = cycle.iter().enumerate().min_by_key(|(_, (job, _))| *job).map_or(0, |(at, _)| at);
                     cycle.rotate_left(first);
                     found.push(cycle);
+                    if found.len() == MAX_CYCLES {
+                        return found;
+                    }
                 }
             }
         }

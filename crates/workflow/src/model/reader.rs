@@ -37,8 +37,11 @@ impl<'a> Reader<'a> {
     /// The range of a part of a scalar, given in bytes of its text.
     pub(crate) fn locate(&self, node: &Node, offset: usize, length: usize) -> Span {
         match node.scalar() {
-            Some(scalar) => scalar.locate(&self.index, self.source, node.span, offset, length),
-            None => node.span,
+            // Finding the place takes a walk over the scalar; nobody reads the thousandth finding.
+            Some(scalar) if self.findings.len() < 1000 => {
+                scalar.locate(&self.index, self.source, node.span, offset, length)
+            }
+            _ => node.span,
         }
     }
 

@@ -19,12 +19,17 @@ pub(crate) fn remedy<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + 
 }
 
 /// The known name the fewest edits away, if it is near enough to be a slip.
+///
+/// A slip is up to a third of the letters; a name of one or two letters is near only to its own spelling in another
+/// case.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.to_lowercase().replace(['_', ' '], "-").chars().take(64).collect();
-    let limit = (name.len() / 3).clamp(1, 3);
+    let limit = (name.len() / 3).min(3);
     known
         .into_iter()
-        .map(|candidate| (distance(&name, &candidate.replace('_', "-").chars().collect::<Vec<_>>()), candidate))
+        .map(|candidate| {
+            (distance(&name, &candidate.to_lowercase().replace('_', "-").chars().collect::<Vec<_>>()), candidate)
+        })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -58,6 +63,8 @@ mod tests {
         assert_eq!(nearest("Step", known), Some("steps"));
         assert_eq!(nearest("nmae", known), Some("name"));
         assert_eq!(nearest("container", known), None);
+        assert_eq!(nearest("f", ["a", "F"]), Some("F"));
+        assert_eq!(nearest("f", ["a", "b"]), None);
         assert_eq!(remedy("zzz", known, "keys"), "known keys: `runs-on`, `steps`, `needs`, `name`");
     }
 }

@@ -146,6 +146,7 @@ impl Reader<'_> {
                 );
                 None
             }
+            (None, None) if fields.is_misspelled("run") || fields.is_misspelled("uses") => None,
             (None, None) => {
                 let span = node.mapping().and_then(<[Entry]>::first).map_or(node.span, |entry| entry.key.span);
                 self.missing(

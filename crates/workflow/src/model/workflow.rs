@@ -16,6 +16,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Workflow> {
     let start = node.mapping().and_then(|entries| entries.first()).map_or(node.span, |entry| entry.key.span);
     let on = match fields.entry("on") {
         Some(entry) => reader.triggers(entry),
+        None if fields.is_misspelled("on") => super::Triggers::default(),
         None => {
             reader.missing(start, "on", "the workflow", "say what starts it, for example `on: push`");
             super::Triggers::default()
@@ -29,6 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Workflow> {
     }
     let jobs = match fields.entry("jobs") {
         Some(entry) => reader.jobs(entry),
+        None if fields.is_misspelled("jobs") => Vec::new(),
         None => {
             reader.missing(start, "jobs", "the workflow", "add `jobs:` with at least one job");
             Vec::new()

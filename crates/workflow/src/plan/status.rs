@@ -10,6 +10,7 @@ use crate::template::Kind;
 /// The instances of a run by job, as the decisions made so far in this call leave them.
 pub(super) struct Status<'a> {
     workflow: &'a Workflow,
+    by_id: HashMap<&'a str, &'a Job>,
     jobs: HashMap<String, Vec<Instance>>,
 }
 
@@ -22,7 +23,8 @@ impl<'a> Status<'a> {
         for instances in jobs.values_mut() {
             instances.sort_by_key(|instance| instance.index);
         }
-        Self { workflow, jobs }
+        let by_id = workflow.jobs.iter().map(|job| (job.id.as_str(), job)).collect();
+        Self { workflow, by_id, jobs }
     }
 
     pub(super) fn workflow(&self) -> &'a Workflow {
@@ -93,7 +95,7 @@ impl<'a> Status<'a> {
         let mut found = Vec::new();
         let mut open: Vec<&Job> = vec![job];
         while let Some(job) = open.pop() {
-            for need in job.needs.iter().filter_map(|need| self.workflow.job(need)) {
+            for need in job.needs.iter().filter_map(|need| self.by_id.get(need.as_str()).copied()) {
                 if seen.insert(&need.id) {
                     found.push(need);
                     open.push(need);
@@ -115,7 +117,7 @@ impl<'a> Status<'a> {
     /// Declared outputs that were not set are empty; of several instances, the last one to finish wins.
     fn outputs(&self, key: &str) -> Value {
         let mut outputs = crate::expression::Object::new();
-        let declared = self.workflow.job(key).and_then(|job| job.outputs.as_ref()).map(|template| &template.kind);
+        let declared = self.by_id.get(key).and_then(|job| job.outputs.as_ref()).map(|template| &template.kind);
         if let Some(Kind::Mapping(entries)) = declared {
             for name in entries.iter().filter_map(|(name, _)| name.as_str()) {
                 outputs.insert(name, Value::string(""));

@@ -44,7 +44,9 @@ pub(super) fn parse(source: &str) -> (Option<Node>, Vec<Diagnostic>) {
         let remedy = "a workflow needs at least `on` and `jobs`";
         diagnostics.push(Diagnostic::error("empty", beginning(), "the file holds no content").remedy(remedy));
     }
-    let usable = !diagnostics.iter().any(Diagnostic::is_error);
+    // With a key twice the tree still holds all that was written once; other errors leave holes, about which the reader
+    // of the tree would complain again.
+    let usable = diagnostics.iter().all(|diagnostic| diagnostic.code == "duplicate-key");
     (root.filter(|_| usable), diagnostics)
 }
 
