@@ -100,14 +100,18 @@ impl JobLog {
         }
     }
 
+    /// Prints the heading of every step that begins at or before `at`.
     fn begin_steps(&mut self, at: u64, out: &mut Vec<String>) {
-        while let Some(step) = self.steps().get(self.begun) {
-            // A step that was skipped has no place in the log; its end says so.
-            match step.log_start {
-                Some(start) if start > at => break,
-                None if step.conclusion.is_none() => break,
-                Some(_) => out.push(format!("{BOLD}▸ {}{RESET}", style::harmless(&step.name))),
-                None => {}
+        while self.steps().get(self.begun).is_some_and(|step| step.log_start.is_some_and(|start| start <= at)) {
+            self.begin_step(out);
+        }
+    }
+
+    fn begin_step(&mut self, out: &mut Vec<String>) {
+        if let Some(step) = self.steps().get(self.begun) {
+            // The end of a step that was skipped says all there is to say.
+            if step.conclusion != Some(Conclusion::Skipped) {
+                out.push(format!("{BOLD}▸ {}{RESET}", style::harmless(&step.name)));
             }
             self.begun += 1;
             self.group = 0;
@@ -122,12 +126,11 @@ impl JobLog {
                 break;
             }
             let line = ended(step, conclusion);
-            if self.begun <= self.ended {
-                self.begin_steps(at, out);
+            if self.begun == self.ended {
+                self.begin_step(out);
             }
             out.push(line);
             self.ended += 1;
-            self.begun = self.begun.max(self.ended);
         }
     }
 
@@ -157,7 +160,8 @@ impl JobLog {
 
 fn ended(step: &StepRecord, conclusion: Conclusion) -> String {
     let (sign, colour) = style::conclusion(conclusion);
-    let took = elapsed(step.started_at, step.completed_at).map(|took| format!(" {DIM}{took}{RESET}"));
+    let took = elapsed(step.started_at, step.completed_at).filter(|_| conclusion != Conclusion::Skipped);
+    let took = took.map(|took| format!(" {DIM}{took}{RESET}"));
     let word = if conclusion == Conclusion::Success { String::new() } else { format!(" ({conclusion})") };
     format!("{colour}{sign} {}{word}{RESET}{}", style::harmless(&step.name), took.unwrap_or_default())
 }
@@ -247,7 +251,8 @@ mod tests {
         out.extend(log.lines(job(vec![
             step(1, "First", Some(0), Some(split), Some(Conclusion::Success)),
             step(2, "Second", Some(split), Some(all), Some(Conclusion::Failure)),
-            step(3, "Third", None, None, Some(Conclusion::Skipped)),
+            step(3, "Third", Some(all), Some(all), Some(Conclusion::Skipped)),
+            step(4, "Fourth", None, None, Some(Conclusion::Skipped)),
         ])));
         out.extend(log.lines(LogEvent::End));
         assert_eq!(
@@ -260,7 +265,8 @@ mod tests {
                 "a │ ▸ Second",
                 "a │   Error: two",
                 "a │ ✗ Second (failure) 2.0s",
-                "a │ – Third (skipped) 2.0s",
+                "a │ – Third (skipped)",
+                "a │ – Fourth (skipped)",
             ]
         );
     }

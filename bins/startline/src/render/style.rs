@@ -23,11 +23,12 @@ pub(crate) const fn conclusion(conclusion: Conclusion) -> (&'static str, &'stati
     }
 }
 
-/// `0.4s`, `12.0s`, `3m 05s`, `1h 02m`.
+/// `350ms`, `12.0s`, `3m 05s`, `1h 02m`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        0..60 => format!("{:.1}s", duration.as_secs_f64()),
+        0 => format!("{}ms", duration.as_millis()),
+        1..60 => format!("{:.1}s", duration.as_secs_f64()),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
     }
@@ -113,6 +114,6 @@ mod tests {
     #[test]
     fn durations_read_well() {
         let text = |ms| duration(Duration::from_millis(ms));
-        assert_eq!([text(350), text(12_000), text(185_000), text(3_720_000)], ["0.3s", "12.0s", "3m 05s", "1h 02m"]);
+        assert_eq!([text(350), text(12_000), text(185_000), text(3_720_000)], ["350ms", "12.0s", "3m 05s", "1h 02m"]);
     }
 }

@@ -33,7 +33,7 @@ async fn a_newer_data_directory_is_refused_and_left_alone() {
     let database = service.data.path().join("startline.db");
     {
         let connection = rusqlite::Connection::open(&database).unwrap();
-        let columns = "INSERT INTO migrations SELECT version + 1000, name || '-later', checksum, applied_at FROM migrations \
+        let columns = "INSERT INTO schema_migrations SELECT version + 1000, name || '-later', checksum, applied_at FROM schema_migrations \
              ORDER BY version DESC LIMIT 1";
         connection.execute(columns, []).unwrap();
     }

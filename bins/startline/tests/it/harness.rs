@@ -194,7 +194,7 @@ impl Service {
 
     fn launch(data: &Path, listen: &str, flags: &[String]) -> Process {
         let mut command = startline();
-        command.args(["server", "--listen", listen, "--log", "info"]).arg("--data-dir").arg(data).args(flags);
+        command.args(["server", "--listen", listen]).arg("--data-dir").arg(data).args(flags);
         Process::spawn(&mut command)
     }
 
