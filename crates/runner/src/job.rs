@@ -235,6 +235,7 @@ async fn abandon(places: &Places, mut worker: Worker) -> Ending {
     {
         return Ending::Reported(places.state().completion.map(|end| end.conclusion));
     }
+    tracing::warn!(job_dir = %places.job_dir.display(), "the job is no longer this runner's; its worker is killed");
     worker.kill().await;
     Ending::Stale
 }

@@ -32,7 +32,8 @@ pub(super) async fn keep(
             }
             Ok(_) => {}
             Err(error) if error.is_stale() => {
-                tracing::warn!(%job_id, %error, "the job is no longer this runner's");
+                // The usual end of every lease: the service has the job's end, and the worker is about to exit.
+                tracing::debug!(%job_id, %error, "the lease has ended");
                 orders.give(Order::Abandon);
                 return pending().await;
             }
