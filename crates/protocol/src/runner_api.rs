@@ -35,6 +35,12 @@ pub struct RegistrationTokenRequest {
     /// Its runners are ephemeral.
     #[serde(default)]
     pub ephemeral: bool,
+    /// What its runners belong to; within the caller's scope, which is meant when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<crate::scope::Scope>,
+    /// Networks from which it may be used, such as `10.0.0.0/8`; absent means any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<Vec<String>>,
 }
 
 /// Answer to [`RegistrationTokenRequest`].

@@ -33,6 +33,8 @@ macro_rules! spelled {
     };
 }
 
+pub(crate) use spelled;
+
 spelled!(
     /// Where a job stands.
     JobStatus {

@@ -21,6 +21,7 @@ pub(super) async fn execute(command: TokenCommand) -> anyhow::Result<ExitCode> {
         expires_in_seconds: Some(args.expires_in),
         max_uses: args.max_uses,
         ephemeral: args.ephemeral,
+        ..RegistrationTokenRequest::default()
     };
     let minted = client.request_registration_token(&connect.token()?, &request).await?;
     if args.list.json {
