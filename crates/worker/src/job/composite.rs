@@ -16,6 +16,13 @@ const MAX_DEPTH: usize = 10;
 /// The largest manifest that is read.
 const LARGEST: u64 = 1024 * 1024;
 
+/// An action that is about to run.
+struct Prepared {
+    manifest: Manifest,
+    folder: PathBuf,
+    inputs: Vec<(String, String)>,
+}
+
 impl Job {
     pub(super) async fn local_action(
         &mut self,
@@ -26,7 +33,7 @@ impl Job {
         overrides: Environment,
     ) -> Left {
         let prepared = self.prepare_action(frame, step, path, environment);
-        let (manifest, folder, inputs) = match prepared {
+        let Prepared { manifest, folder, inputs } = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.error(frame.record, &error);
@@ -80,7 +87,7 @@ impl Job {
         step: &Step,
         path: &str,
         environment: &Environment,
-    ) -> Result<(Manifest, PathBuf, Vec<(String, String)>), String> {
+    ) -> Result<Prepared, String> {
         if frame.depth() >= MAX_DEPTH {
             return Err(format!("`uses: {path}` is nested too deeply: at most {MAX_DEPTH} actions may use each other"));
         }
@@ -98,7 +105,7 @@ impl Job {
         let folder = self.action_folder(path)?;
         let manifest = self.manifest(path, &folder)?;
         let inputs = self.action_inputs(frame, step, environment, &manifest, given)?;
-        Ok((manifest, folder, inputs))
+        Ok(Prepared { manifest, folder, inputs })
     }
 
     /// The directory of a local action, which must be below the workspace.

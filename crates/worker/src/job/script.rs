@@ -98,11 +98,11 @@ impl Job {
         // The job's defaults do not reach into actions. An empty directory hides the default, an empty shell does not
         // (actions/runner `Runner.Worker/Handlers/ScriptHandler.cs`).
         let defaults = frame.action.is_none().then_some(&self.defaults);
-        let shell = input("shell").filter(|shell| !shell.is_empty()).or(defaults.and_then(|d| d.shell.as_deref()));
+        let shell = input("shell").filter(|shell| !shell.is_empty()).or_else(|| defaults?.shell.as_deref());
         if shell.is_none() && frame.action.is_some() {
             return Err("a `run` step of an action has no `shell`: add `shell: bash`".to_owned());
         }
-        let directory = input("workingDirectory").or(defaults.and_then(|d| d.working_directory.as_deref()));
+        let directory = input("workingDirectory").or_else(|| defaults?.working_directory.as_deref());
         Ok(Script {
             contents: input("script").unwrap_or_default().to_owned(),
             shell: shell.map(str::to_owned),

@@ -123,9 +123,10 @@ impl Job {
         let flag = Arc::clone(&interrupt);
         let mut copy = self.tasks.spawn_blocking(move || workspace::copy(&from, &to, &except, &flag));
         let mut stop: watch::Receiver<Stop> = self.stop.clone();
+        let stopped = async { stop.wait_for(Stop::is_cancelled).await.is_ok() };
         let copied = tokio::select! {
             copied = &mut copy => copied,
-            _ = stop.wait_for(Stop::is_cancelled) => {
+            true = stopped => {
                 interrupt.store(true, Ordering::Relaxed);
                 copy.await
             }
