@@ -61,10 +61,17 @@ pub struct Registration {
     pub runner_group: String,
     /// The registration ends with the first job.
     pub ephemeral: bool,
+    /// How many jobs it takes at once, as registered.
+    #[serde(default = "one")]
+    pub max_parallel_jobs: u32,
     /// How long the service wants a poll to ask to be held.
     pub poll_timeout_seconds: u32,
     /// How often the service wants a heartbeat.
     pub heartbeat_interval_seconds: u32,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 impl Registration {
@@ -181,6 +188,7 @@ pub async fn register(transport: Transport, options: &RegisterOptions, dir: &Pat
         labels: response.labels,
         runner_group: response.runner_group,
         ephemeral: options.ephemeral,
+        max_parallel_jobs: options.capabilities.max_parallel_jobs.max(1),
         poll_timeout_seconds: response.poll_timeout_seconds,
         heartbeat_interval_seconds: response.heartbeat_interval_seconds,
     };
@@ -228,6 +236,7 @@ mod tests {
             labels: vec!["linux".into()],
             runner_group: "default".into(),
             ephemeral: false,
+            max_parallel_jobs: 1,
             poll_timeout_seconds: 30,
             heartbeat_interval_seconds: 15,
         }

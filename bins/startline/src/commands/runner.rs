@@ -88,6 +88,7 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let network = args.network.options();
     let options = Options {
+        max_parallel_jobs: registration.max_parallel_jobs,
         workspace_from: args.workspace_from.clone(),
         connection: Connection {
             extra_ca: network.extra_ca.clone(),
