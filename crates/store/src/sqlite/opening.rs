@@ -126,3 +126,32 @@ fn refused(path: &Path, refusal: &Refusal) -> Error {
 fn unusable(path: &Path, problem: &impl std::fmt::Display, remedy: &str) -> Error {
     Error::Unusable(format!("the file {} cannot be used ({problem}); {remedy}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(connection: &Connection, pragma: &str) -> i64 {
+        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_commit_waits_for_the_disk_unless_told_otherwise() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let full = writer(&path, &Options::default(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(number(&full, "synchronous"), 2);
+        let options = Options { synchronous: Synchronous::Normal, ..Options::default() };
+        let normal = writer(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(number(&normal, "synchronous"), 1);
+        assert_eq!(number(&normal, "foreign_keys"), 1);
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let _writer = writer(&path, &Options::default(), Timestamp::UNIX_EPOCH).unwrap();
+        assert!(reader(&path).unwrap().execute_batch("DELETE FROM runs").is_err());
+    }
+}

@@ -225,7 +225,7 @@ fn bursts() -> impl Strategy<Value = Vec<(Vec<Step>, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sqlite_does_what_the_model_does(bursts in bursts()) {
