@@ -7,8 +7,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use globset::{GlobBuilder, GlobMatcher};
+use tokio::time::Instant;
+
+/// How long one call may take (actions/runner `Runner.Worker/Expressions/HashFilesFunction.cs`).
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Deepest directory visited; cycles of links end here.
 const MAX_DEPTH: usize = 128;
@@ -41,7 +47,14 @@ pub(crate) fn hash_files(workspace: &Path, patterns: &[String]) -> Result<String
             roots.push(&pattern.root);
         }
     }
-    let mut walk = Walk { workspace, patterns: &parsed, follow, digest: Context::new(&SHA256), files: 0 };
+    let mut walk = Walk {
+        workspace,
+        patterns: &parsed,
+        follow,
+        digest: Context::new(&SHA256),
+        files: 0,
+        deadline: Instant::now() + LONGEST,
+    };
     for root in roots {
         walk.visit(root, 0)?;
     }
@@ -92,10 +105,14 @@ struct Walk<'a> {
     follow: bool,
     digest: Context,
     files: usize,
+    deadline: Instant,
 }
 
 impl Walk<'_> {
     fn visit(&mut self, path: &Path, depth: usize) -> Result<(), String> {
+        if Instant::now() > self.deadline {
+            return Err(format!("more than {} s have passed; name fewer files", LONGEST.as_secs()));
+        }
         let Ok(data) = std::fs::symlink_metadata(path) else { return Ok(()) };
         let linked = data.file_type().is_symlink();
         let Ok(data) = std::fs::metadata(path) else { return Ok(()) };

@@ -18,8 +18,8 @@ pub(crate) const REPLACEMENT: &str = "***";
 #[derive(Default)]
 pub(crate) struct Masker {
     known: BTreeSet<Vec<u8>>,
-    /// Values of one byte, by that byte.
-    single: BTreeSet<u8>,
+    /// Values of one byte, as one bit for each.
+    single: [u64; 4],
     /// Longer values by their first two bytes.
     by_pair: HashMap<[u8; 2], Vec<Vec<u8>>>,
     /// One bit for each pair in `by_pair`, empty without one: few places of a text survive this look-up.
@@ -66,7 +66,7 @@ impl Masker {
         self.longest = self.longest.max(value.len());
         match *value.as_slice() {
             [byte] => {
-                self.single.insert(byte);
+                self.single[usize::from(byte / 64)] |= 1 << (byte % 64);
             }
             [first, second, ..] => {
                 self.pairs.resize(1024, 0);
@@ -76,6 +76,10 @@ impl Masker {
             }
             [] => {}
         }
+    }
+
+    fn is_single(&self, byte: u8) -> bool {
+        self.single[usize::from(byte / 64)] & (1 << (byte % 64)) != 0
     }
 
     fn may_start(&self, pair: [u8; 2]) -> bool {
@@ -94,7 +98,7 @@ impl Masker {
         let mut found: Vec<(usize, usize)> = Vec::new();
         for start in 0..bytes.len() {
             let mut end = 0;
-            if self.single.contains(&bytes[start]) {
+            if self.is_single(bytes[start]) {
                 end = start + 1;
             }
             if let Some(&[first, second]) = bytes.get(start..start + 2)

@@ -78,8 +78,9 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
     let (stopper, stop) = watch::channel(Stop::Not);
     let done = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let limit = Duration::from_secs(u64::from(input.assignment.timeout_minutes) * 60);
-    let supervisor = supervise(lines, stopper.clone(), limit, input.assignment.timeout_minutes);
+    let minutes = input.assignment.timeout_minutes;
+    let limits = Limits { minutes, job: Duration::from_secs(u64::from(minutes) * 60), grace: CANCEL_GRACE };
+    let supervisor = supervise(lines, stopper.clone(), limits);
     let supervisor = tasks.spawn(done.clone().run_until_cancelled_owned(supervisor));
     let report = tasks.spawn({
         let mut stop = stop.clone();
@@ -132,10 +133,20 @@ fn read_lines(stdin: impl Read + Send + 'static) -> Result<mpsc::Receiver<Vec<u8
     Ok(lines)
 }
 
+/// How long things may take.
+struct Limits {
+    /// The job's limit as it is shown.
+    minutes: u32,
+    /// The job's limit; zero is none.
+    job: Duration,
+    /// How long steps may still run after a cancel.
+    grace: Duration,
+}
+
 /// Turns control lines, the end of the input and time into stops. Ends when there is nothing more to tell.
-async fn supervise(mut lines: mpsc::Receiver<Vec<u8>>, stopper: watch::Sender<Stop>, limit: Duration, minutes: u32) {
+async fn supervise(mut lines: mpsc::Receiver<Vec<u8>>, stopper: watch::Sender<Stop>, limits: Limits) {
     let start = Instant::now();
-    let mut limit = (!limit.is_zero()).then(|| start + limit);
+    let mut limit = (!limits.job.is_zero()).then(|| start + limits.job);
     let mut grace: Option<Instant> = None;
     loop {
         let (stop, next_grace) = tokio::select! {
@@ -152,6 +163,7 @@ async fn supervise(mut lines: mpsc::Receiver<Vec<u8>>, stopper: watch::Sender<St
             },
             () = sleep_until(limit.unwrap_or(start)), if limit.is_some() => {
                 limit = None;
+                let minutes = limits.minutes;
                 let plural = if minutes == 1 { "minute" } else { "minutes" };
                 let reason = format!("The job has exceeded the maximum execution time of {minutes} {plural}.");
                 (Stop::Cancel { reason, timed_out: true }, true)
@@ -164,7 +176,7 @@ async fn supervise(mut lines: mpsc::Receiver<Vec<u8>>, stopper: watch::Sender<St
         raise(&stopper, stop);
         if next_grace {
             limit = None;
-            grace = grace.or_else(|| Some(Instant::now() + CANCEL_GRACE));
+            grace = grace.or_else(|| Some(Instant::now() + limits.grace));
         }
     }
 }
@@ -190,5 +202,59 @@ fn host(input: WorkerInput) -> Host {
         runner_arch: input.runner_arch,
         runner_environment: input.environment,
         environment: std::env::vars_os().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(lines: &[&str]) -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
+        let (sender, receiver) = mpsc::channel(8);
+        for line in lines {
+            sender.try_send(line.as_bytes().to_vec()).unwrap();
+        }
+        (sender, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_job_that_runs_into_its_limit_is_cancelled_with_a_message_that_names_it() {
+        let (_open, lines) = lines(&[]);
+        let (stopper, mut stop) = watch::channel(Stop::Not);
+        let supervise =
+            supervise(lines, stopper, Limits { minutes: 30, job: Duration::from_millis(20), grace: CANCEL_GRACE });
+        let stopped = tokio::select! {
+            () = supervise => panic!("the supervisor ended"),
+            stopped = stop.wait_for(|stop| *stop != Stop::Not) => stopped.unwrap().clone(),
+        };
+        let reason = "The job has exceeded the maximum execution time of 30 minutes.".to_owned();
+        assert_eq!(stopped, Stop::Cancel { reason, timed_out: true });
+    }
+
+    #[tokio::test]
+    async fn control_lines_cancel_nonsense_is_ignored_and_the_end_abandons() {
+        let (sender, lines) = lines(&["nonsense\n", "{\"type\":\"cancel\",\"reason\":\"asked\"}\n"]);
+        let (stopper, mut stop) = watch::channel(Stop::Not);
+        let supervise = supervise(lines, stopper, Limits { minutes: 0, job: Duration::ZERO, grace: CANCEL_GRACE });
+        tokio::pin!(supervise);
+        let stopped = tokio::select! {
+            () = &mut supervise => panic!("the supervisor ended"),
+            stopped = stop.wait_for(|stop| *stop != Stop::Not) => stopped.unwrap().clone(),
+        };
+        assert_eq!(stopped, Stop::Cancel { reason: "asked".to_owned(), timed_out: false });
+        drop(sender);
+        supervise.await;
+        assert_eq!(*stop.borrow(), Stop::Abandon);
+    }
+
+    #[tokio::test]
+    async fn steps_that_run_on_after_a_cancel_are_stopped_when_their_grace_is_over() {
+        let (_open, lines) = lines(&["{\"type\":\"cancel\",\"reason\":\"asked\"}\n"]);
+        let (stopper, mut stop) = watch::channel(Stop::Not);
+        let limits = Limits { minutes: 0, job: Duration::ZERO, grace: Duration::from_millis(20) };
+        tokio::select! {
+            () = supervise(lines, stopper, limits) => panic!("the supervisor ended"),
+            stopped = stop.wait_for(Stop::is_final) => assert_eq!(*stopped.unwrap(), Stop::Now),
+        }
     }
 }

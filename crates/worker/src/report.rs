@@ -123,7 +123,11 @@ impl Reporter {
                     () = news(length, board, round + PACE) => None,
                 };
                 match ended {
-                    Some(Ok(completion)) => self.state.completion = Some(completion),
+                    Some(Ok(completion)) => {
+                        self.state.completion = Some(completion);
+                        // Whoever finds the directory can finish what this process no longer does.
+                        self.save();
+                    }
                     // The job was abandoned.
                     Some(Err(_)) => return Exit::Failed,
                     None => {}
