@@ -239,20 +239,30 @@ impl App {
     }
 
     /// Asks jobs to stop that ran longer than they may; returns when the next one is due.
-    fn stop_overdue(&self) -> Option<Timestamp> {
+    fn stop_overdue(self: &Arc<Self>) -> Option<Timestamp> {
         let now = self.clock.now();
-        let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
-        deadlines.retain(|job, deadline| {
-            if deadline.at > now {
-                return true;
-            }
-            let reason = format!("the job has exceeded the maximum execution time of {} minutes", deadline.minutes);
-            self.leases.cancel(*job, &reason);
-            // The answer only tells of a failing database; the lease's own switch is already thrown.
-            drop(self.store.request_job_cancel(*job, reason));
-            false
-        });
-        deadlines.values().map(|deadline| deadline.at).min()
+        let (overdue, next) = {
+            let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+            let overdue: Vec<(JobId, Deadline)> = deadlines.extract_if(|_, deadline| deadline.at <= now).collect();
+            (overdue, deadlines.values().map(|deadline| deadline.at).min())
+        };
+        for (job, Deadline { minutes, .. }) in overdue {
+            let reason = format!("the job has exceeded the maximum execution time of {minutes} minutes");
+            tracing::info!(job.id = %job, minutes, "job exceeded its time; telling it to stop");
+            // The answer only tells of a failing database; the lease's own switch is thrown all the same.
+            drop(self.store.request_job_cancel(job, reason.clone()));
+            self.tell_to_stop(job, &reason);
+        }
+        next
+    }
+
+    /// Throws the switch of a running job: its renewals say so from now on, and a loss of its runner ends it.
+    pub(crate) fn tell_to_stop(self: &Arc<Self>, job: JobId, reason: &str) {
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        self.leases.cancel(job, reason);
+        let (_, effects) = inner.dispatcher.request_cancel(now, job);
+        self.apply(&mut inner, now, effects);
     }
 }
 

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use startline_dispatcher::CancelOutcome;
+use startline_dispatcher::{CancelOutcome, Requirement};
 use startline_protocol::ids::RunId;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::{JobRecord, NewJob, RunRecord};
 use startline_workflow::model::Workflow;
-use startline_workflow::plan::{self, Decision, Instance, InstanceState, RunContext};
+use startline_workflow::plan::{self, Decision, Instance, InstanceState, RunContext, RunsOn};
 
 use crate::App;
 use crate::message::{self, RunPart};
@@ -164,6 +164,14 @@ impl App {
                 }
                 Decision::Expand { jobs, .. } => {
                     for job in jobs {
+                        if let Err(error) = requirement(&job.runs_on, &run.run.repository).check() {
+                            let reason = format!("`runs-on` cannot be understood: {error}");
+                            new.push(NewJob {
+                                index: job.index,
+                                ..self.ended(job.key, job.name, Conclusion::Failure, reason)
+                            });
+                            continue;
+                        }
                         let message = serde_json::to_string(&message::compile(&part, &job)).unwrap_or_default();
                         new.push(NewJob {
                             key: job.key,
@@ -284,6 +292,15 @@ impl App {
         let context = compiled.submission.context(&compiled.workflow, run, &self.config.url);
         let instances: Vec<Instance> = jobs.iter().map(instance).collect();
         plan::pending(&compiled.workflow, &context, &instances)
+    }
+}
+
+fn requirement(runs_on: &RunsOn, repository: &str) -> Requirement {
+    Requirement {
+        labels: runs_on.labels.clone(),
+        group: runs_on.group.clone(),
+        repository: repository.to_owned(),
+        trusted: true,
     }
 }
 

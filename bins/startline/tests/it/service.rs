@@ -3,8 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
+use jiff::Timestamp;
+use startline_client::{Credentials, JobClient, Options, PollResult, RunnerClient, Transport};
+use startline_protocol::capabilities::Capabilities;
+use startline_protocol::runner_api::{
+    CompleteRequest, PollRequest, RegisterRequest, RegistrationTokenRequest, RenewRequest, StatusRequest,
+};
 use startline_protocol::runs_api::SubmitRequest;
 use startline_protocol::state::{Conclusion, JobStatus, RunnerStatus};
+use startline_protocol::token::ApiToken;
 
 use crate::harness::{Said, Service, eventually, startline};
 
@@ -99,6 +107,51 @@ async fn a_job_whose_runner_dies_is_finished_by_another_and_the_first_is_refused
     );
     second.process().signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(second.process().ended(Duration::from_secs(15)).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn late_reports_of_a_lost_runner_are_refused() {
+    let service = Service::start(&["--lease", "2s", "--heartbeat-interval", "1s", "--offline-after", "2s"]);
+    let transport = Transport::new(&Options::default()).unwrap();
+    let client = RunnerClient::new(transport.clone(), &service.url).unwrap();
+    let admin = ApiToken::parse(service.token.clone()).unwrap();
+    let token = client.request_registration_token(&admin, &RegistrationTokenRequest::default()).await.unwrap().token;
+    let request = RegisterRequest {
+        name: "first".to_owned(),
+        labels: vec!["ubuntu-latest".to_owned()],
+        capabilities: Capabilities::default(),
+        ephemeral: false,
+        replace: false,
+        version: String::new(),
+    };
+    let registered = client.register(&token, &request).await.unwrap();
+    let session = client.session(Credentials::of(&registered, Timestamp::now()));
+    let run = service.submit(HELLO).await;
+    let poll = PollRequest { timeout_seconds: 30, capabilities: None, auto_acquire: true };
+    let PollResult::JobAssigned(held) = session.poll_for_job(&poll).await else { panic!("no job") };
+    let first = JobClient::new(transport, held.urls.clone(), held.job_token.clone().unwrap());
+    let text = Bytes::from_static(b"2026-01-01T00:00:00.0000000Z before\n");
+    first.append_log(0, text.clone()).await.unwrap();
+
+    // It falls silent; another one takes over.
+    let _second = service.runner("second", &[]);
+    let detail = service.ended(run).await;
+    assert_eq!(detail.run.conclusion, Some(Conclusion::Success), "{detail:#?}");
+    assert_eq!(detail.jobs[0].runner_name.as_deref(), Some("second"));
+    assert_eq!(detail.jobs[0].attempt, 2);
+
+    let late = CompleteRequest {
+        conclusion: Conclusion::Failure,
+        outputs: BTreeMap::new(),
+        steps: vec![],
+        annotations: vec![],
+    };
+    assert!(first.complete(&late).await.unwrap_err().is_stale());
+    assert!(first.append_log(text.len() as u64, text.clone()).await.unwrap_err().is_stale());
+    assert!(first.update_steps(&StatusRequest { steps: vec![] }).await.unwrap_err().is_stale());
+    assert!(first.renew(&RenewRequest::default()).await.unwrap_err().is_stale());
+    let after = service.client.job(held.job_id).await.unwrap();
+    assert_eq!(after.conclusion, Some(Conclusion::Success), "nothing of it has counted");
 }
 
 #[tokio::test]

@@ -191,9 +191,9 @@ impl App {
     }
 
     /// Notes the start of a job: its deadline, its metrics, and that its run has changed.
-    fn begin_lease(&self, job: &JobRecord, now: jiff::Timestamp) {
+    fn begin_lease(self: &Arc<Self>, job: &JobRecord, now: jiff::Timestamp) {
         if let Some(reason) = &job.cancel_reason {
-            self.leases.cancel(job.id, reason);
+            self.tell_to_stop(job.id, reason);
         }
         self.set_deadline(job);
         if let Ok(queued) = Duration::try_from(now.duration_since(job.queued_at)) {
