@@ -121,12 +121,17 @@ fn secrets(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         .collect()
 }
 
-/// The root of the git work tree that holds the file, or the file's own directory.
+/// The root of the git work tree that holds the file; without git the current directory if the file is below it, else the
+/// file's own directory.
 fn root(file: &Path) -> anyhow::Result<PathBuf> {
     let absolute =
         std::fs::canonicalize(file).with_context(|| format!("cannot find the workflow file {}", file.display()))?;
     let parent = absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    Ok(git(&parent, &["rev-parse", "--show-toplevel"]).map_or(parent, PathBuf::from))
+    if let Some(root) = git(&parent, &["rev-parse", "--show-toplevel"]) {
+        return Ok(PathBuf::from(root));
+    }
+    let here = std::env::current_dir().and_then(std::fs::canonicalize).ok();
+    Ok(here.filter(|here| absolute.starts_with(here) && here.parent().is_some()).unwrap_or(parent))
 }
 
 /// What git says, if there is a git and it says anything.

@@ -58,6 +58,21 @@ fn bad_files_are_named_with_a_remedy() {
 }
 
 #[test]
+fn a_tree_without_git_is_taken_from_the_current_directory() {
+    let tree = tempfile::tempdir().unwrap();
+    let action = tree.path().join("actions/here");
+    std::fs::create_dir_all(&action).unwrap();
+    std::fs::create_dir(tree.path().join("ci")).unwrap();
+    let manifest = "runs:\n  using: composite\n  steps:\n    - run: echo \"from the tree\"\n      shell: bash\n";
+    std::fs::write(action.join("action.yml"), manifest).unwrap();
+    let workflow = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - uses: ./actions/here\n";
+    std::fs::write(tree.path().join("ci/w.yml"), workflow).unwrap();
+    let said: Said = startline().args(["run", "ci/w.yml"]).current_dir(tree.path()).output().unwrap().into();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("from the tree"), "{said:?}");
+}
+
+#[test]
 fn flags_reach_the_job() {
     let (_directory, path) = workflow(
         "on:\n  workflow_dispatch:\n    inputs:\n      who: {type: string, required: true}\n      loud: {type: boolean}\n\
