@@ -8,26 +8,29 @@
 //! being accepted. [`Plain`] has none; TLS is another [`Transport`].
 
 mod activity;
+mod answer;
 mod connection;
 mod drain;
 mod listener;
+mod request_body;
+mod socket;
+mod streams;
 mod tracked;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service};
@@ -35,6 +38,8 @@ use tracing::Instrument as _;
 
 pub use drain::Drain;
 pub use listener::{BindError, Listener};
+pub use request_body::{BodyError, RequestBody};
+pub use socket::Socket;
 
 /// After an abort, how long handlers may take to notice that their connection is gone.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -46,9 +51,21 @@ pub struct Options {
     pub handshake_timeout: Duration,
     /// Longest time from a connection, or from the first byte of a later request, to the end of the request's head.
     pub header_read_timeout: Duration,
+    /// Longest time that a peer may leave us waiting before it has read anything more of what we send: a whole
+    /// connection whose send buffer is full, or a stream of HTTP/2 whose window is shut.
+    pub write_timeout: Duration,
+    /// Longest time that a handler waits for more of a request's body; see [`RequestBody`].
+    pub body_read_timeout: Duration,
     /// How long a connection is kept without a request. Longer than the pools of clients keep theirs, so that it is the
     /// client who closes and no request meets a connection that is just being closed.
     pub idle_timeout: Duration,
+    /// Most bytes in a request's head, at least 8 KiB; a larger one is answered with 431. It is also the most that is
+    /// read ahead of a handler.
+    pub max_head: usize,
+    /// Most header fields in a request; more are answered with 431.
+    pub max_headers: usize,
+    /// Most requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// Longest time from the start of the drain until what is still open is cut.
@@ -62,7 +79,12 @@ impl Default for Options {
         Self {
             handshake_timeout: Duration::from_secs(10),
             header_read_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+            body_read_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(120),
+            max_head: 64 * 1024,
+            max_headers: 100,
+            max_streams: 200,
             max_connections: 10_000,
             drain_timeout: Duration::from_secs(30),
             metrics: ConnectionMetrics::default(),
@@ -77,7 +99,8 @@ pub struct Report {
     pub connections: u64,
     /// Requests that reached the service.
     pub requests: u64,
-    /// Connections cut because a handshake or a head did not arrive in time.
+    /// Connections and requests cut because a handshake, a head or a body did not arrive in time, or an answer was not
+    /// read.
     pub cut_slow: u64,
     /// Connections that were open when the drain was aborted, and were cut.
     pub aborted: u64,
@@ -106,7 +129,7 @@ impl ConnectionMetrics {
         registry.register("connections_open", "Connections open at the moment", metrics.open.clone());
         registry.register("connections_accepted", "Connections accepted", metrics.accepted.clone());
         registry.register("http_requests", "Requests that reached a handler", metrics.requests.clone());
-        let help = "Connections that were cut, by reason: handshake, head, idle, drain";
+        let help = "Connections and requests that were cut, by reason: handshake, head, body, write, idle, drain";
         registry.register("connections_cut", help, metrics.cut.clone());
         metrics
     }
@@ -118,7 +141,12 @@ pub trait Transport: Clone + Send + Sync + 'static {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// Makes the byte stream of an accepted socket; runs in the connection's task, under the handshake time-out.
-    fn handshake(&self, socket: TcpStream) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    fn handshake(&self, socket: Socket) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// What the transport does besides, as long as its listener accepts; [`serve_with`] polls it.
+    fn maintain(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// HTTP on the bare socket.
@@ -126,9 +154,9 @@ pub trait Transport: Clone + Send + Sync + 'static {
 pub struct Plain;
 
 impl Transport for Plain {
-    type Io = TcpStream;
+    type Io = Socket;
 
-    async fn handshake(&self, socket: TcpStream) -> io::Result<TcpStream> {
+    async fn handshake(&self, socket: Socket) -> io::Result<Socket> {
         Ok(socket)
     }
 }
@@ -141,7 +169,7 @@ impl Transport for Plain {
 /// [`Drain::abort`].
 pub async fn serve<S, B>(listener: Listener, service: S, options: Options, drain: Drain) -> Report
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -154,7 +182,7 @@ where
 pub async fn serve_with<T, S, B>(listener: Listener, transport: T, service: S, options: Options, drain: Drain) -> Report
 where
     T: Transport,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -172,6 +200,12 @@ where
     });
 
     tracing::info!(server.address = %listener.local_addr(), "listening");
+    let maintenance = transport.clone();
+    // Never ends without a panic; if it did, there would be nothing more to maintain.
+    let mut maintenance = pin!(async move {
+        maintenance.maintain().await;
+        std::future::pending::<()>().await;
+    });
     loop {
         let accept = async {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
@@ -181,6 +215,7 @@ where
             biased;
             () = shared.drain.draining().cancelled() => break,
             accepted = accept => accepted,
+            () = &mut maintenance => continue,
         };
         let open = Open::new(&shared);
         let span = tracing::debug_span!("connection", client.addr = %peer);
@@ -230,7 +265,7 @@ impl Shared {
     }
 
     fn cut(&self, reason: &'static str) {
-        if matches!(reason, "handshake" | "head") {
+        if matches!(reason, "handshake" | "head" | "body" | "write") {
             self.counts.cut_slow.fetch_add(1, Ordering::Relaxed);
         }
         self.options.metrics.cut.get_or_create(&CutLabel { reason }).inc();

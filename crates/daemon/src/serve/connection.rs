@@ -1,34 +1,37 @@
 //! One connection, from the handshake to its end.
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service, ServiceExt as _};
 
-use super::activity::{Activity, InFlight, Overdue};
+use super::activity::{Activity, Overdue};
+use super::answer::Answer;
+use super::request_body::RequestBody;
+use super::socket::Socket;
+use super::streams::Streams;
 use super::tracked::Tracked;
 use super::{Open, Shared, Transport};
 
-/// Largest head, and most that is read ahead of a handler.
-const MAX_BUFFER: usize = 64 * 1024;
+/// The smallest limit of heads that hyper accepts.
+const LEAST_MAX_HEAD: usize = 8192;
+/// Those that hyper parses in place.
+const HYPERS_MAX_HEADERS: usize = 100;
 /// How often a quiet HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
-const HTTP2_PING: std::time::Duration = std::time::Duration::from_secs(20);
+const HTTP2_PING: Duration = Duration::from_secs(20);
 
 pub(super) async fn run<T, S, B>(
     shared: Arc<Shared>,
@@ -40,33 +43,59 @@ pub(super) async fn run<T, S, B>(
     open: Open,
 ) where
     T: Transport,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let socket = Socket::new(socket, Arc::clone(&shared));
     let Some(io) = handshake(&shared, &transport, socket).await else { return };
     let activity = Activity::new();
     let io = Tracked::new(io, activity.clone(), shared.abort.clone(), (place, open, shared.tasks.token()));
 
+    let options = &shared.options;
+    let max_headers = options.max_headers;
     let requests = (Arc::clone(&shared), activity.clone());
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (shared, activity) = &requests;
-        shared.request();
         let in_flight = activity.request(request.version());
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = service.clone().oneshot(request);
-        async move { Ok::<_, S::Error>(answer.await?.map(|body| Counted { body: Body::new(body), in_flight })) }
+        // Hyper sees to it on HTTP/1.1.
+        let too_many = request.version() == Version::HTTP_2 && request.headers().len() > max_headers;
+        let answer = (!too_many).then(|| {
+            shared.request();
+            let mut request = request.map(|body| RequestBody::new(body, Arc::clone(shared)));
+            request.extensions_mut().insert(ConnectInfo(peer));
+            service.clone().oneshot(request)
+        });
+        async move {
+            let Some(answer) = answer else {
+                let mut refusal = Response::new(Answer::new(Body::empty(), in_flight));
+                *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                return Ok(refusal);
+            };
+            Ok::<_, S::Error>(answer.await?.map(|body| Answer::new(Body::new(body), in_flight)))
+        }
     });
 
-    let mut builder = Builder::new(Streams(shared.tasks.clone()));
+    let max_head = options.max_head.max(LEAST_MAX_HEAD);
+    let mut builder = Builder::new(Streams(Arc::clone(&shared)));
+    let mut http1 = builder.http1();
     // `Activity` keeps the time of heads.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_BUFFER);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HTTP2_PING).keep_alive_timeout(HTTP2_PING);
+    http1.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(max_head);
+    // Above its own limit hyper allocates for each head.
+    if max_headers != HYPERS_MAX_HEADERS {
+        http1.max_headers(max_headers);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PING)
+        .max_concurrent_streams(options.max_streams)
+        .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
 
-    let options = &shared.options;
     let mut closing = false;
     // Once it has been idle for too long: when it is cut if it still has not taken leave.
     let mut last_call: Option<Instant> = None;
@@ -111,9 +140,7 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-async fn handshake<T: Transport>(shared: &Shared, transport: &T, socket: TcpStream) -> Option<T::Io> {
-    // Answers are small and waited for; the only error is that the peer is gone already, which the next read tells.
-    let _ = socket.set_nodelay(true);
+async fn handshake<T: Transport>(shared: &Shared, transport: &T, socket: Socket) -> Option<T::Io> {
     let handshake = tokio::time::timeout(shared.options.handshake_timeout, transport.handshake(socket));
     tokio::select! {
         biased;
@@ -131,44 +158,5 @@ async fn handshake<T: Transport>(shared: &Shared, transport: &T, socket: TcpStre
                 None
             }
         }
-    }
-}
-
-/// Where the streams of HTTP/2 connections run. They end with their connection, which hyper tells them.
-#[derive(Clone, Debug)]
-struct Streams(TaskTracker);
-
-impl<F> Executor<F> for Streams
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, stream: F) {
-        self.0.spawn(stream);
-    }
-}
-
-/// A response body; the request is in flight until its end.
-#[derive(Debug)]
-struct Counted {
-    body: Body,
-    #[expect(dead_code, reason = "held for its drop")]
-    in_flight: InFlight,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Poll::Ready(ready!(Pin::new(&mut self.body).poll_frame(cx)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

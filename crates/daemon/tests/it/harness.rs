@@ -24,6 +24,8 @@ pub(crate) fn patient() -> Options {
     Options {
         handshake_timeout: hour,
         header_read_timeout: hour,
+        write_timeout: hour,
+        body_read_timeout: hour,
         idle_timeout: hour,
         drain_timeout: hour,
         ..Options::default()

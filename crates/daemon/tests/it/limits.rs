@@ -9,10 +9,9 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use startline_daemon::metrics::Exposition;
-use startline_daemon::serve::{ConnectionMetrics, Transport, serve_with};
+use startline_daemon::serve::{ConnectionMetrics, Socket, Transport, serve_with};
 use startline_daemon::{Drain, Listener, Options};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{SHORT, Server, UPGRADE_TO_ECHO, echo_upgrade, eventually, patient, soon};
@@ -121,9 +120,9 @@ async fn silent_clients_do_not_stall_others() {
 struct Knock;
 
 impl Transport for Knock {
-    type Io = TcpStream;
+    type Io = Socket;
 
-    async fn handshake(&self, mut socket: TcpStream) -> io::Result<TcpStream> {
+    async fn handshake(&self, mut socket: Socket) -> io::Result<Socket> {
         socket.read_u8().await?;
         Ok(socket)
     }
