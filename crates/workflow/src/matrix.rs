@@ -14,7 +14,10 @@ mod tests;
 /// Most jobs that one matrix may make.
 pub const MAX_COMBINATIONS: usize = 256;
 /// Largest cross product that is walked; `exclude` could bring it below [`MAX_COMBINATIONS`].
-const MAX_PRODUCT: usize = 65_536;
+const MAX_PRODUCT: usize = 16_384;
+/// Most comparisons of a combination with an entry of `include` or `exclude`: the planner expands matrices while others
+/// wait for it.
+const MAX_COMPARISONS: usize = 500_000;
 /// Longest display name of a job, in characters.
 const MAX_NAME: usize = 100;
 
@@ -225,6 +228,13 @@ impl Builder {
             return Vec::new();
         };
         let product = if vectors.is_empty() { 0 } else { product };
+        if product.saturating_mul(includes.len() + excludes.len()) > MAX_COMPARISONS {
+            let entries = includes.len() + excludes.len();
+            let message =
+                format!("{product} combinations and {entries} entries of `include` and `exclude` are too many");
+            self.problem(&path, format!("{message}; {LIMIT}"));
+            return Vec::new();
+        }
         let mut combinations = Vec::new();
         let mut count = 0_usize;
         for number in 0..product {

@@ -1,5 +1,7 @@
 //! A workflow file as this system understands it.
 
+use std::sync::Arc;
+
 use crate::diagnostic::{self, Diagnostic};
 use crate::span::Span;
 use crate::template::Template;
@@ -97,7 +99,7 @@ pub struct Job {
     /// `outputs`, a mapping.
     pub outputs: Option<Template>,
     /// `steps`; never empty.
-    pub steps: Vec<CompiledStep>,
+    pub steps: Arc<[CompiledStep]>,
 }
 
 /// Reads a workflow file.

@@ -11,6 +11,7 @@ mod selection;
 mod status;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::expression::Value;
 use crate::model::CompiledStep;
@@ -177,11 +178,11 @@ pub struct JobInstance {
     /// The `needs` context: direct needs only.
     pub needs: Value,
     /// `env` of the workflow, then of the job.
-    pub env: Vec<Template>,
+    pub env: Arc<[Template]>,
     /// `defaults` of workflow and job, merged per key: a mapping `run` of `shell` and `working-directory`.
     pub defaults: Option<Template>,
     /// `outputs`.
     pub outputs: Option<Template>,
-    /// Steps.
-    pub steps: Vec<CompiledStep>,
+    /// Steps, shared by all jobs of a matrix.
+    pub steps: Arc<[CompiledStep]>,
 }

@@ -228,6 +228,9 @@ fn more_than_256_jobs_are_refused_with_their_number() {
         json!({"a": vector(20), "b": vector(20), "exclude": (2..20).map(|n| json!({"a": n})).collect::<Vec<_>>()});
     assert_eq!(combinations(&excluded).len(), 40);
     assert_eq!(problems(&json!({"matrix": {"a": vector(5000), "b": vector(5000), "c": vector(5000)}})).len(), 1);
+    let entries: Vec<Json> = (0..9000).map(|n| json!({"a": n})).collect();
+    let slow = problems(&json!({"matrix": {"a": vector(100), "b": vector(100), "exclude": entries}}));
+    assert!(slow[0].contains("10000 combinations and 9000 entries"), "{slow:?}");
 }
 
 #[test]

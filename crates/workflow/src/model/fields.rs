@@ -64,10 +64,12 @@ impl Reader<'_> {
                 kept.push(entry);
                 continue;
             }
-            misspelled.extend(spelling::nearest(key, known.iter().copied()));
             let message = format!("unknown key `{key}` in {what}");
-            let remedy = spelling::remedy(key, known.iter().copied(), "keys");
-            let finding = Diagnostic::error("unknown-key", entry.key.span, message).remedy(remedy);
+            let mut finding = Diagnostic::error("unknown-key", entry.key.span, message);
+            if !self.is_full() {
+                misspelled.extend(spelling::nearest(key, known.iter().copied()));
+                finding = finding.remedy(spelling::remedy(key, known.iter().copied(), "keys"));
+            }
             self.report(Diagnostic { severity, ..finding });
         }
         Some(Fields { entries: kept, misspelled })

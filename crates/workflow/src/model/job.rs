@@ -125,7 +125,7 @@ impl Reader<'_> {
             env,
             defaults: defaults.unwrap_or_default(),
             outputs,
-            steps,
+            steps: steps.into(),
         };
         Some((job, needs))
     }

@@ -1,11 +1,14 @@
 //! Nodes to templates, with the checks that every expression gets where it stands.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, MAX_DIAGNOSTICS};
 use crate::expression::{Expression, Piece, Scalar as Folded, Value, split};
 use crate::model::place::Place;
 use crate::span::{LineIndex, Span};
 use crate::template::{Kind, Template};
 use crate::yaml::{self, Literal, Node};
+
+/// Most findings in one scalar.
+const MAX_IN_SCALAR: usize = 20;
 
 /// A file that is being read, and what has been found in it so far.
 pub(crate) struct Reader<'a> {
@@ -32,6 +35,12 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn report(&mut self, finding: Diagnostic) {
         self.findings.push(finding);
+    }
+
+    /// True once there are more findings than are shown. Nobody reads the others, so they need neither an exact place nor
+    /// a proposal, both of which take time that a hostile file could multiply.
+    pub(crate) fn is_full(&self) -> bool {
+        self.findings.len() > 2 * MAX_DIAGNOSTICS
     }
 
     /// The range of a part of a scalar, given in bytes of its text.
@@ -103,7 +112,11 @@ impl<'a> Reader<'a> {
         match split(text) {
             Err(error) => self.syntax(node, &error.message, error.offset, error.length),
             Ok(pieces) => {
+                // What is wrong with many of them is most often wrong with all.
                 for piece in pieces {
+                    if self.findings.len() >= before + MAX_IN_SCALAR {
+                        break;
+                    }
                     let Piece::Expression { text, offset } = piece else { continue };
                     match Expression::parse(&text) {
                         Ok(expression) => self.check(node, &expression, offset, place),

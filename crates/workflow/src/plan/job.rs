@@ -1,5 +1,7 @@
 //! The decision on one job whose needs have ended.
 
+use std::sync::Arc;
+
 use super::scope::JobScope;
 use super::status::Status;
 use super::{DEFAULT_TIMEOUT_MINUTES, JobInstance, RunContext, RunsOn};
@@ -93,6 +95,7 @@ fn instances(
         Some(limit) if !strategy.combinations.is_empty() => limit as usize,
         _ => total,
     };
+    let env: Arc<[Template]> = workflow.env.iter().chain(&job.env).cloned().collect();
     let mut jobs = Vec::new();
     for (index, ((matrix, labels), _)) in
         combinations.into_iter().zip(&selected).enumerate().filter(|(_, (_, on))| **on)
@@ -118,10 +121,10 @@ fn instances(
             matrix: scope.matrix.clone(),
             strategy: scope.strategy.clone(),
             needs: scope.needs.clone(),
-            env: workflow.env.iter().chain(&job.env).cloned().collect(),
+            env: Arc::clone(&env),
             defaults: defaults(&workflow.defaults, &job.defaults),
             outputs: job.outputs.clone(),
-            steps: job.steps.clone(),
+            steps: Arc::clone(&job.steps),
         });
     }
     Ok(jobs)

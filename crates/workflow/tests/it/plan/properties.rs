@@ -75,8 +75,6 @@ const OUTCOMES: [Conclusion; 4] =
     [Conclusion::Success, Conclusion::Success, Conclusion::Failure, Conclusion::Cancelled];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     /// Whatever the graph, the outcomes and the moment of a cancel: deciding twice yields nothing new, limits hold, and
     /// the run ends.
     #[test]
