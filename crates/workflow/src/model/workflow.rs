@@ -9,8 +9,8 @@ const KEYS: &[&str] =
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Workflow> {
     let fields = reader.fields(node, "a workflow", KEYS)?;
     let name = fields.given("name").and_then(|node| reader.literal(node, "`name`"));
-    if let Some(description) = fields.given("description") {
-        reader.literal(description, "`description`");
+    if let Some(description) = fields.given("description").filter(|node| node.scalar().is_none()) {
+        reader.wrong_type(description, "`description`", "text");
     }
     let run_name = fields.given("run-name").and_then(|node| reader.text(node, "`run-name`", place::RUN));
     let start = node.mapping().and_then(|entries| entries.first()).map_or(node.span, |entry| entry.key.span);
