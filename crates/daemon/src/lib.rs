@@ -39,6 +39,7 @@ pub mod logs;
 pub mod metrics;
 pub mod serve;
 pub mod signals;
+pub mod tls;
 
 mod clock;
 
@@ -48,3 +49,4 @@ pub use logs::LogFormat;
 pub use metrics::{BuildInfo, Metrics};
 pub use serve::{BindError, Drain, Listener, Options, Report, serve};
 pub use signals::{Signal, Signals};
+pub use tls::{Listen, Tls};
