@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use startline_crypto::job_token::{Claims, JobTokenError};
 use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::token::{ApiToken, JobToken, RegistrationToken, RunnerToken, TokenKind};
-use startline_store::{ApiTokenRecord, RunnerRecord};
+use startline_store::{ApiTokenRecord, Hash};
 
 use crate::App;
 use crate::problem::ApiError;
@@ -23,7 +23,13 @@ pub(crate) struct Admin(pub ApiTokenRecord);
 pub(crate) struct Registrar(pub RegistrationToken);
 
 /// The caller is a registered runner.
-pub(crate) struct Runner(pub RunnerRecord);
+pub(crate) struct Runner(pub KnownRunner);
+
+/// What a runner token says of its bearer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownRunner {
+    pub id: RunnerId,
+}
 
 /// The caller works on one attempt of one job, which is the one in the path.
 pub(crate) struct Worker(pub Claims);
@@ -34,8 +40,8 @@ pub(crate) enum AdminOrRunner {
     Runner(RunnerId),
 }
 
-fn bearer(parts: &Parts) -> Result<&str, ApiError> {
-    let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
         ApiError::unauthenticated("this needs a bearer").detail("send `Authorization: Bearer <token>`")
     })?;
     let text = header.to_str().unwrap_or_default();
@@ -66,23 +72,43 @@ async fn admin(app: &App, text: &str) -> Result<ApiTokenRecord, ApiError> {
     }
 }
 
-async fn runner(app: &App, text: &str) -> Result<RunnerRecord, ApiError> {
-    let token = RunnerToken::parse(text).map_err(|_| refuse(app, TokenKind::Runner, text))?;
-    let hash = startline_crypto::token::hash(token.expose()).0;
-    app.store.runner_by_token(hash, app.clock.now()).await?.ok_or_else(|| refuse(app, TokenKind::Runner, text))
+/// A runner token as it was presented, not yet looked up: all that a held request keeps of its head.
+pub(crate) struct PresentedRunnerToken(Hash);
+
+impl PresentedRunnerToken {
+    pub(crate) fn of(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
+        Self::parse(app, bearer(headers)?)
+    }
+
+    fn parse(app: &App, text: &str) -> Result<Self, ApiError> {
+        let token = RunnerToken::parse(text).map_err(|_| refuse(app, TokenKind::Runner, text))?;
+        Ok(Self(startline_crypto::token::hash(token.expose()).0))
+    }
+
+    /// The runner that the token speaks for, as of at most five seconds ago.
+    pub(crate) async fn runner(self, app: &App) -> Result<KnownRunner, ApiError> {
+        let now = app.clock.now();
+        if let Some(id) = app.runner_tokens.get(&self.0, now) {
+            return Ok(KnownRunner { id });
+        }
+        let found = app.store.runner_by_token(self.0, now).await?;
+        let runner = found.ok_or_else(|| refuse(app, TokenKind::Runner, RunnerToken::PREFIX))?;
+        app.runner_tokens.put(self.0, runner.id, now);
+        Ok(KnownRunner { id: runner.id })
+    }
 }
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        admin(app, bearer(parts)?).await.map(Self)
+        admin(app, bearer(&parts.headers)?).await.map(Self)
     }
 }
 
 impl FromRequestParts<Arc<App>> for Registrar {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let text = bearer(parts)?;
+        let text = bearer(&parts.headers)?;
         RegistrationToken::parse(text).map(Self).map_err(|_| refuse(app, TokenKind::Registration, text))
     }
 }
@@ -90,16 +116,17 @@ impl FromRequestParts<Arc<App>> for Registrar {
 impl FromRequestParts<Arc<App>> for Runner {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        runner(app, bearer(parts)?).await.map(Self)
+        PresentedRunnerToken::of(app, &parts.headers)?.runner(app).await.map(Self)
     }
 }
 
 impl FromRequestParts<Arc<App>> for AdminOrRunner {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let text = bearer(parts)?;
+        let text = bearer(&parts.headers)?;
         if TokenKind::of(text) == Some(TokenKind::Runner) {
-            runner(app, text).await.map(|runner| Self::Runner(runner.id))
+            let runner = PresentedRunnerToken::parse(app, text)?.runner(app).await?;
+            Ok(Self::Runner(runner.id))
         } else {
             admin(app, text).await.map(|_| Self::Admin)
         }
@@ -109,7 +136,7 @@ impl FromRequestParts<Arc<App>> for AdminOrRunner {
 impl FromRequestParts<Arc<App>> for Worker {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let text = bearer(parts)?;
+        let text = bearer(&parts.headers)?;
         if TokenKind::of(text) != Some(TokenKind::Job) {
             return Err(refuse(app, TokenKind::Job, text));
         }

@@ -35,11 +35,13 @@ pub(crate) struct Inner {
     pub dispatcher: Dispatcher,
     polls: HashMap<PollId, oneshot::Sender<Assignment>>,
     next_poll: u64,
+    /// The service drains: polls that are parked end at once.
+    closed: bool,
 }
 
 impl Dispatch {
     pub(crate) fn new(dispatcher: Dispatcher) -> Self {
-        Self { inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1 }), timer: Notify::new() }
+        Self { inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, closed: false }), timer: Notify::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -58,8 +60,16 @@ impl Inner {
         let id = PollId(self.next_poll);
         self.next_poll += 1;
         let (sender, receiver) = oneshot::channel();
-        self.polls.insert(id, sender);
+        if !self.closed {
+            self.polls.insert(id, sender);
+        }
         (id, receiver)
+    }
+
+    /// Ends all polls, and those to come unless there is a job for them at once.
+    fn close_polls(&mut self) {
+        self.closed = true;
+        self.polls = HashMap::new();
     }
 
     /// Forgets a poll; nothing will arrive from now on.
@@ -228,7 +238,7 @@ impl App {
             });
             tokio::select! {
                 biased;
-                () = self.drain.cancelled() => return,
+                () = self.drain.cancelled() => return self.dispatch.lock().close_polls(),
                 () = self.dispatch.timer.notified() => {}
                 () = async { match wait {
                     Some(wait) => tokio::time::sleep(wait).await,

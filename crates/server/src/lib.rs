@@ -9,6 +9,7 @@ mod changes;
 mod config;
 mod data_dir;
 mod dispatch;
+mod front;
 mod leases;
 mod message;
 mod metrics;
@@ -17,6 +18,7 @@ mod restore;
 mod routes;
 mod runs;
 mod submission;
+mod token_cache;
 mod views;
 
 use std::collections::HashMap;
@@ -50,6 +52,7 @@ pub(crate) struct App {
     pub changes: changes::Changes,
     pub leases: leases::Leases,
     pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
+    pub runner_tokens: token_cache::TokenCache,
     pub job_tokens: JobTokenKey,
     pub sealing: KeyRing,
     pub metrics: Arc<metrics::Metrics>,
@@ -186,6 +189,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
         leases: leases::Leases::default(),
         deadlines: Mutex::default(),
+        runner_tokens: token_cache::TokenCache::default(),
         job_tokens,
         sealing,
         metrics,
@@ -198,6 +202,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
 
     let health = Health::new(&drain);
     let router = routes::router(&app).merge(health_router(health, registry.finish()));
+    let service = front::Front::new(&app, router);
     let options = startline_daemon::Options {
         header_read_timeout: config.header_timeout.get(),
         max_connections: config.max_connections,
@@ -209,7 +214,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
     let task = TaskTracker::new().spawn({
         let drain = drain.clone();
         async move {
-            let report = serve(listener, router, options, drain).await;
+            let report = serve(listener, service, options, drain).await;
             app.tasks.close();
             // What is still being written is written; a pass that retries against a broken disk is not waited for.
             drop(tokio::time::timeout(Duration::from_secs(5), app.tasks.wait()).await);

@@ -1,7 +1,7 @@
 //! The routes of `/api/v1`, one file a resource.
 
 mod jobs;
-mod polls;
+pub(crate) mod polls;
 mod runners;
 mod runs;
 mod work;
@@ -61,7 +61,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
     // Held answers: each route ends by itself, and at once when the service drains.
     let held = Router::new()
-        .route("/api/v1/runners/jobs/poll", post(polls::poll))
+        .route(crate::front::POLL, post(polls::poll))
         .route("/api/v1/runners/jobs/{id}/renew", post(work::renew))
         .route("/api/v1/runs/{id}", get(runs::get))
         .route("/api/v1/jobs/{id}/logs", get(jobs::logs))
@@ -80,7 +80,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+pub(crate) fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(cause = %text, "a handler panicked");
@@ -106,7 +106,7 @@ async fn request_id(request: Request, next: Next) -> Response {
     static NAME: HeaderName = HeaderName::from_static("x-request-id");
     let id = match request.headers().get(&NAME) {
         Some(given) if given.len() <= 128 && given.to_str().is_ok() => given.clone(),
-        _ => HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-")),
+        _ => new_request_id(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
@@ -118,8 +118,13 @@ async fn request_id(request: Request, next: Next) -> Response {
     response
 }
 
+/// An id for a request that came without one.
+pub(crate) fn new_request_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-"))
+}
+
 /// The answer to a runner whose registration was deleted.
-fn gone(runner: RunnerId) -> ApiError {
+pub(crate) fn gone(runner: RunnerId) -> ApiError {
     ApiError::new(StatusCode::GONE, kind::RUNNER_OFFLINE, format!("runner {runner} is no longer registered"))
         .detail("register again: `startline runner register`")
 }
@@ -132,12 +137,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = bytes(request, state).await?;
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(text).map(Self).map_err(|error| {
-            ApiError::invalid(format!("the body is not what this route takes: {error}"))
-                .detail("send JSON as docs/runner-api.md describes it")
-        })
+        json(&bytes).map(Self)
     }
+}
+
+/// Reads a JSON body; an empty one is an empty object.
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
+    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(text).map_err(|error| {
+        ApiError::invalid(format!("the body is not what this route takes: {error}"))
+            .detail("send JSON as docs/runner-api.md describes it")
+    })
 }
 
 /// The raw body within the route's limit.

@@ -1,65 +1,35 @@
-//! The long poll, and taking a job.
+//! What a runner gets: the answer to a poll, and the lease of a job.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::SignedDuration;
 use startline_crypto::job_token::Claims;
-use startline_dispatcher::{Assignment, AssignmentKind, PollId, PollOutcome};
-use startline_protocol::ids::RunnerId;
+use startline_dispatcher::{Assignment, AssignmentKind};
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
-use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls, PollRequest};
+use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls};
 use startline_store::{JobRecord, RunRecord};
 use uuid::Uuid;
 
 use super::Body;
 use crate::dispatch::{Deadline, Delivery};
+use crate::front::HeldPoll;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
 
-/// A poll in the dispatcher; taken out when it is dropped, and a job that arrived meanwhile goes back.
-struct OpenPoll {
-    app: Arc<App>,
-    id: PollId,
-    receiver: Option<tokio::sync::oneshot::Receiver<Assignment>>,
+/// The poll, when it reaches the router; [`crate::front`] takes most past it.
+pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Response {
+    HeldPoll::new(&app, request).await
 }
 
-impl Drop for OpenPoll {
-    fn drop(&mut self) {
-        self.app.metrics.polls_open.dec();
-        let arrived = {
-            let mut inner = self.app.dispatch.lock();
-            inner.close_poll(self.id);
-            inner.dispatcher.abort_poll(self.id);
-            self.receiver.as_mut().and_then(|receiver| receiver.try_recv().ok())
-        };
-        if let Some(assignment) = arrived {
-            self.app.give_back(assignment.job, assignment.epoch);
-        }
-    }
-}
-
-pub(super) async fn poll(
-    State(app): State<Arc<App>>,
-    auth::Runner(runner): auth::Runner,
-    Body(request): Body<PollRequest>,
-) -> ApiResult<Response> {
-    if request.timeout_seconds > 60 {
-        return Err(ApiError::invalid(format!("`timeout_seconds` is {}; it must be 0 to 60", request.timeout_seconds)));
-    }
-    if let Some(capabilities) = request.capabilities {
-        app.set_capabilities(runner.id, capabilities).await?;
-    }
-    let Some(assignment) = wait(&app, runner.id, request.timeout_seconds, request.auto_acquire).await? else {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    };
-    let delivery = Delivery::new(&app, &assignment);
+/// Makes an assignment durable and answers with it.
+pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Delivery) -> ApiResult<Response> {
     let written = match assignment.kind {
         AssignmentKind::Offer { .. } => offer(&app, &assignment).await,
         AssignmentKind::Lease { .. } => lease(&app, &assignment).await,
@@ -76,56 +46,6 @@ async fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<(JobAssignm
     let mut answer = outline(app, &job, assignment);
     answer.offer_expires_at = Some(assignment.kind.expires_at().as_second());
     Ok((answer, job))
-}
-
-async fn wait(
-    app: &Arc<App>,
-    runner: RunnerId,
-    timeout_seconds: u32,
-    auto_acquire: bool,
-) -> ApiResult<Option<Assignment>> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(u64::from(timeout_seconds));
-    let mut open = {
-        let now = app.clock.now();
-        let mut inner = app.dispatch.lock();
-        let (id, receiver) = inner.open_poll();
-        app.metrics.polls_open.inc();
-        let (outcome, effects) = inner.dispatcher.poll(now, runner, id, auto_acquire);
-        app.apply(&mut inner, now, effects);
-        let open = OpenPoll { app: Arc::clone(app), id, receiver: Some(receiver) };
-        drop(inner);
-        app.dispatch.reschedule();
-        match outcome {
-            PollOutcome::Assigned(assignment) => return Ok(Some(assignment)),
-            PollOutcome::Parked => open,
-            PollOutcome::UnknownRunner => return Err(super::gone(runner)),
-            PollOutcome::NoFreeSlot | PollOutcome::Spent => {
-                return Err(ApiError::new(
-                    StatusCode::CONFLICT,
-                    kind::RUNNER_BUSY,
-                    "the runner holds as many jobs as it takes",
-                )
-                .detail("finish a job first, or register with a higher `max_parallel_jobs`"));
-            }
-            // A draining runner waits its time out and gets nothing.
-            PollOutcome::Draining => open,
-        }
-    };
-    let Some(receiver) = open.receiver.as_mut() else { return Ok(None) };
-    tokio::select! {
-        biased;
-        assignment = receiver => {
-            open.receiver = None;
-            match assignment {
-                Ok(assignment) => Ok(Some(assignment)),
-                // The dispatcher closed the poll: a newer one of the runner takes its place, or the registration is gone.
-                Err(_) if app.dispatch.lock().dispatcher.runner(runner).is_some() => Ok(None),
-                Err(_) => Err(super::gone(runner)),
-            }
-        }
-        () = app.drain.cancelled() => Ok(None),
-        () = tokio::time::sleep_until(deadline) => Ok(None),
-    }
 }
 
 pub(super) async fn acquire(

@@ -219,7 +219,7 @@ pub(super) async fn renew_token(
 
 impl App {
     /// Replaces a runner's capabilities; a parked poll of its sees them at once.
-    pub(super) async fn set_capabilities(
+    pub(crate) async fn set_capabilities(
         self: &Arc<Self>,
         runner: RunnerId,
         capabilities: Capabilities,
@@ -236,6 +236,7 @@ impl App {
 
     /// Takes a runner out of dispatch after its registration is gone.
     pub(crate) fn forget_runner(self: &Arc<Self>, runner: RunnerId) {
+        self.runner_tokens.forget(runner);
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();
         let effects = inner.dispatcher.remove_runner(now, runner);

@@ -1,0 +1,78 @@
+//! What stands before the router: long polls are held here, past the router's layers, because most of what an idle
+//! service remembers are parked polls and each layer's future would be kept with each of them.
+//!
+//! The router has the route as well and answers it through the same [`HeldPoll`]; the front only takes the shorter way.
+
+mod held;
+mod open;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use bytes::Bytes;
+use http::{Method, Request};
+use tower::{BoxError, Service};
+
+use crate::App;
+pub(crate) use held::HeldPoll;
+
+/// The path of the long poll.
+pub(crate) const POLL: &str = "/api/v1/runners/jobs/poll";
+
+/// The whole service: the long poll, and the router for the rest.
+#[derive(Clone)]
+pub(crate) struct Front {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Front {
+    pub(crate) fn new(app: &Arc<App>, router: Router) -> Self {
+        Self { app: Arc::clone(app), router }
+    }
+}
+
+impl<B> Service<Request<B>> for Front
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // As the router, which has nothing to wait for.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering {
+        if request.method() == Method::POST && request.uri().path() == POLL {
+            Answering::Held(HeldPoll::new(&self.app, request))
+        } else {
+            Answering::Routed(Box::pin(Service::<Request<B>>::call(&mut self.router, request)))
+        }
+    }
+}
+
+/// The answer in the making. Small, because each parked poll keeps one.
+pub(crate) enum Answering {
+    Held(HeldPoll),
+    Routed(Pin<Box<RouteFuture<Infallible>>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Held(poll) => Poll::Ready(Ok(ready!(Pin::new(poll).poll(cx)))),
+            Self::Routed(answer) => answer.as_mut().poll(cx),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A poll's place in the dispatcher.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::StatusCode;
+use startline_dispatcher::{Assignment, PollId, PollOutcome};
+use startline_protocol::ids::RunnerId;
+use startline_protocol::problem::kind;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+use crate::App;
+use crate::problem::{ApiError, ApiResult};
+use crate::routes::gone;
+
+/// A poll that is in the dispatcher; taken out when it is dropped, and a job that arrived meanwhile goes back.
+pub(super) struct OpenPoll {
+    pub(super) app: Arc<App>,
+    runner: RunnerId,
+    id: PollId,
+    /// Where the assignment arrives; closed when there will be none. `None` once it has arrived.
+    receiver: Option<oneshot::Receiver<Assignment>>,
+}
+
+impl Drop for OpenPoll {
+    fn drop(&mut self) {
+        self.app.metrics.polls_open.dec();
+        let Some(mut receiver) = self.receiver.take() else { return };
+        let arrived = {
+            let mut inner = self.app.dispatch.lock();
+            inner.close_poll(self.id);
+            inner.dispatcher.abort_poll(self.id);
+            receiver.try_recv().ok()
+        };
+        if let Some(assignment) = arrived {
+            self.app.give_back(assignment.job, assignment.epoch);
+        }
+    }
+}
+
+/// A poll without a job yet: everything that is kept of it while it waits.
+pub(super) struct Parked {
+    pub(super) open: OpenPoll,
+    deadline: Pin<Box<Sleep>>,
+}
+
+/// How a poll began.
+pub(super) enum Begun {
+    Assigned(Assignment),
+    Parked(Parked),
+}
+
+impl Parked {
+    /// Asks the dispatcher for a job, and opens the poll if there is none now.
+    pub(super) fn begin(app: &Arc<App>, runner: RunnerId, timeout: Duration, auto_acquire: bool) -> ApiResult<Begun> {
+        let deadline = Instant::now() + timeout;
+        let (outcome, open) = {
+            let now = app.clock.now();
+            let mut inner = app.dispatch.lock();
+            let (id, receiver) = inner.open_poll();
+            let (outcome, effects) = inner.dispatcher.poll(now, runner, id, auto_acquire);
+            // A draining runner waits its time out and gets nothing.
+            if !matches!(outcome, PollOutcome::Parked | PollOutcome::Draining) {
+                inner.close_poll(id);
+            }
+            app.apply(&mut inner, now, effects);
+            (outcome, (id, receiver))
+        };
+        app.dispatch.reschedule();
+        match outcome {
+            PollOutcome::Assigned(assignment) => Ok(Begun::Assigned(assignment)),
+            PollOutcome::Parked | PollOutcome::Draining => {
+                app.metrics.polls_open.inc();
+                let (id, receiver) = open;
+                let open = OpenPoll { app: Arc::clone(app), runner, id, receiver: Some(receiver) };
+                Ok(Begun::Parked(Self { open, deadline: Box::pin(tokio::time::sleep_until(deadline)) }))
+            }
+            PollOutcome::UnknownRunner => Err(gone(runner)),
+            PollOutcome::NoFreeSlot | PollOutcome::Spent => Err(ApiError::new(
+                StatusCode::CONFLICT,
+                kind::RUNNER_BUSY,
+                "the runner holds as many jobs as it takes",
+            )
+            .detail("finish a job first, or register with a higher `max_parallel_jobs`")),
+        }
+    }
+
+    /// What the wait ends with; `None` is no job.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<ApiResult<Option<Assignment>>> {
+        let open = &mut self.open;
+        let Some(receiver) = open.receiver.as_mut() else { return Poll::Ready(Ok(None)) };
+        match Pin::new(receiver).poll(cx) {
+            Poll::Ready(Ok(assignment)) => {
+                open.receiver = None;
+                return Poll::Ready(Ok(Some(assignment)));
+            }
+            // Closed: the service drains, a newer poll of the runner takes this one's place, or the runner is gone.
+            Poll::Ready(Err(_)) => {
+                let still = open.app.drain.is_cancelled()
+                    || open.app.dispatch.lock().dispatcher.runner(open.runner).is_some();
+                return Poll::Ready(if still { Ok(None) } else { Err(gone(open.runner)) });
+            }
+            Poll::Pending => {}
+        }
+        self.deadline.as_mut().poll(cx).map(|()| Ok(None))
+    }
+}
