@@ -41,7 +41,10 @@ pub(crate) struct Inner {
 
 impl Dispatch {
     pub(crate) fn new(dispatcher: Dispatcher) -> Self {
-        Self { inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, closed: false }), timer: Notify::new() }
+        Self {
+            inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, closed: false }),
+            timer: Notify::new(),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -5,4 +5,5 @@ mod examples;
 mod harness;
 mod house;
 mod local_run;
+mod polls;
 mod service;

@@ -61,8 +61,11 @@ impl HeldPoll {
         let mut response = result.unwrap_or_else(IntoResponse::into_response);
         let id = self.id.take();
         tracing::debug!(
-            http.method = "POST", http.path = super::POLL, http.status = response.status().as_u16(),
-            request.id = id.to_str().unwrap_or_default(), "request answered"
+            http.method = "POST",
+            http.path = super::POLL,
+            http.status = response.status().as_u16(),
+            request.id = id.to_str().unwrap_or_default(),
+            "request answered"
         );
         response.headers_mut().insert(RequestId::NAME, id);
         response
@@ -172,8 +175,6 @@ impl RequestId {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_parked_poll_keeps_less_than_a_hundred_bytes_and_its_timer() {
         // Held once more by the connection or stream that waits for it, so that each byte counts twice or thrice.

@@ -79,12 +79,10 @@ impl Parked {
                 Ok(Begun::Parked(Self { open, deadline: Box::pin(tokio::time::sleep_until(deadline)) }))
             }
             PollOutcome::UnknownRunner => Err(gone(runner)),
-            PollOutcome::NoFreeSlot | PollOutcome::Spent => Err(ApiError::new(
-                StatusCode::CONFLICT,
-                kind::RUNNER_BUSY,
-                "the runner holds as many jobs as it takes",
-            )
-            .detail("finish a job first, or register with a higher `max_parallel_jobs`")),
+            PollOutcome::NoFreeSlot | PollOutcome::Spent => {
+                Err(ApiError::new(StatusCode::CONFLICT, kind::RUNNER_BUSY, "the runner holds as many jobs as it takes")
+                    .detail("finish a job first, or register with a higher `max_parallel_jobs`"))
+            }
         }
     }
 
@@ -99,8 +97,8 @@ impl Parked {
             }
             // Closed: the service drains, a newer poll of the runner takes this one's place, or the runner is gone.
             Poll::Ready(Err(_)) => {
-                let still = open.app.drain.is_cancelled()
-                    || open.app.dispatch.lock().dispatcher.runner(open.runner).is_some();
+                let still =
+                    open.app.drain.is_cancelled() || open.app.dispatch.lock().dispatcher.runner(open.runner).is_some();
                 return Poll::Ready(if still { Ok(None) } else { Err(gone(open.runner)) });
             }
             Poll::Pending => {}
