@@ -58,13 +58,13 @@ pub(crate) struct Submission {
     /// Only this job and the jobs it needs
     #[arg(long, value_name = "ID")]
     pub job: Option<String>,
-    /// Event to run [default: workflow_dispatch if the workflow has it, else its first]
+    /// Event to run [default: `workflow_dispatch` if the workflow has it, else its first]
     #[arg(long, value_name = "NAME")]
     pub event: Option<String>,
     /// JSON file with the event's body (`github.event`)
     #[arg(long, value_name = "FILE")]
     pub event_file: Option<PathBuf>,
-    /// Input of workflow_dispatch; may be repeated
+    /// Input of `workflow_dispatch`; may be repeated
     #[arg(long = "input", value_name = "KEY=VALUE")]
     pub inputs: Vec<String>,
     /// Secret; NAME alone takes the value from the environment variable of that name, which keeps it out of the

@@ -15,7 +15,7 @@ pub(crate) struct Connect {
     pub url: String,
     /// API token (`slp_…`), printed by `startline server` at its first start
     ///
-    /// Prefer STARTLINE_TOKEN or --token-file: a flag can be read by every user of the machine.
+    /// Prefer `STARTLINE_TOKEN` or --token-file: a flag can be read by every user of the machine.
     #[arg(long, env = "STARTLINE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// File that holds the API token
@@ -69,7 +69,7 @@ impl Connect {
                  start, or give --token-file"
             ),
         };
-        Ok(ApiToken::parse(text.trim()).context("the API token is malformed")?)
+        ApiToken::parse(text.trim()).context("the API token is malformed")
     }
 
     pub(crate) fn client(&self) -> anyhow::Result<ApiClient> {

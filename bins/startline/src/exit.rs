@@ -28,7 +28,6 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 /// Prints an error with its causes and gives the exit code.
-#[expect(clippy::print_stderr, reason = "the last word of a command")]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let mut text = String::new();
     for cause in error.chain() {

@@ -153,7 +153,6 @@ impl Follower {
         }
     }
 
-    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the words of a command")]
     fn show(&mut self, id: JobId, event: Result<LogEvent, Error>) {
         let event = match event {
             Ok(event) => event,
@@ -183,7 +182,6 @@ impl Follower {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "the words of a command")]
     async fn explain(&mut self, job: &JobView) {
         let Ok(found) = self.client.explain(job.id).await else { return };
         if found.status != JobStatus::Queued {
@@ -204,7 +202,6 @@ fn waiting(detail: &RunDetail, explained: &HashSet<JobId>) -> Vec<JobView> {
     if idle { detail.jobs.iter().filter(queued).cloned().collect() } else { Vec::new() }
 }
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 fn line(value: &Line<'_>) {
     if let Ok(text) = serde_json::to_string(value) {
         println!("{text}");

@@ -17,13 +17,11 @@ use crate::render::log::{JobLog, elapsed};
 use crate::render::style::harmless;
 use crate::render::table::{Listing, ago};
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 fn json(value: &impl Serialize) -> anyhow::Result<ExitCode> {
     println!("{}", serde_json::to_string(value)?);
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the data of a command")]
 fn table(listing: &Listing, empty: &str, next: Option<&str>) -> ExitCode {
     println!("{}", listing.text(empty));
     if let Some(cursor) = next {
@@ -71,7 +69,6 @@ fn cells(run: RunView, now: Timestamp) -> [String; 7] {
     ]
 }
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 async fn run(client: &ApiClient, id: RunId, as_json: bool) -> anyhow::Result<ExitCode> {
     let detail = client.run(id, None, std::time::Duration::ZERO).await?;
     if as_json {
@@ -134,7 +131,6 @@ fn parse_status(text: &str) -> Result<JobStatus, Usage> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 async fn job(client: &ApiClient, id: JobId, as_json: bool) -> anyhow::Result<ExitCode> {
     let job: JobView = client.job(id).await?;
     if as_json {
@@ -166,7 +162,6 @@ async fn job(client: &ApiClient, id: JobId, as_json: bool) -> anyhow::Result<Exi
     Ok(table(&listing, "no step has begun", None))
 }
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 async fn explain(client: &ApiClient, id: JobId, as_json: bool) -> anyhow::Result<ExitCode> {
     let found = client.explain(id).await?;
     if as_json {
@@ -181,7 +176,6 @@ async fn explain(client: &ApiClient, id: JobId, as_json: bool) -> anyhow::Result
     Ok(table(&listing, "", None))
 }
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 pub(super) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
     let client = args.list.connect.client()?;
     if !args.follow && args.raw {

@@ -29,7 +29,6 @@ use crate::render::summary;
 /// From the first Ctrl-C to the end of everything: a cancelled step has 10 s to end.
 const CANCEL_LIMIT: Duration = Duration::from_millis(11_500);
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the words of a command")]
 pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let Some(prepared) = submission::prepare(&args.submission)? else {
         return Ok(ExitCode::from(exit::USAGE));
@@ -114,7 +113,6 @@ async fn start(home: &Path) -> anyhow::Result<Running> {
     startline_server::start(config, false).await
 }
 
-#[expect(clippy::print_stderr, reason = "the words of a command")]
 async fn stop(running: Running, home: TempDir, keep: bool) {
     running.stop().await;
     if keep {

@@ -23,7 +23,6 @@ pub(super) async fn execute(command: RunnerCommand) -> anyhow::Result<ExitCode> 
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the words of a command")]
 async fn register(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     let transport = args.network.transport()?;
     let token = registration_token(&args, &transport).await?;
@@ -80,7 +79,6 @@ async fn registration_token(args: &RegisterArgs, transport: &Transport) -> anyho
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the words of a command")]
 async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
     startline_daemon::logs::init(args.log_format, &args.log)?;
     let dir = &args.place.dir;
@@ -125,7 +123,6 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
     }))
 }
 
-#[expect(clippy::print_stderr, reason = "the words of a command")]
 async fn remove(args: RemoveArgs) -> anyhow::Result<ExitCode> {
     match args.runner {
         Some(id) => {

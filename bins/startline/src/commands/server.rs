@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, println};
+use anstream::{eprintln, print, println};
 use startline_daemon::Signals;
 use startline_server::Args;
 
 use crate::exit::Usage;
 use crate::render::style::{BOLD, RESET};
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the words of a command")]
 pub(super) async fn execute(args: Args) -> anyhow::Result<ExitCode> {
     let (print, another) = (args.print_config, args.new_admin_token);
     let resolved = args.resolve().map_err(|error| Usage(error.to_string()))?;

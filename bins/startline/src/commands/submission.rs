@@ -64,7 +64,6 @@ pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
     Ok(Some(Prepared { request, root }))
 }
 
-#[expect(clippy::print_stderr, reason = "diagnostics of the user's file")]
 fn report(diagnostics: &[startline_workflow::diagnostic::Diagnostic], source: &str, path: &str) {
     for diagnostic in diagnostics {
         // anstream takes the colours out again where they are not wanted.

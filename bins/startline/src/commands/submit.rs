@@ -10,7 +10,6 @@ use crate::cli::{CancelArgs, SubmitArgs};
 use crate::exit;
 use crate::render::summary;
 
-#[expect(clippy::print_stdout, reason = "the data of a command")]
 pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let Some(prepared) = submission::prepare(&args.submission)? else {
         return Ok(ExitCode::from(exit::USAGE));
@@ -32,7 +31,6 @@ pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(follow::code(&detail)))
 }
 
-#[expect(clippy::print_stderr, reason = "the words of a command")]
 pub(super) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
     args.connect.client()?.cancel_run(args.run).await?;
     eprintln!("run {} is being cancelled", args.run);

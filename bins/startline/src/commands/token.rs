@@ -9,7 +9,6 @@ use startline_protocol::runner_api::RegistrationTokenRequest;
 
 use crate::cli::TokenCommand;
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the data of a command")]
 pub(super) async fn execute(command: TokenCommand) -> anyhow::Result<ExitCode> {
     let TokenCommand::Registration(args) = command;
     let connect = &args.list.connect;

@@ -1,5 +1,7 @@
 //! The product from outside: the binary as a user has it, and the rules of the house.
 
+#![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
+
 mod bad_input;
 mod examples;
 mod harness;
