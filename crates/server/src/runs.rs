@@ -163,6 +163,7 @@ impl App {
                     new.push(self.ended(key, name, Conclusion::Failure, message));
                 }
                 Decision::Expand { jobs, .. } => {
+                    let from = new.len();
                     for job in jobs {
                         if let Err(error) = requirement(&job.runs_on, &run.run.repository).check() {
                             let reason = format!("`runs-on` cannot be understood: {error}");
@@ -190,6 +191,7 @@ impl App {
                             queued_at: now,
                         });
                     }
+                    limit_messages(&mut new[from..]);
                 }
                 Decision::Release { key, index } => {
                     if let Some(job) = find(&key, index)
@@ -273,17 +275,15 @@ impl App {
         }
     }
 
-    /// Cancels a run: what waits is concluded, what runs is told to stop, and the planner sees a cancelled run.
+    /// Cancels a run. The planner sees a cancelled run from now on and stops every job whose condition no longer holds;
+    /// one with `if: always()` runs on, as on GitHub.
     pub(crate) async fn cancel_run(self: &Arc<Self>, run: RunId) -> Result<Option<RunRecord>, startline_store::Error> {
-        let Some(record) = self.store.request_run_cancel(run).await? else { return Ok(None) };
-        if record.conclusion.is_none() {
-            for job in self.store.jobs_of_run(run).await? {
-                self.cancel_job(&job, "the run was cancelled").await?;
-            }
+        let record = self.store.request_run_cancel(run).await?;
+        if record.as_ref().is_some_and(|record| record.conclusion.is_none()) {
             self.changes.bump(run);
             self.touch_run(run);
         }
-        Ok(Some(record))
+        Ok(record)
     }
 
     /// Jobs that the planner will still create, by their ids in the file.
@@ -292,6 +292,29 @@ impl App {
         let context = compiled.submission.context(&compiled.workflow, run, &self.config.url);
         let instances: Vec<Instance> = jobs.iter().map(instance).collect();
         plan::pending(&compiled.workflow, &context, &instances)
+    }
+}
+
+/// Most bytes that the messages of one matrix may have together: each combination carries all the steps.
+const MATRIX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Fails the jobs of a matrix whose messages would fill the database.
+fn limit_messages(jobs: &mut [NewJob]) {
+    let bytes: usize = jobs.iter().map(|job| job.message.len()).sum();
+    if bytes <= MATRIX_BYTES {
+        return;
+    }
+    let reason = format!(
+        "the {} jobs of this matrix have {} MiB of steps together, more than {} MiB; move long scripts into files",
+        jobs.len(),
+        bytes >> 20,
+        MATRIX_BYTES >> 20
+    );
+    for job in jobs {
+        job.message.clear();
+        job.status = JobStatus::Completed;
+        job.conclusion = Some(Conclusion::Failure);
+        job.reason = Some(reason.clone());
     }
 }
 

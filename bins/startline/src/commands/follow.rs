@@ -192,6 +192,14 @@ impl Follower {
         for candidate in found.candidates.iter().take(5) {
             eprintln!("  runner {}: {}", harmless(&candidate.runner_name), harmless(&candidate.missing.join(", ")));
         }
+        let labels: Vec<&str> = found
+            .candidates
+            .iter()
+            .flat_map(|candidate| candidate.missing.iter().filter_map(|lack| lack.strip_prefix("label: ")))
+            .collect();
+        if let Some(first) = labels.first() {
+            eprintln!("  register one that has it: startline runner register --label {}", harmless(first));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use startline_protocol::capabilities::Capabilities;
 use startline_protocol::runner_api::{
     CompleteRequest, PollRequest, RegisterRequest, RegistrationTokenRequest, RenewRequest, StatusRequest,
 };
-use startline_protocol::runs_api::SubmitRequest;
+use startline_protocol::runs_api::{JobView, SubmitRequest};
 use startline_protocol::state::{Conclusion, JobStatus, RunnerStatus};
 use startline_protocol::token::ApiToken;
 
@@ -152,6 +152,41 @@ async fn late_reports_of_a_lost_runner_are_refused() {
     assert!(first.renew(&RenewRequest::default()).await.unwrap_err().is_stale());
     let after = service.client.job(held.job_id).await.unwrap();
     assert_eq!(after.conclusion, Some(Conclusion::Success), "nothing of it has counted");
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_running_jobs_at_once_and_leaves_those_that_always_run() {
+    let service = Service::start(&[]);
+    let _runner = service.runner("one", &["--parallel", "2"]);
+    let place = tempfile::tempdir().unwrap();
+    let release = place.path().join("go");
+    let workflow = format!(
+        "on: push\njobs:\n  stops:\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          \
+         trap 'date +%s%N > {stopped}; exit 1' INT\n          while true; do sleep 0.05; done\n  \
+         stays:\n    if: always()\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          \
+         while [ ! -e {release} ]; do sleep 0.02; done; echo stayed\n",
+        stopped = place.path().join("stopped").display(),
+        release = release.display(),
+    );
+    let run = service.submit(&workflow).await;
+    eventually("both jobs run", async || {
+        let detail = service.client.run(run, None, Duration::ZERO).await.ok()?;
+        let begun = |job: &JobView| job.status == JobStatus::Running && job.steps.iter().any(|step| step.number == 2);
+        (detail.jobs.len() == 2 && detail.jobs.iter().all(begun)).then_some(())
+    })
+    .await;
+    let asked = Timestamp::now();
+    service.client.cancel_run(run).await.unwrap();
+    let stopped = service.job(run, "the first job ends", |job| job.key == "stops" && job.conclusion.is_some()).await;
+    assert_eq!(stopped.conclusion, Some(Conclusion::Cancelled), "{stopped:#?}");
+    let text = std::fs::read_to_string(place.path().join("stopped")).unwrap();
+    let at = Timestamp::from_nanosecond(text.trim().parse().unwrap()).unwrap();
+    assert!(at.duration_since(asked).as_secs_f64() < 1.0, "the step heard of it after {:#}", at.duration_since(asked));
+    std::fs::write(&release, "").unwrap();
+    let detail = service.ended(run).await;
+    let stays = detail.jobs.iter().find(|job| job.key == "stays").unwrap();
+    assert_eq!(stays.conclusion, Some(Conclusion::Success), "{stays:#?}");
+    assert_eq!(detail.run.conclusion, Some(Conclusion::Cancelled));
 }
 
 #[tokio::test]

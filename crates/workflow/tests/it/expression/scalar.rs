@@ -136,6 +136,8 @@ proptest! {
 
     #[test]
     fn mixed_text_evaluates_to_itself_with_values_put_in(before in "[a-z{}' é$]{0,8}", after in "[a-z{}' é]{0,8}") {
+        // That would begin an expression of its own.
+        prop_assume!(!before.contains("${{"));
         let text = format!("{before} ${{{{ matrix.os }}}}{after}");
         let joined = Expression::parse(&scalar_to_expression(&text).expect("sound").expect("an expression")).expect("sound");
         let value = joined.evaluate(&World::new()).expect("a value");
