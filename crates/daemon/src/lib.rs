@@ -33,8 +33,10 @@
 //! # }
 //! ```
 
+pub mod client_address;
 pub mod config;
 pub mod health;
+pub mod limits;
 pub mod logs;
 pub mod metrics;
 pub mod serve;
@@ -43,6 +45,7 @@ pub mod tls;
 
 mod clock;
 
+pub use client_address::{ClientAddress, ClientIp, ProxyHeader};
 pub use clock::Clock;
 pub use health::{Health, Readiness, health_router};
 pub use logs::LogFormat;
