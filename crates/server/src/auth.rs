@@ -67,7 +67,7 @@ async fn admin(app: &App, text: &str) -> Result<ApiTokenRecord, ApiError> {
     let token = ApiToken::parse(text).map_err(|_| refuse(app, TokenKind::Api, text))?;
     let found = app.store.api_token(startline_crypto::token::hash(token.expose()).0).await?;
     match found {
-        Some(record) if record.expires_at.is_none_or(|end| end > app.clock.now()) => Ok(record),
+        Some(record) if record.is_valid(app.clock.now()) => Ok(record),
         _ => Err(refuse(app, TokenKind::Api, text)),
     }
 }

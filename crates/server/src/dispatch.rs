@@ -89,7 +89,7 @@ pub(crate) fn spec(job: &JobRecord) -> JobSpec {
             labels: job.labels.clone(),
             group: job.group.clone(),
             repository: job.repository.clone(),
-            trusted: true,
+            trusted: job.trusted,
         },
         priority: job.priority,
         sequence: job.id.0,
@@ -142,11 +142,14 @@ impl App {
                     self.leases.end(job);
                     self.forget_deadline(job);
                     tracing::info!(job.id = %job, attempt, %reason, "job returned to the queue");
-                    let answer = self.store.requeue(job, old_epoch, attempt, requeues_left, reason.to_string());
+                    let answer = self.store.requeue(job, old_epoch, attempt, requeues_left, reason.to_string(), now);
                     let app = Arc::clone(self);
                     self.tasks.spawn(async move {
                         match answer.await {
-                            Ok(job) => app.changes.bump(job.run_id),
+                            Ok(job) => {
+                                app.forget_deleted_runner(&job).await;
+                                app.changes.bump(job.run_id);
+                            }
                             // An assignment that was never persisted has nothing to be taken back.
                             Err(error) => tracing::debug!(%error, "a return to the queue was not written"),
                         }
@@ -182,10 +185,22 @@ impl App {
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
             match answer.await {
-                Ok(job) => app.job_ended(&job),
+                Ok(job) => {
+                    app.forget_deleted_runner(&job).await;
+                    app.job_ended(&job);
+                }
                 Err(error) => tracing::warn!(%error, "a conclusion was not written"),
             }
         });
+    }
+
+    /// Takes the runner that had a job out of dispatch when its registration went with the job: it was ephemeral.
+    async fn forget_deleted_runner(self: &Arc<Self>, job: &JobRecord) {
+        if let Some(runner) = job.runner_id
+            && matches!(self.store.runner(runner).await, Ok(None))
+        {
+            self.forget_runner(runner);
+        }
     }
 
     /// What follows the end of a job, whoever ended it.

@@ -32,6 +32,8 @@ use startline_crypto::{JobTokenKey, KeyRing};
 use startline_daemon::{BuildInfo, Clock, Drain, Health, Listener, Report, health_router, serve};
 use startline_dispatcher::Dispatcher;
 use startline_protocol::ids::JobId;
+use startline_protocol::permission::Permission;
+use startline_protocol::scope::Scope;
 use startline_protocol::token::ApiToken;
 use startline_store::logs::Logs;
 use startline_store::{NewApiToken, Store};
@@ -161,7 +163,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
             Synchronous::Normal => startline_store::sqlite::Synchronous::Normal,
         },
         observer: Some(Arc::new(move |took, batch| observer.commit(took, batch))),
-        ..startline_store::sqlite::Options::default()
+        ..startline_store::sqlite::Options::new(startline_crypto::sha256)
     };
     let store: Arc<dyn Store> = Arc::new(startline_store::sqlite::Sqlite::open(&directory.database(), &options)?);
     let logs = Logs::open(&directory.logs(), &startline_store::logs::Options::default())?;
@@ -240,6 +242,8 @@ async fn admin_token(app: &App, another: bool) -> anyhow::Result<Option<ApiToken
         .create_api_token(NewApiToken {
             name: "admin".to_owned(),
             hash: startline_crypto::token::hash(token.expose()).0,
+            scope: Scope::Instance,
+            permissions: Permission::ALL.to_vec(),
             created_at: app.clock.now(),
             expires_at: None,
         })

@@ -92,13 +92,22 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::TokenUnknown => Self::unauthenticated(text)
                 .detail("mint a new one: `startline token registration`, or POST /api/v1/runners/registration-token"),
-            StoreError::TokenExpired => Self::unauthenticated(text).detail("mint a new registration token"),
+            StoreError::TokenRevoked | StoreError::TokenExpired => {
+                Self::unauthenticated(text).detail("mint a new registration token")
+            }
             StoreError::TokenExhausted(_) => Self::new(StatusCode::FORBIDDEN, kind::TOKEN_EXHAUSTED, text)
                 .detail("mint a new registration token, with a higher `max_uses` if several runners share it"),
             StoreError::LabelNotAllowed(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind::LABEL_NOT_ALLOWED, text)
                     .detail("register without these labels, or with a token that allows them")
             }
+            StoreError::LabelProtected(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind::LABEL_NOT_ALLOWED, text)
+                .detail("register without these labels, or with a token whose `labels` name them"),
+            StoreError::NoGroup { .. } => Self::invalid(text).detail("make the group first, or leave the group out"),
+            StoreError::GroupInUse { .. } | StoreError::DefaultGroup => {
+                Self::new(StatusCode::CONFLICT, kind::INVALID, text)
+            }
+            StoreError::TooMany { .. } => Self::invalid(text).detail("delete some that are not needed any more"),
             StoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, kind::NAME_TAKEN, text)
                 .detail("choose another name, or register with `replace` to take this one over"),
             StoreError::RunnerGone(_) => Self::new(StatusCode::GONE, kind::RUNNER_OFFLINE, text)

@@ -71,7 +71,7 @@ impl App {
             }
             (JobStatus::Offered, _) => {
                 let reason = "the service was restarted before the offer was taken".to_owned();
-                let job = self.store.requeue(job.id, job.epoch, job.attempt, job.requeues_left, reason).await?;
+                let job = self.store.requeue(job.id, job.epoch, job.attempt, job.requeues_left, reason, now).await?;
                 self.enqueue(&[job]);
             }
             (JobStatus::Queued, _) => self.enqueue(std::slice::from_ref(job)),

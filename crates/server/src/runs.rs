@@ -157,10 +157,10 @@ impl App {
         for decision in decisions {
             match decision {
                 Decision::Skip { key, name, reason } => {
-                    new.push(self.ended(key, name, Conclusion::Skipped, reason));
+                    new.push(self.ended(run, key, name, Conclusion::Skipped, reason));
                 }
                 Decision::Fail { key, name, message } => {
-                    new.push(self.ended(key, name, Conclusion::Failure, message));
+                    new.push(self.ended(run, key, name, Conclusion::Failure, message));
                 }
                 Decision::Expand { jobs, .. } => {
                     let from = new.len();
@@ -169,7 +169,7 @@ impl App {
                             let reason = format!("`runs-on` cannot be understood: {error}");
                             new.push(NewJob {
                                 index: job.index,
-                                ..self.ended(job.key, job.name, Conclusion::Failure, reason)
+                                ..self.ended(run, job.key, job.name, Conclusion::Failure, reason)
                             });
                             continue;
                         }
@@ -183,6 +183,7 @@ impl App {
                             reason: job.held.then(|| "held back by max-parallel".to_owned()),
                             labels: job.runs_on.labels,
                             group: job.runs_on.group,
+                            trusted: run.run.trusted,
                             priority: 0,
                             timeout_minutes: job.timeout_minutes,
                             continue_on_error: job.continue_on_error,
@@ -215,7 +216,7 @@ impl App {
         Ok(())
     }
 
-    fn ended(&self, key: String, name: String, conclusion: Conclusion, reason: String) -> NewJob {
+    fn ended(&self, run: &RunRecord, key: String, name: String, conclusion: Conclusion, reason: String) -> NewJob {
         NewJob {
             key,
             index: 0,
@@ -225,6 +226,7 @@ impl App {
             reason: Some(reason),
             labels: Vec::new(),
             group: None,
+            trusted: run.run.trusted,
             priority: 0,
             timeout_minutes: 0,
             continue_on_error: false,

@@ -1,6 +1,7 @@
 //! Why a step was not done.
 
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::scope::Scope;
 
 /// Why a step was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,6 +9,9 @@ pub enum Error {
     /// No registration token has this hash.
     #[error("the registration token is unknown")]
     TokenUnknown,
+    /// It was revoked.
+    #[error("the registration token was revoked")]
+    TokenRevoked,
     /// Its life is over.
     #[error("the registration token has expired")]
     TokenExpired,
@@ -17,12 +21,48 @@ pub enum Error {
     /// Labels outside the token's allow-list.
     #[error("the registration token does not allow the labels {}", .0.join(", "))]
     LabelNotAllowed(Vec<String>),
+    /// Labels that the group protects and the token does not name.
+    #[error("the runner group protects the labels {}, and the registration token does not name them", .0.join(", "))]
+    LabelProtected(Vec<String>),
     /// Another registration has the name.
     #[error("a runner named `{0}` is registered already")]
     NameTaken(String),
     /// The registration was deleted.
     #[error("runner {0} is no longer registered")]
     RunnerGone(RunnerId),
+    /// No scope that `scope` lies in has such a group.
+    #[error("there is no runner group `{name}` for {scope}")]
+    NoGroup {
+        /// Where it was looked for.
+        scope: Scope,
+        /// Its name.
+        name: String,
+    },
+    /// The group cannot be deleted while somebody is in it or may come into it.
+    #[error("the runner group `{name}` of {scope} is in use by {runners} runner(s) and {tokens} registration token(s)")]
+    GroupInUse {
+        /// Whose it is.
+        scope: Scope,
+        /// Its name.
+        name: String,
+        /// Registered runners in it.
+        runners: u32,
+        /// Registration tokens for it that can still be used.
+        tokens: u32,
+    },
+    /// The instance's group `default` cannot be deleted.
+    #[error("the runner group `default` of the instance always exists")]
+    DefaultGroup,
+    /// A scope has as many secrets or variables as it may have.
+    #[error("{scope} has {limit} {what} already, as many as it may have")]
+    TooMany {
+        /// `secrets` or `variables`.
+        what: &'static str,
+        /// Where.
+        scope: Scope,
+        /// How many that is.
+        limit: u32,
+    },
     /// The quoted epoch is not the one that the step needs.
     #[error("epoch {quoted} of job {job} is not current ({current})")]
     StaleEpoch {

@@ -22,57 +22,131 @@ use std::future::Future;
 use std::pin::Pin;
 
 use jiff::Timestamp;
+use startline_protocol::admin_api::{AuditVerification, GroupRequest};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
 
 pub use error::Error;
 pub use record::{
-    ApiTokenRecord, CompleteOutcome, Completion, Hash, JobRecord, NewApiToken, NewJob, NewRegistrationToken, NewRun,
-    NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
+    ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest,
+    GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page,
+    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
 };
 
 /// The answer of a store: resolves when the step is durable.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'static>>;
 
+/// How many things one step of clearing up takes at most, so that it does not hold the others up.
+pub const COLLECTED: u32 = 1000;
+
 /// Durable state.
 pub trait Store: Send + Sync + 'static {
-    // Tokens and runners.
+    // Tokens.
 
     /// Adds an API token.
     fn create_api_token(&self, token: NewApiToken) -> Answer<ApiTokenRecord>;
-    /// The API token with this hash, an expired one too.
+    /// The API token with this hash, an expired or revoked one too.
     fn api_token(&self, hash: Hash) -> Answer<Option<ApiTokenRecord>>;
-    /// Whether any API token exists: false on the first start.
+    /// Whether there ever was an API token: false on the first start.
     fn has_api_tokens(&self) -> Answer<bool>;
-    /// Adds a registration token.
+    /// Adds a registration token. [`Error::NoGroup`].
     fn create_registration_token(&self, token: NewRegistrationToken) -> Answer<RegistrationTokenRecord>;
+    /// The registration token with this hash, one that cannot be used any more too.
+    fn registration_token(&self, hash: Hash) -> Answer<Option<RegistrationTokenRecord>>;
+    /// All API and registration tokens that were not purged, by id.
+    fn tokens(&self) -> Answer<Tokens>;
+    /// Revokes an API token; false when it was revoked before or is unknown.
+    fn revoke_api_token(&self, id: i64, now: Timestamp) -> Answer<bool>;
+    /// Revokes a registration token; false when it was revoked before or is unknown. Its runners stay.
+    fn revoke_registration_token(&self, id: i64, now: Timestamp) -> Answer<bool>;
+    /// Deletes API and registration tokens that were revoked or expired before `before`, and runner tokens that expired
+    /// before it. At most [`COLLECTED`] of each kind at once; answers how many in all, so that 0 means done.
+    fn purge_tokens(&self, before: Timestamp) -> Answer<u32>;
+
+    // Runners and their groups.
+
     /// Registers a runner with the registration token of this hash and counts the use, in one step.
-    /// [`Error::TokenUnknown`], [`Error::TokenExpired`], [`Error::TokenExhausted`], [`Error::LabelNotAllowed`] (names
-    /// all of them), [`Error::NameTaken`] unless `replace`. The token decides group and, when set there, `ephemeral`. Names and labels
-    /// are compared without case. A refused registration is not a use.
+    /// [`Error::TokenUnknown`], [`Error::TokenRevoked`], [`Error::TokenExpired`], [`Error::TokenExhausted`],
+    /// [`Error::LabelNotAllowed`] and [`Error::LabelProtected`] (which name all of them), [`Error::NoGroup`],
+    /// [`Error::NameTaken`] unless `replace`. The token decides scope, group and, when set there, `ephemeral`. A label
+    /// that the group protects needs a token that names it. Names and labels are compared without case. A refused
+    /// registration is not a use.
     fn register_runner(&self, registration: Hash, runner: NewRunner, now: Timestamp) -> Answer<Registered>;
     /// Adds a runner token; tokens of the runner that live longer than `now` + 2 min are shortened to that.
     /// [`Error::RunnerGone`].
     fn renew_runner_token(&self, runner: RunnerId, token: Hash, expires_at: Timestamp, now: Timestamp) -> Answer<()>;
     /// The runner that a token speaks for: `None` when unknown or expired at `now`. A deleted runner's token answers
-    /// [`Error::RunnerGone`], expired or not, so that its bearer learns to register anew.
+    /// [`Error::RunnerGone`], expired or not until it is purged, so that its bearer learns to register anew.
     fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>>;
     /// Replaces a runner's capabilities. [`Error::RunnerGone`].
     fn update_capabilities(&self, runner: RunnerId, capabilities: Capabilities) -> Answer<()>;
+    /// Writes down when these runners were last seen, where that is later than what is known. Runners that are gone are
+    /// passed over.
+    fn touch_runners(&self, seen: Vec<(RunnerId, Timestamp)>) -> Answer<()>;
     /// Deletes a registration; false when it is gone already.
     fn delete_runner(&self, runner: RunnerId, now: Timestamp) -> Answer<bool>;
     /// One registration that is not deleted.
     fn runner(&self, runner: RunnerId) -> Answer<Option<RunnerRecord>>;
     /// All registrations that are not deleted, by id.
     fn runners(&self) -> Answer<Vec<RunnerRecord>>;
+    /// Ephemeral runners that registered before `before` and hold no job, neither offered nor running, by id; at most
+    /// [`COLLECTED`].
+    fn expired_ephemeral_runners(&self, before: Timestamp) -> Answer<Vec<RunnerId>>;
+    /// Other runners that were last seen (or, if never, registered) before `before` and hold no job, by id; at most
+    /// [`COLLECTED`].
+    fn stale_runners(&self, before: Timestamp) -> Answer<Vec<RunnerId>>;
+
+    /// Makes a group or replaces its policy. Names are compared without case; the new spelling is kept.
+    ///
+    /// A runner or token that names a group means the innermost of that name among those of the scopes that its own lies
+    /// in, at any moment: making a group may move runners into it.
+    fn put_group(&self, scope: Scope, name: String, policy: GroupRequest) -> Answer<GroupRecord>;
+    /// All groups, by scope and name.
+    fn groups(&self) -> Answer<Vec<GroupRecord>>;
+    /// The group of this name that belongs to this very scope.
+    fn group(&self, scope: Scope, name: String) -> Answer<Option<GroupRecord>>;
+    /// Deletes a group; false when there is none. [`Error::DefaultGroup`], [`Error::GroupInUse`] while registered
+    /// runners are in it or registration tokens for it can be used at `now`.
+    fn delete_group(&self, scope: Scope, name: String, now: Timestamp) -> Answer<bool>;
+
+    // Secrets and variables. Names are kept in upper case and compared without case.
+
+    /// Sets a secret. [`Error::TooMany`] when it would be the 101st of its scope.
+    fn put_secret(&self, scope: Scope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord>;
+    /// Deletes a secret; false when there is none.
+    fn delete_secret(&self, scope: Scope, name: String) -> Answer<bool>;
+    /// The secrets of one scope without their values, by name.
+    fn secrets(&self, scope: Scope) -> Answer<Vec<SecretRecord>>;
+    /// The secrets of these scopes with their values, in the order of the scopes and then by name.
+    fn sealed_secrets(&self, scopes: Vec<Scope>) -> Answer<Vec<SealedSecret>>;
+    /// Sets a variable. [`Error::TooMany`] when it would be the 501st of its scope.
+    fn put_variable(&self, scope: Scope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord>;
+    /// Deletes a variable; false when there is none.
+    fn delete_variable(&self, scope: Scope, name: String) -> Answer<bool>;
+    /// The variables of these scopes, in the order of the scopes and then by name.
+    fn variables(&self, scopes: Vec<Scope>) -> Answer<Vec<VariableRecord>>;
+
+    // The audit log. It only grows.
+
+    /// Writes a line at the end of the audit log.
+    fn append_audit(&self, entry: NewAudit) -> Answer<AuditRecord>;
+    /// The lines behind `after` that the filter admits, oldest first.
+    fn audit(&self, after: i64, limit: u32, filter: AuditFilter) -> Answer<Page<AuditRecord>>;
+    /// Follows the chain from the first line to the last or to the first that does not fit. `records` counts those that
+    /// do. Takes little memory, but time: a second for some hundred thousand lines.
+    fn verify_audit(&self) -> Answer<AuditVerification>;
 
     // Runs and jobs.
 
     /// Adds a run with its first jobs. The run gets the next number of its repository and workflow path. A job that is
-    /// listed twice under one (key, index) is added once.
-    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<(RunRecord, Vec<JobRecord>)>;
+    /// listed twice under one (key, index) is added once. When a run with the same `idempotency` was created in the 24
+    /// hours before, that one is answered instead, with its jobs, and nothing is added.
+    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<CreatedRun>;
+    /// Gives a run another display name. `None` when there is no such run.
+    fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>>;
     /// Adds jobs to a run and returns those that were new; one that exists already under its (key, index) is left.
     /// [`Error::NoRun`].
     fn add_jobs(&self, run: RunId, jobs: Vec<NewJob>) -> Answer<Vec<JobRecord>>;
@@ -94,15 +168,26 @@ pub trait Store: Send + Sync + 'static {
     ) -> Answer<(RunRecord, JobRecord)>;
     /// Back to `queued` from `offered` or `running` under this epoch, with the attempt to come, the budget left
     /// and the reason. It keeps its place, and who had it and the steps until it is acquired again. An exact repeat
-    /// answers the same. [`Error::StaleEpoch`] otherwise.
-    fn requeue(&self, job: JobId, epoch: Epoch, attempt: u32, requeues_left: u32, reason: String) -> Answer<JobRecord>;
+    /// answers the same. [`Error::StaleEpoch`] otherwise. When the attempt counted, that is when a running job is to
+    /// have a higher one, the registration of its runner is deleted in the same step if that is ephemeral.
+    fn requeue(
+        &self,
+        job: JobId,
+        epoch: Epoch,
+        attempt: u32,
+        requeues_left: u32,
+        reason: String,
+        now: Timestamp,
+    ) -> Answer<JobRecord>;
     /// Replaces the steps of a running job. [`Error::StaleEpoch`] when it is not running under this epoch.
     fn update_steps(&self, job: JobId, epoch: Epoch, steps: Vec<StepRecord>) -> Answer<JobRecord>;
     /// `running` to `completed` under this epoch. A repeat under the same epoch answers `AlreadyCompleted` and changes
-    /// nothing, also when the service concluded the job under that epoch. [`Error::StaleEpoch`] otherwise.
+    /// nothing, also when the service concluded the job under that epoch. [`Error::StaleEpoch`] otherwise. An ephemeral
+    /// runner has had its job then: its registration is deleted in the same step.
     fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome>;
     /// To `completed` from any other state when the service itself concludes (cancelled before it ran, lost). `epoch`
-    /// must be the job's current one; [`Error::StaleEpoch`] otherwise, also when it is completed already.
+    /// must be the job's current one; [`Error::StaleEpoch`] otherwise, also when it is completed already. When the job
+    /// was running, the registration of its runner is deleted in the same step if that is ephemeral.
     fn conclude(
         &self,
         job: JobId,

@@ -1,41 +1,65 @@
 //! The memory engine: the rules of the store written down plainly. It is gone with its process; tests compare the
 //! other engines to it.
 
+mod audit;
+mod collect;
+mod groups;
 mod jobs;
 mod runners;
+mod tokens;
+mod values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use startline_protocol::admin_api::{AuditVerification, GroupRequest};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
 
 use crate::record::{
-    ApiTokenRecord, CompleteOutcome, Completion, Hash, JobRecord, NewApiToken, NewJob, NewRegistrationToken, NewRun,
-    NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
+    ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest,
+    GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page,
+    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
+    kept,
 };
 use crate::{Answer, Error, Store};
 
 /// A store that lives as long as its process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     state: Mutex<State>,
+    digest: Digest,
 }
 
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
     api_tokens: Vec<(Hash, ApiTokenRecord)>,
+    /// The last id given, which may be a token's that was purged.
+    last_api_token: i64,
     registration_tokens: Vec<RegistrationTokenRecord>,
+    last_registration_token: i64,
     runners: BTreeMap<RunnerId, Registration>,
     runner_tokens: HashMap<Hash, RunnerToken>,
     runs: BTreeMap<RunId, RunRecord>,
     jobs: BTreeMap<JobId, JobRecord>,
     messages: BTreeMap<JobId, String>,
     finished: i64,
+    /// By scope and key.
+    groups: BTreeMap<(Scope, String), Group>,
+    secrets: BTreeMap<(Scope, String), (Vec<u8>, SecretRecord)>,
+    variables: BTreeMap<(Scope, String), VariableRecord>,
+    audit: Vec<AuditRecord>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    name: String,
+    policy: GroupRequest,
 }
 
 #[derive(Debug)]
@@ -51,10 +75,12 @@ struct RunnerToken {
 }
 
 impl Memory {
-    /// An empty store.
+    /// An empty store; `digest` chains its audit log.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(digest: Digest) -> Self {
+        let mut state = State::default();
+        state.put_group(Scope::Instance, DEFAULT_GROUP.to_owned(), GroupRequest::default());
+        Self { state: Mutex::new(state), digest }
     }
 
     fn step<T: Send + 'static>(&self, step: impl FnOnce(&mut State) -> Result<T, Error>) -> Answer<T> {
@@ -83,11 +109,34 @@ impl Store for Memory {
     }
 
     fn has_api_tokens(&self) -> Answer<bool> {
-        self.step(|state| Ok(!state.api_tokens.is_empty()))
+        self.step(|state| Ok(state.last_api_token > 0))
     }
 
     fn create_registration_token(&self, token: NewRegistrationToken) -> Answer<RegistrationTokenRecord> {
         self.step(|state| state.create_registration_token(token))
+    }
+
+    fn registration_token(&self, hash: Hash) -> Answer<Option<RegistrationTokenRecord>> {
+        self.step(|state| Ok(state.registration_tokens.iter().find(|known| known.token.hash == hash).cloned()))
+    }
+
+    fn tokens(&self) -> Answer<Tokens> {
+        self.step(|state| {
+            let api = state.api_tokens.iter().map(|(_, token)| token.clone()).collect();
+            Ok(Tokens { api, registration: state.registration_tokens.clone() })
+        })
+    }
+
+    fn revoke_api_token(&self, id: i64, now: Timestamp) -> Answer<bool> {
+        self.step(|state| Ok(state.revoke_api_token(id, now)))
+    }
+
+    fn revoke_registration_token(&self, id: i64, now: Timestamp) -> Answer<bool> {
+        self.step(|state| Ok(state.revoke_registration_token(id, now)))
+    }
+
+    fn purge_tokens(&self, before: Timestamp) -> Answer<u32> {
+        self.step(|state| Ok(state.purge_tokens(before)))
     }
 
     fn register_runner(&self, registration: Hash, runner: NewRunner, now: Timestamp) -> Answer<Registered> {
@@ -109,6 +158,17 @@ impl Store for Memory {
         })
     }
 
+    fn touch_runners(&self, seen: Vec<(RunnerId, Timestamp)>) -> Answer<()> {
+        self.step(|state| {
+            for (runner, at) in seen {
+                if let Ok(runner) = state.live_runner(runner) {
+                    runner.last_seen_at = runner.last_seen_at.max(Some(kept(at)));
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn delete_runner(&self, runner: RunnerId, _now: Timestamp) -> Answer<bool> {
         self.step(|state| Ok(state.delete_runner(runner)))
     }
@@ -121,8 +181,82 @@ impl Store for Memory {
         self.step(|state| Ok(state.runners.values().filter(|r| !r.deleted).map(|r| r.record.clone()).collect()))
     }
 
-    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<(RunRecord, Vec<JobRecord>)> {
+    fn expired_ephemeral_runners(&self, before: Timestamp) -> Answer<Vec<RunnerId>> {
+        self.step(|state| Ok(state.idle_runners(|runner| runner.ephemeral && runner.created_at < kept(before))))
+    }
+
+    fn stale_runners(&self, before: Timestamp) -> Answer<Vec<RunnerId>> {
+        self.step(|state| {
+            let seen = |runner: &RunnerRecord| runner.last_seen_at.unwrap_or(runner.created_at);
+            Ok(state.idle_runners(|runner| !runner.ephemeral && seen(runner) < kept(before)))
+        })
+    }
+
+    fn put_group(&self, scope: Scope, name: String, policy: GroupRequest) -> Answer<GroupRecord> {
+        self.step(|state| Ok(state.put_group(scope, name, policy)))
+    }
+
+    fn groups(&self) -> Answer<Vec<GroupRecord>> {
+        self.step(|state| Ok(state.groups()))
+    }
+
+    fn group(&self, scope: Scope, name: String) -> Answer<Option<GroupRecord>> {
+        self.step(|state| Ok(state.group(&scope, &name)))
+    }
+
+    fn delete_group(&self, scope: Scope, name: String, now: Timestamp) -> Answer<bool> {
+        self.step(|state| state.delete_group(scope, name, now))
+    }
+
+    fn put_secret(&self, scope: Scope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord> {
+        self.step(|state| state.put_secret(scope, &name, sealed, now))
+    }
+
+    fn delete_secret(&self, scope: Scope, name: String) -> Answer<bool> {
+        self.step(|state| Ok(state.delete_secret(scope, &name)))
+    }
+
+    fn secrets(&self, scope: Scope) -> Answer<Vec<SecretRecord>> {
+        self.step(|state| Ok(state.secrets(&scope)))
+    }
+
+    fn sealed_secrets(&self, scopes: Vec<Scope>) -> Answer<Vec<SealedSecret>> {
+        self.step(|state| Ok(state.sealed_secrets(&scopes)))
+    }
+
+    fn put_variable(&self, scope: Scope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord> {
+        self.step(|state| state.put_variable(scope, &name, value, now))
+    }
+
+    fn delete_variable(&self, scope: Scope, name: String) -> Answer<bool> {
+        self.step(|state| Ok(state.delete_variable(scope, &name)))
+    }
+
+    fn variables(&self, scopes: Vec<Scope>) -> Answer<Vec<VariableRecord>> {
+        self.step(|state| Ok(state.variables(&scopes)))
+    }
+
+    fn append_audit(&self, entry: NewAudit) -> Answer<AuditRecord> {
+        self.step(|state| Ok(state.append_audit(entry, self.digest)))
+    }
+
+    fn audit(&self, after: i64, limit: u32, filter: AuditFilter) -> Answer<Page<AuditRecord>> {
+        self.step(|state| {
+            let behind = state.audit.iter().filter(|line| line.sequence > after);
+            Ok(page(behind.filter(|line| filter.admits(&line.entry)), limit))
+        })
+    }
+
+    fn verify_audit(&self) -> Answer<AuditVerification> {
+        self.step(|state| Ok(state.verify_audit(self.digest)))
+    }
+
+    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<CreatedRun> {
         self.step(|state| state.create_run(run, jobs))
+    }
+
+    fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>> {
+        self.step(|state| Ok(state.rename_run(run, name)))
     }
 
     fn add_jobs(&self, run: RunId, jobs: Vec<NewJob>) -> Answer<Vec<JobRecord>> {
@@ -148,7 +282,15 @@ impl Store for Memory {
         self.step(|state| state.acquire(job, epoch, runner, attempt, now))
     }
 
-    fn requeue(&self, job: JobId, epoch: Epoch, attempt: u32, requeues_left: u32, reason: String) -> Answer<JobRecord> {
+    fn requeue(
+        &self,
+        job: JobId,
+        epoch: Epoch,
+        attempt: u32,
+        requeues_left: u32,
+        reason: String,
+        _now: Timestamp,
+    ) -> Answer<JobRecord> {
         self.step(|state| state.requeue(job, epoch, attempt, requeues_left, reason))
     }
 

@@ -1,10 +1,14 @@
 //! What the store keeps, as its callers see it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod audit;
+mod runners;
+mod tokens;
+mod values;
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
 use startline_protocol::step::{Annotation, StepRecord};
@@ -12,117 +16,17 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// SHA-256 of a token's text: the only form in which a token is kept.
+pub(crate) use audit::Verifier;
+pub use audit::{AuditFilter, AuditRecord, Digest, NewAudit};
+pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, Registered, RunnerRecord};
+pub(crate) use runners::{is_default_group, name_key};
+pub(crate) use tokens::replaced_token_end;
+pub use tokens::{ApiTokenRecord, NewApiToken, NewRegistrationToken, RegistrationTokenRecord, Tokens};
+pub(crate) use values::{MAX_SECRETS, MAX_VARIABLES, value_key};
+pub use values::{SealedSecret, SecretRecord, VariableRecord};
+
+/// A SHA-256. Of a token's text, it is the only form in which a token is kept.
 pub type Hash = [u8; 32];
-
-/// An API token to add.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewApiToken {
-    /// A note for people.
-    pub name: String,
-    /// SHA-256 of its text.
-    pub hash: Hash,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// End of its life, if any.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// An API token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiTokenRecord {
-    /// Its id.
-    pub id: i64,
-    /// A note for people.
-    pub name: String,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// End of its life, if any.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// A registration token to add.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRegistrationToken {
-    /// A note for people.
-    pub name: String,
-    /// SHA-256 of its text.
-    pub hash: Hash,
-    /// Labels that its runners may carry; `None` is any.
-    pub labels: Option<Vec<String>>,
-    /// Group that its runners join.
-    pub group: String,
-    /// Its runners are ephemeral, whatever they ask for.
-    pub ephemeral: bool,
-    /// How often it may be used; `None` is unlimited.
-    pub max_uses: Option<u32>,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// End of its life.
-    pub expires_at: Timestamp,
-}
-
-/// A registration token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistrationTokenRecord {
-    /// Its id.
-    pub id: i64,
-    /// Times used.
-    pub uses: u32,
-    /// As added.
-    pub token: NewRegistrationToken,
-}
-
-/// A runner to register.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRunner {
-    /// Unique among runners that are not deleted, compared without case.
-    pub name: String,
-    /// Labels.
-    pub labels: Vec<String>,
-    /// The machine.
-    pub capabilities: Capabilities,
-    /// Deleted after one job.
-    pub ephemeral: bool,
-    /// Version of the runner program.
-    pub version: String,
-    /// Take the name over from an earlier registration.
-    pub replace: bool,
-    /// SHA-256 of its token.
-    pub token: Hash,
-    /// End of the token's life.
-    pub token_expires_at: Timestamp,
-}
-
-/// A runner registration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunnerRecord {
-    /// Its id.
-    pub id: RunnerId,
-    /// Its name.
-    pub name: String,
-    /// Labels.
-    pub labels: Vec<String>,
-    /// Group.
-    pub group: String,
-    /// The machine.
-    pub capabilities: Capabilities,
-    /// Deleted after one job.
-    pub ephemeral: bool,
-    /// Version of the runner program.
-    pub version: String,
-    /// Registration.
-    pub created_at: Timestamp,
-}
-
-/// The outcome of a registration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
-    /// The new registration.
-    pub runner: RunnerRecord,
-    /// The registration whose name it took over.
-    pub replaced: Option<RunnerId>,
-}
 
 /// A run to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +47,11 @@ pub struct NewRun {
     pub submission: String,
     /// Secrets, sealed.
     pub sealed_secrets: Option<Vec<u8>>,
+    /// Its code is trusted.
+    pub trusted: bool,
+    /// What makes this submission the same as an earlier one: a hash over whatever the caller takes into account, such
+    /// as its key for repeats and who submits.
+    pub idempotency: Option<Hash>,
     /// Submission.
     pub created_at: Timestamp,
 }
@@ -168,6 +77,17 @@ pub struct RunRecord {
     pub cancel_requested: bool,
 }
 
+/// What [`crate::Store::create_run`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedRun {
+    /// The run, as it stands.
+    pub run: RunRecord,
+    /// Its jobs, as they stand.
+    pub jobs: Vec<JobRecord>,
+    /// It is the run of an earlier submission, and nothing was added.
+    pub is_repeat: bool,
+}
+
 /// A job to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
@@ -187,6 +107,8 @@ pub struct NewJob {
     pub labels: Vec<String>,
     /// Group that a runner must be in.
     pub group: Option<String>,
+    /// Its code is trusted.
+    pub trusted: bool,
     /// Higher goes first.
     pub priority: i32,
     /// Longest run time.
@@ -226,6 +148,8 @@ pub struct JobRecord {
     pub labels: Vec<String>,
     /// Group that a runner must be in.
     pub group: Option<String>,
+    /// Its code is trusted.
+    pub trusted: bool,
     /// Higher goes first.
     pub priority: i32,
     /// Longest run time.
@@ -299,23 +223,9 @@ pub(crate) fn kept(time: Timestamp) -> Timestamp {
         .unwrap_or(time)
 }
 
-/// When tokens that are replaced at `now` stop to work: calls that are on their way with the old one may still arrive.
-pub(crate) fn replaced_token_end(now: Timestamp) -> Timestamp {
-    kept(now.checked_add(SignedDuration::from_mins(2)).unwrap_or(Timestamp::MAX))
-}
-
-/// What makes two runner names the same.
-pub(crate) fn name_key(name: &str) -> String {
-    name.to_lowercase()
-}
-
-impl NewRegistrationToken {
-    /// Those of `labels` that the token does not allow; labels are compared without case.
-    pub(crate) fn refused(&self, labels: &[String]) -> Vec<String> {
-        let Some(allowed) = &self.labels else { return Vec::new() };
-        let allowed: BTreeSet<String> = allowed.iter().map(|label| label.to_lowercase()).collect();
-        labels.iter().filter(|label| !allowed.contains(&label.to_lowercase())).cloned().collect()
-    }
+/// The earliest submission at `now` that a repeat can still name. Keys are remembered for 24 hours.
+pub(crate) fn oldest_repeatable(now: Timestamp) -> Timestamp {
+    kept(now.checked_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN))
 }
 
 impl NewJob {
@@ -333,6 +243,7 @@ impl NewJob {
             }),
         }
     }
+
     /// The record of this job, new in `run`, and its message.
     pub(crate) fn into_record(self, id: JobId, run: RunId, repository: String, finished: i64) -> (JobRecord, String) {
         let queued_at = kept(self.queued_at);
@@ -348,6 +259,7 @@ impl NewJob {
             reason: self.reason,
             labels: self.labels,
             group: self.group,
+            trusted: self.trusted,
             priority: self.priority,
             timeout_minutes: self.timeout_minutes,
             continue_on_error: self.continue_on_error,

@@ -3,14 +3,20 @@
 //! Calls never block: a step is put into a queue of bounded length, and a full queue is answered with
 //! [`Error::Engine`], which is transient.
 
+mod audit;
+mod collect;
 mod columns;
 mod failure;
+mod groups;
 mod jobs;
 mod migrations;
 mod opening;
 mod readers;
 mod runners;
 mod runs;
+mod steps;
+mod tokens;
+mod values;
 mod writer;
 
 use std::fmt;
@@ -22,17 +28,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
-use startline_protocol::state::{Conclusion, JobStatus};
-use startline_protocol::step::StepRecord;
 use tokio::sync::oneshot;
 
-use crate::record::{
-    ApiTokenRecord, CompleteOutcome, Completion, Hash, JobRecord, NewApiToken, NewJob, NewRegistrationToken, NewRun,
-    NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
-};
-use crate::{Answer, Error, Store};
+use crate::record::Digest;
+use crate::{Answer, Error};
 use failure::{Failure, engine};
 
 /// Steps and reads that may wait. A batch takes milliseconds, so a queue this long means that the disk has stopped;
@@ -62,11 +61,15 @@ pub struct Options {
     pub readers: usize,
     /// Told of each commit.
     pub observer: Option<Observer>,
+    /// Chains the audit log: a SHA-256.
+    pub digest: Digest,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { synchronous: Synchronous::default(), readers: 4, observer: None }
+impl Options {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(digest: Digest) -> Self {
+        Self { synchronous: Synchronous::default(), readers: 4, observer: None, digest }
     }
 }
 
@@ -77,11 +80,12 @@ impl fmt::Debug for Options {
     }
 }
 
-/// A store in a SQLite database. Dropping it without [`Store::close`] writes what is pending and waits for that.
+/// A store in a SQLite database. Dropping it without [`crate::Store::close`] writes what is pending and waits for that.
 pub struct Sqlite {
     queues: Mutex<Option<Queues>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     closing: Closing,
+    digest: Digest,
 }
 
 /// Who waits for the writer's end.
@@ -133,7 +137,7 @@ impl Sqlite {
         };
         let writer = Builder::new().name("store-writer".to_owned()).spawn(thread).map_err(failed)?;
         let queues = Mutex::new(Some(Queues { writes, reads }));
-        Ok(Self { queues, writer: Mutex::new(Some(writer)), closing })
+        Ok(Self { queues, writer: Mutex::new(Some(writer)), closing, digest: options.digest })
     }
 
     fn write<T: Send + 'static>(
@@ -203,158 +207,4 @@ fn end(connection: Connection, readers: Vec<JoinHandle<()>>) -> Result<(), Error
     let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     checkpoint.map_err(|error| engine("checkpoint", &error))?;
     connection.close().map_err(|(_, error)| engine("close", &error))
-}
-
-impl Store for Sqlite {
-    fn create_api_token(&self, token: NewApiToken) -> Answer<ApiTokenRecord> {
-        self.write("add an API token", move |db| runners::create_api_token(db, token))
-    }
-
-    fn api_token(&self, hash: Hash) -> Answer<Option<ApiTokenRecord>> {
-        self.read("read an API token", move |db| runners::api_token(db, hash))
-    }
-
-    fn has_api_tokens(&self) -> Answer<bool> {
-        self.read("look for API tokens", runners::has_api_tokens)
-    }
-
-    fn create_registration_token(&self, token: NewRegistrationToken) -> Answer<RegistrationTokenRecord> {
-        self.write("add a registration token", move |db| runners::create_registration_token(db, token))
-    }
-
-    fn register_runner(&self, registration: Hash, runner: NewRunner, now: Timestamp) -> Answer<Registered> {
-        self.write("register a runner", move |db| runners::register(db, registration, runner, now))
-    }
-
-    fn renew_runner_token(&self, runner: RunnerId, token: Hash, expires_at: Timestamp, now: Timestamp) -> Answer<()> {
-        self.write("renew a runner token", move |db| runners::renew_token(db, runner, token, expires_at, now))
-    }
-
-    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>> {
-        self.read("read a runner token", move |db| runners::by_token(db, token, now))
-    }
-
-    fn update_capabilities(&self, runner: RunnerId, capabilities: Capabilities) -> Answer<()> {
-        self.write("update capabilities", move |db| runners::update_capabilities(db, runner, capabilities))
-    }
-
-    fn delete_runner(&self, runner: RunnerId, now: Timestamp) -> Answer<bool> {
-        self.write("delete a runner", move |db| runners::delete(db, runner, now))
-    }
-
-    fn runner(&self, runner: RunnerId) -> Answer<Option<RunnerRecord>> {
-        self.read("read a runner", move |db| runners::find(db, runner))
-    }
-
-    fn runners(&self) -> Answer<Vec<RunnerRecord>> {
-        self.read("list runners", runners::all)
-    }
-
-    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<(RunRecord, Vec<JobRecord>)> {
-        self.write("add a run", move |db| runs::create(db, run, jobs))
-    }
-
-    fn add_jobs(&self, run: RunId, jobs: Vec<NewJob>) -> Answer<Vec<JobRecord>> {
-        self.write("add jobs", move |db| {
-            let repository = runs::require(db, run)?.run.repository;
-            jobs::add(db, run, &repository, jobs)
-        })
-    }
-
-    fn release_job(&self, job: JobId, now: Timestamp) -> Answer<Option<JobRecord>> {
-        self.write("release a job", move |db| jobs::release(db, job, now))
-    }
-
-    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<()> {
-        self.write("record an offer", move |db| jobs::record_offer(db, job, epoch, runner))
-    }
-
-    fn acquire(
-        &self,
-        job: JobId,
-        epoch: Epoch,
-        runner: RunnerId,
-        attempt: u32,
-        now: Timestamp,
-    ) -> Answer<(RunRecord, JobRecord)> {
-        self.write("acquire a job", move |db| {
-            let job = jobs::acquire(db, job, epoch, runner, attempt, now)?;
-            Ok((runs::require(db, job.run_id)?, job))
-        })
-    }
-
-    fn requeue(&self, job: JobId, epoch: Epoch, attempt: u32, requeues_left: u32, reason: String) -> Answer<JobRecord> {
-        self.write("re-queue a job", move |db| jobs::requeue(db, job, epoch, attempt, requeues_left, reason))
-    }
-
-    fn update_steps(&self, job: JobId, epoch: Epoch, steps: Vec<StepRecord>) -> Answer<JobRecord> {
-        self.write("update steps", move |db| jobs::update_steps(db, job, epoch, steps))
-    }
-
-    fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome> {
-        self.write("complete a job", move |db| jobs::complete(db, job, epoch, completion, now))
-    }
-
-    fn conclude(
-        &self,
-        job: JobId,
-        epoch: Epoch,
-        conclusion: Conclusion,
-        reason: String,
-        now: Timestamp,
-    ) -> Answer<JobRecord> {
-        self.write("conclude a job", move |db| jobs::conclude(db, job, epoch, conclusion, reason, now))
-    }
-
-    fn request_job_cancel(&self, job: JobId, reason: String) -> Answer<Option<JobRecord>> {
-        self.write("cancel a job", move |db| jobs::request_cancel(db, job, reason))
-    }
-
-    fn request_run_cancel(&self, run: RunId) -> Answer<Option<RunRecord>> {
-        self.write("cancel a run", move |db| runs::request_cancel(db, run))
-    }
-
-    fn finish_run(&self, run: RunId, conclusion: Conclusion, now: Timestamp) -> Answer<bool> {
-        self.write("finish a run", move |db| runs::finish(db, run, conclusion, now))
-    }
-
-    fn run(&self, run: RunId) -> Answer<Option<RunRecord>> {
-        self.read("read a run", move |db| runs::find(db, run))
-    }
-
-    fn runs(&self, before: Option<RunId>, limit: u32) -> Answer<Page<RunRecord>> {
-        self.read("list runs", move |db| runs::page(db, before, limit))
-    }
-
-    fn jobs_of_run(&self, run: RunId) -> Answer<Vec<JobRecord>> {
-        self.read("list the jobs of a run", move |db| jobs::of_run(db, run))
-    }
-
-    fn job(&self, job: JobId) -> Answer<Option<JobRecord>> {
-        self.read("read a job", move |db| jobs::find(db, job))
-    }
-
-    fn jobs(&self, status: Option<JobStatus>, before: Option<JobId>, limit: u32) -> Answer<Page<JobRecord>> {
-        self.read("list jobs", move |db| jobs::page(db, status, before, limit))
-    }
-
-    fn job_message(&self, job: JobId) -> Answer<Option<String>> {
-        self.read("read a job message", move |db| jobs::message(db, job))
-    }
-
-    fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>> {
-        self.read("list unfinished runs", runs::unfinished)
-    }
-
-    fn close(&self) -> Answer<()> {
-        let (sender, receiver) = oneshot::channel();
-        let mut queues = held(&self.queues);
-        if queues.is_none() {
-            return Box::pin(std::future::ready(Err(Error::Closed)));
-        }
-        // The writer looks here when its queue has no senders left and it has drained it.
-        *held(&self.closing) = Some(sender);
-        *queues = None;
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(engine("close", &"its thread ended early"))) })
-    }
 }

@@ -31,7 +31,7 @@ const MAX_SUPPORTED_ACTIONS: usize = 256;
 
 pub(super) async fn registration_token(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    auth::Admin(admin): auth::Admin,
     Body(request): Body<RegistrationTokenRequest>,
 ) -> ApiResult<Json<RegistrationTokenResponse>> {
     let life = request.expires_in_seconds.unwrap_or(3600);
@@ -49,7 +49,9 @@ pub(super) async fn registration_token(
         .create_registration_token(NewRegistrationToken {
             name: request.name.unwrap_or_default(),
             hash: token::hash(token.expose()).0,
+            scope: admin.scope,
             labels: request.labels,
+            cidr: None,
             group: request.runner_group.unwrap_or_else(|| "default".to_owned()),
             ephemeral: request.ephemeral,
             max_uses: request.max_uses.or_else(|| request.ephemeral.then_some(1)),

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use startline_protocol::ids::RunId;
 use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
-use startline_store::{NewRun, RunRecord};
+use startline_store::{CreatedRun, NewRun, RunRecord};
 use uuid::Uuid;
 
 use super::Body;
@@ -43,7 +43,7 @@ pub(super) async fn submit(
     let name = workflow.name.clone().unwrap_or_else(|| submission.path.clone());
     let stored =
         serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
-    let (run, _) = app
+    let CreatedRun { run, .. } = app
         .store
         .create_run(
             NewRun {
@@ -55,6 +55,8 @@ pub(super) async fn submit(
                 git_ref: submission.git_ref.clone(),
                 submission: stored,
                 sealed_secrets,
+                trusted: true,
+                idempotency: None,
                 created_at: app.clock.now(),
             },
             Vec::new(),

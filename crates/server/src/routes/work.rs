@@ -148,7 +148,6 @@ pub(super) async fn complete(
             if freed.is_some_and(|freed| freed.ephemeral)
                 && let Some(runner) = job.runner_id
             {
-                app.store.delete_runner(runner, now).await?;
                 app.forget_runner(runner);
             }
             app.job_ended(&job);

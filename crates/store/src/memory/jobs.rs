@@ -7,16 +7,21 @@ use startline_protocol::step::StepRecord;
 
 use super::{State, next_id};
 use crate::error::Error;
-use crate::record::{CompleteOutcome, Completion, JobRecord, NewJob, NewRun, RunRecord, kept};
+use crate::record::{
+    CompleteOutcome, Completion, CreatedRun, JobRecord, NewJob, NewRun, RunRecord, kept, oldest_repeatable,
+};
 
 impl State {
-    pub(super) fn create_run(
-        &mut self,
-        mut run: NewRun,
-        jobs: Vec<NewJob>,
-    ) -> Result<(RunRecord, Vec<JobRecord>), Error> {
-        jobs.iter().try_for_each(NewJob::check)?;
+    pub(super) fn create_run(&mut self, mut run: NewRun, jobs: Vec<NewJob>) -> Result<CreatedRun, Error> {
         run.created_at = kept(run.created_at);
+        let oldest = oldest_repeatable(run.created_at);
+        let earlier = self.runs.values().rev().find(|known| {
+            run.idempotency.is_some() && known.run.idempotency == run.idempotency && known.run.created_at > oldest
+        });
+        if let Some(earlier) = earlier {
+            return Ok(CreatedRun { run: earlier.clone(), jobs: self.jobs_of_run(earlier.id), is_repeat: true });
+        }
+        jobs.iter().try_for_each(NewJob::check)?;
         let siblings =
             self.runs.values().filter(|known| known.run.repository == run.repository && known.run.path == run.path);
         let record = RunRecord {
@@ -31,7 +36,13 @@ impl State {
         };
         self.runs.insert(record.id, record.clone());
         let jobs = self.add_jobs(record.id, jobs)?;
-        Ok((record, jobs))
+        Ok(CreatedRun { run: record, jobs, is_repeat: false })
+    }
+
+    pub(super) fn rename_run(&mut self, run: RunId, name: String) -> Option<RunRecord> {
+        let run = self.runs.get_mut(&run)?;
+        run.run.name = name;
+        Some(run.clone())
     }
 
     pub(super) fn add_jobs(&mut self, run: RunId, jobs: Vec<NewJob>) -> Result<Vec<JobRecord>, Error> {
@@ -127,12 +138,17 @@ impl State {
         if current.epoch != epoch || !(is_held || is_repeat) {
             return Err(stale(current, epoch));
         }
+        let has_counted = current.status == JobStatus::Running && attempt > current.attempt;
         current.status = JobStatus::Queued;
         current.attempt = attempt;
         current.requeues_left = requeues_left;
         current.reason = Some(reason);
         current.started_at = None;
-        Ok(current.clone())
+        let answer = current.clone();
+        if has_counted {
+            self.delete_if_ephemeral(answer.runner_id);
+        }
+        Ok(answer)
     }
 
     pub(super) fn update_steps(
@@ -235,12 +251,15 @@ impl State {
     ) -> Result<JobRecord, Error> {
         let finished = self.next_finished();
         let current = self.job_mut(job)?;
+        let holder = current.runner_id.filter(|_| current.status == JobStatus::Running);
         current.status = JobStatus::Completed;
         current.conclusion = Some(conclusion);
         current.reason = reason;
         current.completed_at = Some(kept(now));
         current.finished = finished;
-        Ok(current.clone())
+        let answer = current.clone();
+        self.delete_if_ephemeral(holder);
+        Ok(answer)
     }
 }
 

@@ -1,45 +1,13 @@
-//! Tokens and registrations.
+//! Registrations.
 
 use jiff::Timestamp;
 use startline_protocol::ids::RunnerId;
 
 use super::{Registration, RunnerToken, State, duplicate, next_id};
 use crate::error::Error;
-use crate::record::{
-    ApiTokenRecord, Hash, NewApiToken, NewRegistrationToken, NewRunner, Registered, RegistrationTokenRecord,
-    RunnerRecord, kept, name_key, replaced_token_end,
-};
+use crate::record::{Hash, NewRunner, Registered, RunnerRecord, kept, name_key, replaced_token_end};
 
 impl State {
-    pub(super) fn create_api_token(&mut self, token: NewApiToken) -> Result<ApiTokenRecord, Error> {
-        if self.api_tokens.iter().any(|(hash, _)| *hash == token.hash) {
-            return Err(duplicate("add an API token"));
-        }
-        let record = ApiTokenRecord {
-            id: next_id(self.api_tokens.last().map(|(_, token)| token.id)),
-            name: token.name,
-            created_at: kept(token.created_at),
-            expires_at: token.expires_at.map(kept),
-        };
-        self.api_tokens.push((token.hash, record.clone()));
-        Ok(record)
-    }
-
-    pub(super) fn create_registration_token(
-        &mut self,
-        mut token: NewRegistrationToken,
-    ) -> Result<RegistrationTokenRecord, Error> {
-        if self.registration_tokens.iter().any(|known| known.token.hash == token.hash) {
-            return Err(duplicate("add a registration token"));
-        }
-        token.created_at = kept(token.created_at);
-        token.expires_at = kept(token.expires_at);
-        let id = next_id(self.registration_tokens.last().map(|token| token.id));
-        let record = RegistrationTokenRecord { id, uses: 0, token };
-        self.registration_tokens.push(record.clone());
-        Ok(record)
-    }
-
     pub(super) fn register_runner(
         &mut self,
         registration: Hash,
@@ -51,18 +19,11 @@ impl State {
             .iter()
             .position(|known| known.token.hash == registration)
             .ok_or(Error::TokenUnknown)?;
-        let RegistrationTokenRecord { uses, token: rules, .. } = &self.registration_tokens[token];
-        if rules.expires_at <= now {
-            return Err(Error::TokenExpired);
-        }
-        if rules.max_uses.is_some_and(|max| *uses >= max) {
-            return Err(Error::TokenExhausted(*uses));
-        }
-        let refused = rules.refused(&new.labels);
-        if !refused.is_empty() {
-            return Err(Error::LabelNotAllowed(refused));
-        }
-        let (group, ephemeral) = (rules.group.clone(), rules.ephemeral || new.ephemeral);
+        let record = &self.registration_tokens[token];
+        record.check(now)?;
+        let rules = &record.token;
+        rules.check_labels(&new.labels, self.resolve_group(&rules.scope, &rules.group)?)?;
+        let (scope, group, ephemeral) = (rules.scope.clone(), rules.group.clone(), rules.ephemeral || new.ephemeral);
         let holder = self
             .runners
             .values()
@@ -84,11 +45,13 @@ impl State {
             id,
             name: new.name,
             labels: new.labels,
+            scope,
             group,
             capabilities: new.capabilities,
             ephemeral,
             version: new.version,
             created_at: kept(now),
+            last_seen_at: None,
         };
         self.runners.insert(id, Registration { record: record.clone(), deleted: false });
         self.runner_tokens.insert(new.token, RunnerToken { runner: id, expires_at: kept(new.token_expires_at) });
@@ -122,6 +85,14 @@ impl State {
 
     pub(super) fn delete_runner(&mut self, runner: RunnerId) -> bool {
         self.runners.get_mut(&runner).is_some_and(|known| !std::mem::replace(&mut known.deleted, true))
+    }
+
+    /// An ephemeral runner has had its job.
+    pub(super) fn delete_if_ephemeral(&mut self, runner: Option<RunnerId>) {
+        let known = runner.and_then(|runner| self.runners.get_mut(&runner));
+        if let Some(known) = known.filter(|known| known.record.ephemeral) {
+            known.deleted = true;
+        }
     }
 
     pub(super) fn live_runner(&mut self, runner: RunnerId) -> Result<&mut RunnerRecord, Error> {

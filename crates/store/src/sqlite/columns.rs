@@ -1,5 +1,9 @@
 //! How values lie in columns.
 
+use std::error::Error;
+use std::fmt::Display;
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
@@ -37,6 +41,21 @@ impl<T: Serialize> ToSql for Json<T> {
 impl<T: DeserializeOwned> FromSql for Json<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         serde_json::from_str(value.as_str()?).map(Self).map_err(FromSqlError::other)
+    }
+}
+
+/// A value as its own text, such as a scope.
+pub(super) struct Text<T>(pub(super) T);
+
+impl<T: Display> ToSql for Text<T> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.to_string().into())
+    }
+}
+
+impl<T: FromStr<Err: Error + Send + Sync + 'static>> FromSql for Text<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map(Self).map_err(FromSqlError::other)
     }
 }
 
@@ -91,6 +110,17 @@ impl<'a> Columns<'a> {
 
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> rusqlite::Result<T> {
         Ok(self.get::<Json<T>>()?.0)
+    }
+
+    pub(super) fn optional_json<T: DeserializeOwned>(&mut self) -> rusqlite::Result<Option<T>> {
+        Ok(self.get::<Option<Json<T>>>()?.map(|json| json.0))
+    }
+
+    pub(super) fn text<T>(&mut self) -> rusqlite::Result<T>
+    where
+        Text<T>: FromSql,
+    {
+        Ok(self.get::<Text<T>>()?.0)
     }
 
     pub(super) fn word<T>(&mut self) -> rusqlite::Result<T>

@@ -16,7 +16,7 @@ macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT j.id, j.run_id, r.repository, j.key, j.idx, j.name, j.status, j.conclusion, j.reason, j.labels, \
-             j.runner_group, j.priority, j.timeout_minutes, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
+             j.runner_group, j.trusted, j.priority, j.timeout_minutes, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
              j.runner_id, j.runner_name, j.cancel_reason, j.queued_at, j.started_at, j.completed_at, j.finished, \
              j.outputs, j.steps, j.annotations FROM jobs j JOIN runs r ON r.id = j.run_id ",
             $tail
@@ -47,6 +47,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         reason: columns.get()?,
         labels: columns.json()?,
         group: columns.get()?,
+        trusted: columns.get()?,
         priority: columns.get()?,
         timeout_minutes: columns.get()?,
         continue_on_error: columns.get()?,
@@ -70,9 +71,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
 pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJob>) -> Result<Vec<JobRecord>, Failure> {
     let mut known = db.prepare_cached("SELECT 1 FROM jobs WHERE run_id = ?1 AND key = ?2 AND idx = ?3")?;
     let mut insert = db.prepare_cached(
-        "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, priority, \
-         timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, trusted, \
+         priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     )?;
     let mut insert_message = db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?;
     jobs.iter().try_for_each(NewJob::check)?;
@@ -92,6 +93,7 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
             job.reason,
             Json(&job.labels),
             job.group,
+            job.trusted,
             job.priority,
             job.timeout_minutes,
             job.continue_on_error,
@@ -184,6 +186,7 @@ pub(super) fn requeue(
     attempt: u32,
     requeues_left: u32,
     reason: String,
+    now: Timestamp,
 ) -> Result<JobRecord, Failure> {
     let mut job = require(db, job)?;
     let may_requeue = match job.status {
@@ -200,6 +203,9 @@ pub(super) fn requeue(
     let sql = "UPDATE jobs SET status = 'queued', attempt = ?2, requeues_left = ?3, reason = ?4, started_at = NULL \
                WHERE id = ?1";
     db.prepare_cached(sql)?.execute((job.id.0, attempt, requeues_left, &reason))?;
+    if job.status == JobStatus::Running && attempt > job.attempt {
+        runners::delete_if_ephemeral(db, job.runner_id, now)?;
+    }
     job.status = JobStatus::Queued;
     job.attempt = attempt;
     job.requeues_left = requeues_left;
@@ -269,6 +275,9 @@ fn end(
     reason: Option<String>,
     now: Timestamp,
 ) -> Result<(), Failure> {
+    if job.status == JobStatus::Running {
+        runners::delete_if_ephemeral(db, job.runner_id, now)?;
+    }
     job.status = JobStatus::Completed;
     job.conclusion = Some(conclusion);
     job.reason = reason;

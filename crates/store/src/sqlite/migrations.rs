@@ -10,8 +10,10 @@ pub(super) struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "initial", sql: include_str!("migrations/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "initial", sql: include_str!("migrations/0001_initial.sql") },
+    Migration { version: 2, name: "administration", sql: include_str!("migrations/0002_administration.sql") },
+];
 
 /// `STLN`: what `file` and other programs may know the database by.
 const APPLICATION_ID: i32 = 0x5354_4c4e;

@@ -139,9 +139,9 @@ mod tests {
     fn a_commit_waits_for_the_disk_unless_told_otherwise() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.db");
-        let full = writer(&path, &Options::default(), Timestamp::UNIX_EPOCH).unwrap();
+        let full = writer(&path, &Options::new(|_| [0; 32]), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(number(&full, "synchronous"), 2);
-        let options = Options { synchronous: Synchronous::Normal, ..Options::default() };
+        let options = Options { synchronous: Synchronous::Normal, ..Options::new(|_| [0; 32]) };
         let normal = writer(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(number(&normal, "synchronous"), 1);
         assert_eq!(number(&normal, "foreign_keys"), 1);
@@ -151,7 +151,7 @@ mod tests {
     fn a_reader_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.db");
-        let _writer = writer(&path, &Options::default(), Timestamp::UNIX_EPOCH).unwrap();
+        let _writer = writer(&path, &Options::new(|_| [0; 32]), Timestamp::UNIX_EPOCH).unwrap();
         assert!(reader(&path).unwrap().execute_batch("DELETE FROM runs").is_err());
     }
 }

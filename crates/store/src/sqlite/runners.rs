@@ -1,89 +1,17 @@
-//! Tokens and registrations.
+//! Registrations.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
 
-use super::columns::{Columns, Json, Time};
+use super::columns::{Columns, Json, Text, Time};
 use super::failure::Failure;
+use super::{groups, tokens};
 use crate::error::Error;
 use crate::record::{
-    ApiTokenRecord, Hash, NewApiToken, NewRegistrationToken, NewRunner, Registered, RegistrationTokenRecord,
-    RunnerRecord, kept, name_key, replaced_token_end,
+    Hash, NewRunner, Registered, RegistrationTokenRecord, RunnerRecord, kept, name_key, replaced_token_end,
 };
-
-pub(super) fn create_api_token(db: &Connection, token: NewApiToken) -> Result<ApiTokenRecord, Failure> {
-    let sql = "INSERT INTO api_tokens (hash, name, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)";
-    let created_at = kept(token.created_at);
-    let expires_at = token.expires_at.map(kept);
-    let id = db.prepare_cached(sql)?.insert((token.hash, &token.name, Time(created_at), expires_at.map(Time)))?;
-    Ok(ApiTokenRecord { id, name: token.name, created_at, expires_at })
-}
-
-pub(super) fn api_token(db: &Connection, hash: Hash) -> Result<Option<ApiTokenRecord>, Failure> {
-    let mut select = db.prepare_cached("SELECT id, name, created_at, expires_at FROM api_tokens WHERE hash = ?1")?;
-    let record = select.query_row([hash], |row| {
-        let mut columns = Columns::of(row);
-        Ok(ApiTokenRecord {
-            id: columns.get()?,
-            name: columns.get()?,
-            created_at: columns.time()?,
-            expires_at: columns.optional_time()?,
-        })
-    });
-    Ok(record.optional()?)
-}
-
-pub(super) fn has_api_tokens(db: &Connection) -> Result<bool, Failure> {
-    Ok(db.prepare_cached("SELECT 1 FROM api_tokens LIMIT 1")?.exists([])?)
-}
-
-pub(super) fn create_registration_token(
-    db: &Connection,
-    mut token: NewRegistrationToken,
-) -> Result<RegistrationTokenRecord, Failure> {
-    token.created_at = kept(token.created_at);
-    token.expires_at = kept(token.expires_at);
-    let sql = "INSERT INTO registration_tokens \
-               (hash, name, labels, runner_group, ephemeral, max_uses, created_at, expires_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let id = db.prepare_cached(sql)?.insert((
-        token.hash,
-        &token.name,
-        token.labels.as_ref().map(Json),
-        &token.group,
-        token.ephemeral,
-        token.max_uses,
-        Time(token.created_at),
-        Time(token.expires_at),
-    ))?;
-    Ok(RegistrationTokenRecord { id, uses: 0, token })
-}
-
-fn registration_token(db: &Connection, hash: Hash) -> Result<Option<RegistrationTokenRecord>, Failure> {
-    let sql = "SELECT id, uses, name, labels, runner_group, ephemeral, max_uses, created_at, expires_at \
-               FROM registration_tokens WHERE hash = ?1";
-    let mut select = db.prepare_cached(sql)?;
-    let record = select.query_row([hash], |row| {
-        let mut columns = Columns::of(row);
-        Ok(RegistrationTokenRecord {
-            id: columns.get()?,
-            uses: columns.get()?,
-            token: NewRegistrationToken {
-                name: columns.get()?,
-                hash,
-                labels: columns.get::<Option<Json<_>>>()?.map(|labels| labels.0),
-                group: columns.get()?,
-                ephemeral: columns.get()?,
-                max_uses: columns.get()?,
-                created_at: columns.time()?,
-                expires_at: columns.time()?,
-            },
-        })
-    });
-    Ok(record.optional()?)
-}
 
 pub(super) fn register(
     db: &Connection,
@@ -91,18 +19,10 @@ pub(super) fn register(
     new: NewRunner,
     now: Timestamp,
 ) -> Result<Registered, Failure> {
-    let RegistrationTokenRecord { id: token_id, uses, token } =
-        registration_token(db, registration)?.ok_or(Error::TokenUnknown)?;
-    if token.expires_at <= now {
-        return Err(Error::TokenExpired.into());
-    }
-    if token.max_uses.is_some_and(|max| uses >= max) {
-        return Err(Error::TokenExhausted(uses).into());
-    }
-    let refused = token.refused(&new.labels);
-    if !refused.is_empty() {
-        return Err(Error::LabelNotAllowed(refused).into());
-    }
+    let record = tokens::registration_token(db, registration)?.ok_or(Error::TokenUnknown)?;
+    record.check(now)?;
+    let RegistrationTokenRecord { id: token_id, token, .. } = record;
+    token.check_labels(&new.labels, &groups::resolve(db, &token.scope, &token.group)?.policy)?;
     let key = name_key(&new.name);
     let mut holder = db.prepare_cached("SELECT id FROM runners WHERE name_key = ?1 AND deleted_at IS NULL")?;
     let replaced = holder.query_row([&key], |row| row.get(0)).optional()?.map(RunnerId);
@@ -116,12 +36,13 @@ pub(super) fn register(
     let ephemeral = token.ephemeral || new.ephemeral;
     let created_at = kept(now);
     let sql = "INSERT INTO runners \
-               (name, name_key, labels, runner_group, capabilities, ephemeral, version, created_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+               (name, name_key, labels, scope, runner_group, capabilities, ephemeral, version, created_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let id = db.prepare_cached(sql)?.insert((
         &new.name,
         &key,
         Json(&new.labels),
+        Text(&token.scope),
         &token.group,
         Json(&new.capabilities),
         ephemeral,
@@ -134,11 +55,13 @@ pub(super) fn register(
         id,
         name: new.name,
         labels: new.labels,
+        scope: token.scope,
         group: token.group,
         capabilities: new.capabilities,
         ephemeral,
         version: new.version,
         created_at,
+        last_seen_at: None,
     };
     Ok(Registered { runner, replaced })
 }
@@ -167,7 +90,8 @@ pub(super) fn renew_token(
 
 pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Failure> {
     let sql = "SELECT t.expires_at, r.deleted_at IS NOT NULL, \
-               r.id, r.name, r.labels, r.runner_group, r.capabilities, r.ephemeral, r.version, r.created_at \
+               r.id, r.name, r.labels, r.scope, r.runner_group, r.capabilities, r.ephemeral, r.version, r.created_at, \
+               r.last_seen_at \
                FROM runner_tokens t JOIN runners r ON r.id = t.runner_id WHERE t.hash = ?1";
     let mut select = db.prepare_cached(sql)?;
     let found = select.query_row([token], |row| {
@@ -198,11 +122,28 @@ pub(super) fn delete(db: &Connection, runner: RunnerId, now: Timestamp) -> Resul
     Ok(db.prepare_cached(sql)?.execute((runner.0, Time(now)))? > 0)
 }
 
+/// An ephemeral runner has had its job.
+pub(super) fn delete_if_ephemeral(db: &Connection, runner: Option<RunnerId>, now: Timestamp) -> Result<(), Failure> {
+    let sql = "UPDATE runners SET deleted_at = ?2 WHERE id = ?1 AND ephemeral AND deleted_at IS NULL";
+    db.prepare_cached(sql)?.execute((runner.map(|runner| runner.0), Time(now)))?;
+    Ok(())
+}
+
+pub(super) fn touch(db: &Connection, seen: &[(RunnerId, Timestamp)]) -> Result<(), Failure> {
+    let sql = "UPDATE runners SET last_seen_at = max(ifnull(last_seen_at, ?2), ?2) \
+               WHERE id = ?1 AND deleted_at IS NULL";
+    let mut update = db.prepare_cached(sql)?;
+    for (runner, at) in seen {
+        update.execute((runner.0, Time(*at)))?;
+    }
+    Ok(())
+}
+
 /// Selects registrations that are not deleted.
 macro_rules! select {
     ($tail:literal) => {
         concat!(
-            "SELECT id, name, labels, runner_group, capabilities, ephemeral, version, created_at \
+            "SELECT id, name, labels, scope, runner_group, capabilities, ephemeral, version, created_at, last_seen_at \
              FROM runners WHERE deleted_at IS NULL ",
             $tail
         )
@@ -226,10 +167,12 @@ fn record(columns: &mut Columns<'_>) -> rusqlite::Result<RunnerRecord> {
         id: RunnerId(columns.get()?),
         name: columns.get()?,
         labels: columns.json()?,
+        scope: columns.text()?,
         group: columns.get()?,
         capabilities: columns.json()?,
         ephemeral: columns.get()?,
         version: columns.get()?,
         created_at: columns.time()?,
+        last_seen_at: columns.optional_time()?,
     })
 }

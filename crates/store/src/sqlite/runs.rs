@@ -11,17 +11,19 @@ use super::columns::{Columns, Time, Word};
 use super::failure::Failure;
 use super::jobs;
 use crate::error::Error;
-use crate::record::{JobRecord, NewJob, NewRun, Page, RunRecord, kept};
+use crate::record::{CreatedRun, JobRecord, NewJob, NewRun, Page, RunRecord, kept, oldest_repeatable};
 
 macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT id, number, status, conclusion, started_at, completed_at, cancel_requested, plan_id, name, path, \
-             repository, event_name, git_ref, created_at, sealed_secrets, submission FROM runs ",
+             repository, event_name, git_ref, created_at, sealed_secrets, submission, trusted, idempotency_key FROM runs ",
             $tail
         )
     };
 }
+
+const EARLIER: &str = select!("WHERE idempotency_key = ?1 AND created_at > ?2 ORDER BY id DESC LIMIT 1");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let mut columns = Columns::of(row);
@@ -43,20 +45,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
             created_at: columns.time()?,
             sealed_secrets: columns.get()?,
             submission: columns.get()?,
+            trusted: columns.get()?,
+            idempotency: columns.get()?,
         },
     })
 }
 
-pub(super) fn create(
-    db: &Connection,
-    mut run: NewRun,
-    new_jobs: Vec<NewJob>,
-) -> Result<(RunRecord, Vec<JobRecord>), Failure> {
+pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) -> Result<CreatedRun, Failure> {
     run.created_at = kept(run.created_at);
+    if let Some(run) = earlier(db, &run)? {
+        let jobs = jobs::of_run(db, run.id)?;
+        return Ok(CreatedRun { run, jobs, is_repeat: true });
+    }
     let sql = "SELECT ifnull(max(number), 0) + 1 FROM runs WHERE repository = ?1 AND path = ?2";
     let number = db.prepare_cached(sql)?.query_row((&run.repository, &run.path), |row| row.get(0))?;
     let sql = "INSERT INTO runs (number, status, plan_id, name, path, repository, event_name, git_ref, created_at, \
-               sealed_secrets, submission) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+               sealed_secrets, submission, trusted, idempotency_key) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let status = RunStatus::Queued;
     let id = db.prepare_cached(sql)?.insert((
         number,
@@ -70,6 +75,8 @@ pub(super) fn create(
         Time(run.created_at),
         &run.sealed_secrets,
         &run.submission,
+        run.trusted,
+        run.idempotency,
     ))?;
     let id = RunId(id);
     let jobs = jobs::add(db, id, &run.repository, new_jobs)?;
@@ -83,7 +90,19 @@ pub(super) fn create(
         completed_at: None,
         cancel_requested: false,
     };
-    Ok((record, jobs))
+    Ok(CreatedRun { run: record, jobs, is_repeat: false })
+}
+
+/// The run that an earlier submission of the same thing made.
+fn earlier(db: &Connection, run: &NewRun) -> Result<Option<RunRecord>, Failure> {
+    let Some(key) = run.idempotency else { return Ok(None) };
+    let mut select = db.prepare_cached(EARLIER)?;
+    Ok(select.query_row((key, Time(oldest_repeatable(run.created_at))), read).optional()?)
+}
+
+pub(super) fn rename(db: &Connection, run: RunId, name: &str) -> Result<Option<RunRecord>, Failure> {
+    db.prepare_cached("UPDATE runs SET name = ?2 WHERE id = ?1")?.execute((run.0, name))?;
+    find(db, run)
 }
 
 pub(super) fn find(db: &Connection, run: RunId) -> Result<Option<RunRecord>, Failure> {

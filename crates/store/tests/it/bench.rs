@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::permission::Permission;
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus, StepStatus};
 use startline_protocol::step::{Annotation, AnnotationLevel, StepRecord};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite};
 use startline_store::{
-    CompleteOutcome, Completion, Error, Hash, JobRecord, NewJob, NewRegistrationToken, NewRun, NewRunner, RunRecord,
-    RunnerRecord, Store,
+    CompleteOutcome, Completion, CreatedRun, Error, Hash, JobRecord, NewApiToken, NewJob, NewRegistrationToken, NewRun,
+    NewRunner, RunRecord, RunnerRecord, Store,
 };
 use tempfile::TempDir;
 
@@ -46,12 +48,25 @@ pub(crate) fn hash(number: u32) -> Hash {
 /// The registration token that [`Bench::runner`] uses.
 pub(crate) const OPEN: u32 = 1_000_000;
 
+pub(crate) fn api_token(number: u32) -> NewApiToken {
+    NewApiToken {
+        name: format!("token {number}"),
+        hash: hash(number),
+        scope: Scope::Instance,
+        permissions: Permission::ALL.to_vec(),
+        created_at: at(0),
+        expires_at: Some(at(60)),
+    }
+}
+
 pub(crate) fn registration_token(number: u32) -> NewRegistrationToken {
     NewRegistrationToken {
         name: format!("token {number}"),
         hash: hash(number),
+        scope: Scope::Instance,
         labels: None,
         group: "default".to_owned(),
+        cidr: None,
         ephemeral: false,
         max_uses: None,
         created_at: at(0),
@@ -83,6 +98,8 @@ pub(crate) fn new_run(repository: &str, path: &str) -> NewRun {
         git_ref: "refs/heads/main".to_owned(),
         submission: r#"{"inputs":{}}"#.to_owned(),
         sealed_secrets: Some(vec![0, 1, 2, 255]),
+        trusted: true,
+        idempotency: None,
         created_at: at(10),
     }
 }
@@ -97,6 +114,7 @@ pub(crate) fn new_job(key: &str) -> NewJob {
         reason: None,
         labels: vec!["linux".to_owned(), "memory_gb>=4".to_owned()],
         group: Some("builders".to_owned()),
+        trusted: true,
         priority: -3,
         timeout_minutes: 360,
         continue_on_error: true,
@@ -149,13 +167,23 @@ pub(crate) fn database(directory: &TempDir) -> PathBuf {
     directory.path().join("data").join("startline.db")
 }
 
+/// The function that chains the audit log.
+pub(crate) fn sha256(data: &[u8]) -> Hash {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data);
+    digest.as_ref().try_into().unwrap()
+}
+
+pub(crate) fn options() -> Options {
+    Options::new(sha256)
+}
+
 pub(crate) fn open(directory: &TempDir) -> Sqlite {
-    Sqlite::open(&database(directory), &Options::default()).unwrap()
+    Sqlite::open(&database(directory), &options()).unwrap()
 }
 
 impl Bench {
     pub(crate) fn memory() -> Self {
-        Self::over(Box::new(Memory::new()), tempfile::tempdir().unwrap())
+        Self::over(Box::new(Memory::new(sha256)), tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn sqlite() -> Self {
@@ -195,7 +223,9 @@ impl Bench {
     }
 
     pub(crate) async fn run_of(&self, jobs: Vec<NewJob>) -> (RunRecord, Vec<JobRecord>) {
-        self.create_run(new_run("acme/demo", "ci.yml"), jobs).await.unwrap()
+        let CreatedRun { run, jobs, is_repeat } = self.create_run(new_run("acme/demo", "ci.yml"), jobs).await.unwrap();
+        assert!(!is_repeat);
+        (run, jobs)
     }
 
     /// A job in a run of its own.

@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex};
 use startline_protocol::ids::{Epoch, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::sqlite::{Options, Sqlite};
-use startline_store::{Error, Store};
+use startline_store::{CreatedRun, Error, Store};
 use tempfile::TempDir;
 
 use crate::bench::{
-    at, completion, database, hash, is_engine_error, new_job, new_run, new_runner, open, registration_token,
+    at, completion, database, hash, is_engine_error, new_job, new_run, new_runner, open, options, registration_token,
 };
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_drop_without_close() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
-    let (run, jobs) = store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
+    let CreatedRun { run, jobs, .. } = store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
     drop(store);
     assert_eq!(open(&directory).unfinished().await, Ok(vec![(run, jobs)]));
 }
@@ -52,7 +52,7 @@ async fn the_order_of_completion_goes_on_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     for expected in 1..4 {
         let store = open(&directory);
-        let (_, jobs) = store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
+        let CreatedRun { jobs, .. } = store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
         let reason = "cancelled".to_owned();
         let job = store.conclude(jobs[0].id, Epoch::ZERO, Conclusion::Cancelled, reason, at(1)).await.unwrap();
         assert_eq!(job.finished, expected);
@@ -85,7 +85,7 @@ impl Held {
                 released.lock().unwrap().recv().unwrap();
             }
         };
-        let options = Options { observer: Some(Arc::new(observer)), ..Options::default() };
+        let options = Options { observer: Some(Arc::new(observer)), ..options() };
         let store = Sqlite::open(&database(&directory), &options).unwrap();
         Self { store, directory, is_held, release, batches }
     }
@@ -122,7 +122,7 @@ async fn concurrent_callers_share_commits() {
     let batches = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&batches);
     let observer = move |_, size| seen.lock().unwrap().push(size);
-    let options = Options { observer: Some(Arc::new(observer)), ..Options::default() };
+    let options = Options { observer: Some(Arc::new(observer)), ..options() };
     let store = Arc::new(Sqlite::open(&database(&directory), &options).unwrap());
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..64 {
@@ -163,7 +163,7 @@ async fn a_step_that_fails_does_not_undo_its_neighbours() {
     assert!(token.await.is_ok());
     assert!(is_engine_error(&duplicate.await));
     assert!(registered.await.is_ok());
-    assert_eq!(last.await.unwrap().0.number, 2);
+    assert_eq!(last.await.unwrap().run.number, 2);
     assert_eq!(held.batches(), [1, 7]);
     let Held { store, directory, .. } = held;
     drop(store);
@@ -211,7 +211,7 @@ const CHILD: &str = "STARTLINE_TEST_STORE_CHILD";
 fn write_until_killed(path: &Path) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
-        let store = Arc::new(Sqlite::open(path, &Options::default()).unwrap());
+        let store = Arc::new(Sqlite::open(path, &options()).unwrap());
         // The name is taken from the second round on.
         drop(store.create_registration_token(registration_token(1)).await);
         let new = startline_store::NewRunner { replace: true, ..new_runner("one", std::process::id() + 100) };
@@ -222,7 +222,8 @@ fn write_until_killed(path: &Path) {
             // An end, should nobody kill it.
             writers.spawn(async move {
                 for _ in 0..10_000 {
-                    let (_, jobs) = store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
+                    let CreatedRun { jobs, .. } =
+                        store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
                     let job = jobs[0].id;
                     writeln!(std::io::stdout(), "\nqueued {job}").unwrap();
                     store.acquire(job, Epoch(1), runner, 1, at(2)).await.unwrap();
@@ -265,7 +266,7 @@ fn what_was_answered_survives_sigkill() {
             seen += 1;
             if seen == 100 * round {
                 // While it lives, nobody else gets in.
-                let refusal = Sqlite::open(&path, &Options::default()).unwrap_err();
+                let refusal = Sqlite::open(&path, &options()).unwrap_err();
                 assert!(refusal.to_string().contains(&format!("in use by process {}", child.id())), "{refusal}");
                 child.kill().unwrap();
             }
@@ -273,7 +274,7 @@ fn what_was_answered_survives_sigkill() {
         assert!(!child.wait().unwrap().success(), "it was killed");
         assert!(seen >= 100 * round);
 
-        let store = Sqlite::open(&path, &Options::default()).unwrap();
+        let store = Sqlite::open(&path, &options()).unwrap();
         let jobs = runtime.block_on(store.jobs(None, None, u32::MAX)).unwrap().items;
         let there = |status: Option<JobStatus>| {
             let jobs = jobs.iter().filter(move |job| status.is_none_or(|status| job.status == status));

@@ -9,9 +9,11 @@ use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
-use startline_store::{Answer, Error, NewApiToken, NewJob, NewRunner, Store};
+use startline_store::{Answer, Error, NewJob, NewRunner, Store};
 
-use crate::bench::{at, completion, database, hash, new_job, new_run, new_runner, registration_token, step};
+use crate::bench::{
+    api_token, at, completion, database, hash, new_job, new_run, new_runner, options, registration_token, sha256, step,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -106,12 +108,7 @@ fn runner_token(number: u32) -> u32 {
 
 fn call(store: &dyn Store, step_to_do: Step) -> Words {
     match step_to_do {
-        Step::ApiToken(token) => Box::pin(words(store.create_api_token(NewApiToken {
-            name: "api".to_owned(),
-            hash: hash(token),
-            created_at: at(0),
-            expires_at: None,
-        }))),
+        Step::ApiToken(token) => Box::pin(words(store.create_api_token(api_token(token)))),
         Step::RegistrationToken { token, max_uses, label, ephemeral, life } => {
             let mut new = registration_token(token);
             (new.max_uses, new.labels, new.ephemeral) = (max_uses, label.map(labels), ephemeral);
@@ -147,7 +144,7 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
             Box::pin(words(store.acquire(JobId(job), Epoch(epoch), RunnerId(runner), attempt, at(now))))
         }
         Step::Requeue { job, epoch, attempt, left } => {
-            Box::pin(words(store.requeue(JobId(job), Epoch(epoch), attempt, left, "lost".to_owned())))
+            Box::pin(words(store.requeue(JobId(job), Epoch(epoch), attempt, left, "lost".to_owned(), at(25))))
         }
         Step::Steps { job, epoch, count } => {
             Box::pin(words(store.update_steps(JobId(job), Epoch(epoch), (1..=count).map(step).collect())))
@@ -231,9 +228,9 @@ proptest! {
     fn sqlite_does_what_the_model_does(bursts in bursts()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let options = Options { synchronous: Synchronous::Normal, readers: 1, observer: None };
+        let options = Options { synchronous: Synchronous::Normal, readers: 1, ..options() };
         let open = || Sqlite::open(&database(&directory), &options).unwrap();
-        let (model, mut sqlite) = (Memory::new(), open());
+        let (model, mut sqlite) = (Memory::new(sha256), open());
         runtime.block_on(async {
             for (burst, reopen) in bursts {
                 let answers: Vec<_> = burst
@@ -264,7 +261,7 @@ fn random_steps_reach_every_state() {
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for _ in 0..96 {
         let bursts = bursts().new_tree(&mut runner).unwrap().current();
-        let model = Memory::new();
+        let model = Memory::new(sha256);
         runtime.block_on(async {
             for step in bursts.into_iter().flat_map(|(burst, _)| burst) {
                 let name = format!("{step:?}");

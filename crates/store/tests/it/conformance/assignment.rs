@@ -17,7 +17,7 @@ pub(super) async fn an_offer_holds_a_job_for_a_runner(bench: Bench) {
 
 pub(super) async fn an_offer_needs_a_higher_epoch(bench: Bench) {
     let (job, runner) = bench.offered().await;
-    bench.requeue(job, Epoch(5), 1, 2, "declined".to_owned()).await.unwrap();
+    bench.requeue(job, Epoch(5), 1, 2, "declined".to_owned(), at(25)).await.unwrap();
     let before = bench.see(job).await;
     for epoch in [0, 4, 5] {
         assert_eq!(bench.record_offer(job, Epoch(epoch), runner).await, stale(job, epoch, 5));
@@ -45,7 +45,7 @@ pub(super) async fn an_unknown_job_is_named_by_every_step(bench: Bench) {
     let gone = Error::NoJob(job);
     assert_eq!(bench.record_offer(job, epoch, runner).await, Err(gone.clone()));
     assert_eq!(bench.acquire(job, epoch, runner, 1, at(20)).await, Err(gone.clone()));
-    assert_eq!(bench.requeue(job, epoch, 1, 1, String::new()).await, Err(gone.clone()));
+    assert_eq!(bench.requeue(job, epoch, 1, 1, String::new(), at(25)).await, Err(gone.clone()));
     assert_eq!(bench.update_steps(job, epoch, vec![]).await, Err(gone.clone()));
     assert_eq!(bench.complete(job, epoch, completion(Conclusion::Success), at(30)).await, Err(gone.clone()));
     assert_eq!(bench.conclude(job, epoch, Conclusion::Failure, String::new(), at(30)).await, Err(gone));
@@ -83,7 +83,7 @@ pub(super) async fn a_queued_job_is_acquired_under_a_higher_epoch(bench: Bench) 
 
 pub(super) async fn a_queued_job_is_not_acquired_under_its_own_epoch(bench: Bench) {
     let (job, runner) = bench.offered().await;
-    bench.requeue(job, Epoch(5), 1, 2, "declined".to_owned()).await.unwrap();
+    bench.requeue(job, Epoch(5), 1, 2, "declined".to_owned(), at(25)).await.unwrap();
     for epoch in [4, 5] {
         assert_eq!(bench.acquire(job, Epoch(epoch), runner, 1, at(20)).await, stale(job, epoch, 5));
     }
@@ -184,7 +184,7 @@ pub(super) async fn the_first_acquisition_starts_the_run(bench: Bench) {
 pub(super) async fn acquisition_clears_the_steps_of_an_earlier_attempt(bench: Bench) {
     let (job, runner) = bench.running().await;
     bench.update_steps(job, Epoch(5), vec![step(1)]).await.unwrap();
-    let requeued = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned()).await.unwrap();
+    let requeued = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(25)).await.unwrap();
     assert_eq!(requeued.steps, [step(1)], "until then they tell what happened");
     let (_, acquired) = bench.acquire(job, Epoch(6), runner, 2, at(60)).await.unwrap();
     assert_eq!((acquired.steps.len(), acquired.attempt, acquired.started_at), (0, 2, Some(at(60))));
@@ -194,7 +194,7 @@ pub(super) async fn acquisition_clears_the_steps_of_an_earlier_attempt(bench: Be
 
 pub(super) async fn an_offered_job_is_requeued(bench: Bench) {
     let (job, runner) = bench.offered().await;
-    let requeued = bench.requeue(job, Epoch(5), 1, 2, "not taken".to_owned()).await.unwrap();
+    let requeued = bench.requeue(job, Epoch(5), 1, 2, "not taken".to_owned(), at(25)).await.unwrap();
     assert_eq!((requeued.status, requeued.epoch), (JobStatus::Queued, Epoch(5)));
     assert_eq!((requeued.attempt, requeued.requeues_left), (1, 2));
     assert_eq!((requeued.reason.as_deref(), requeued.runner_id), (Some("not taken"), Some(runner)));
@@ -203,7 +203,7 @@ pub(super) async fn an_offered_job_is_requeued(bench: Bench) {
 
 pub(super) async fn a_running_job_is_requeued(bench: Bench) {
     let (job, _) = bench.running().await;
-    let requeued = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned()).await.unwrap();
+    let requeued = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(25)).await.unwrap();
     assert_eq!((requeued.status, requeued.attempt, requeued.requeues_left), (JobStatus::Queued, 2, 1));
     assert_eq!(requeued.started_at, None);
     assert_eq!(bench.see(job).await, requeued);
@@ -211,16 +211,16 @@ pub(super) async fn a_running_job_is_requeued(bench: Bench) {
 
 pub(super) async fn a_repeated_requeue_answers_the_same(bench: Bench) {
     let (job, _) = bench.running().await;
-    let first = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned()).await.unwrap();
-    assert_eq!(bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned()).await, Ok(first));
+    let first = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(25)).await.unwrap();
+    assert_eq!(bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(25)).await, Ok(first));
 }
 
 pub(super) async fn a_repeated_requeue_that_differs_is_stale(bench: Bench) {
     let (job, _) = bench.running().await;
-    let first = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned()).await.unwrap();
-    assert_eq!(bench.requeue(job, Epoch(5), 3, 1, "runner lost".to_owned()).await, stale(job, 5, 5));
-    assert_eq!(bench.requeue(job, Epoch(5), 2, 0, "runner lost".to_owned()).await, stale(job, 5, 5));
-    assert_eq!(bench.requeue(job, Epoch(5), 2, 1, "other".to_owned()).await, stale(job, 5, 5));
+    let first = bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(25)).await.unwrap();
+    assert_eq!(bench.requeue(job, Epoch(5), 3, 1, "runner lost".to_owned(), at(25)).await, stale(job, 5, 5));
+    assert_eq!(bench.requeue(job, Epoch(5), 2, 0, "runner lost".to_owned(), at(25)).await, stale(job, 5, 5));
+    assert_eq!(bench.requeue(job, Epoch(5), 2, 1, "other".to_owned(), at(25)).await, stale(job, 5, 5));
     assert_eq!(bench.see(job).await, first);
 }
 
@@ -228,7 +228,7 @@ pub(super) async fn a_requeue_needs_the_current_epoch(bench: Bench) {
     for job in [bench.offered().await.0, bench.running().await.0] {
         let before = bench.see(job).await;
         for epoch in [4, 6] {
-            assert_eq!(bench.requeue(job, Epoch(epoch), 2, 1, "lost".to_owned()).await, stale(job, epoch, 5));
+            assert_eq!(bench.requeue(job, Epoch(epoch), 2, 1, "lost".to_owned(), at(25)).await, stale(job, epoch, 5));
         }
         assert_eq!(bench.see(job).await, before);
     }
@@ -238,7 +238,7 @@ pub(super) async fn only_held_jobs_are_requeued(bench: Bench) {
     let jobs = bench.job_in_each_state().await;
     for status in [JobStatus::Waiting, JobStatus::Queued, JobStatus::Completed] {
         let before = bench.see(jobs[&status]).await;
-        let requeue = bench.requeue(before.id, before.epoch, 2, 1, "lost".to_owned()).await;
+        let requeue = bench.requeue(before.id, before.epoch, 2, 1, "lost".to_owned(), at(25)).await;
         assert_eq!(requeue, stale(before.id, before.epoch.0, before.epoch.0), "{status}");
         assert_eq!(bench.see(before.id).await, before);
     }
@@ -247,13 +247,13 @@ pub(super) async fn only_held_jobs_are_requeued(bench: Bench) {
 pub(super) async fn a_requeued_job_keeps_its_place(bench: Bench) {
     let (job, _) = bench.running().await;
     let before = bench.see(job).await;
-    let after = bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned()).await.unwrap();
+    let after = bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned(), at(25)).await.unwrap();
     assert_eq!((after.id, after.queued_at, after.priority), (before.id, before.queued_at, before.priority));
 }
 
 pub(super) async fn after_a_requeue_the_old_holder_is_refused(bench: Bench) {
     let (job, runner) = bench.running().await;
-    bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned()).await.unwrap();
+    bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned(), at(25)).await.unwrap();
     let before = bench.see(job).await;
     assert_eq!(bench.update_steps(job, Epoch(5), vec![step(1)]).await, stale(job, 5, 5));
     assert_eq!(bench.complete(job, Epoch(5), completion(Conclusion::Success), at(30)).await, stale(job, 5, 5));
@@ -265,13 +265,13 @@ pub(super) async fn after_a_requeue_the_old_holder_is_refused(bench: Bench) {
     let before = bench.see(job).await;
     assert_eq!(bench.update_steps(job, Epoch(5), vec![step(1)]).await, stale(job, 5, 6));
     assert_eq!(bench.complete(job, Epoch(5), completion(Conclusion::Success), at(50)).await, stale(job, 5, 6));
-    assert_eq!(bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned()).await, stale(job, 5, 6));
+    assert_eq!(bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned(), at(25)).await, stale(job, 5, 6));
     assert_eq!(bench.see(job).await, before);
 }
 
 pub(super) async fn after_a_requeue_the_next_offer_needs_a_higher_epoch(bench: Bench) {
     let (job, _) = bench.running().await;
-    bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned()).await.unwrap();
+    bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned(), at(25)).await.unwrap();
     let second = bench.some_runner().await;
     assert_eq!(bench.record_offer(job, Epoch(5), second).await, stale(job, 5, 5));
     assert_eq!(bench.record_offer(job, Epoch(6), second).await, Ok(()));

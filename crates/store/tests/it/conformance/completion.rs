@@ -97,7 +97,7 @@ pub(super) async fn jobs_are_numbered_in_order_of_completion(bench: Bench) {
 
 pub(super) async fn completion_forgets_why_the_job_was_requeued(bench: Bench) {
     let (job, runner) = bench.running().await;
-    bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned()).await.unwrap();
+    bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(25)).await.unwrap();
     bench.acquire(job, Epoch(6), runner, 2, at(40)).await.unwrap();
     bench.complete(job, Epoch(6), completion(Conclusion::Success), at(50)).await.unwrap();
     assert_eq!(bench.see(job).await.reason, None);
@@ -171,6 +171,6 @@ pub(super) async fn an_unknown_job_cannot_be_cancelled(bench: Bench) {
 pub(super) async fn a_cancel_survives_a_requeue(bench: Bench) {
     let (job, _) = bench.running().await;
     bench.request_job_cancel(job, "by a person".to_owned()).await.unwrap();
-    let requeued = bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned()).await.unwrap();
+    let requeued = bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned(), at(25)).await.unwrap();
     assert_eq!(requeued.cancel_reason.as_deref(), Some("by a person"));
 }

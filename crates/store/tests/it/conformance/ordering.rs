@@ -1,8 +1,8 @@
 use startline_protocol::ids::{Epoch, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
-use startline_store::{Error, NewApiToken};
+use startline_store::Error;
 
-use crate::bench::{Bench, at, completion, hash, new_job, new_run, new_runner, registration_token};
+use crate::bench::{Bench, api_token, at, completion, hash, new_job, new_run, new_runner, registration_token};
 
 pub(super) async fn a_step_is_done_when_its_future_is_dropped(bench: Bench) {
     let job = bench.queued().await;
@@ -43,7 +43,7 @@ pub(super) async fn a_closed_store_says_so(bench: Bench) {
     macro_rules! assert_closed {
         ($($call:expr),+ $(,)?) => { $(assert_eq!($call.await.err(), Some(Error::Closed), stringify!($call));)+ };
     }
-    let token = NewApiToken { name: String::new(), hash: hash(1), created_at: at(0), expires_at: None };
+    let token = api_token(1);
     assert_closed!(
         bench.create_api_token(token),
         bench.api_token(hash(1)),
@@ -61,7 +61,7 @@ pub(super) async fn a_closed_store_says_so(bench: Bench) {
         bench.release_job(job, at(1)),
         bench.record_offer(job, Epoch(1), runner),
         bench.acquire(job, Epoch(1), runner, 1, at(1)),
-        bench.requeue(job, Epoch(1), 1, 1, String::new()),
+        bench.requeue(job, Epoch(1), 1, 1, String::new(), at(25)),
         bench.update_steps(job, Epoch(1), vec![]),
         bench.complete(job, Epoch(1), completion(Conclusion::Success), at(1)),
         bench.conclude(job, Epoch(1), Conclusion::Success, String::new(), at(1)),

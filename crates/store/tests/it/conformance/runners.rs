@@ -1,5 +1,7 @@
+use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
+use startline_protocol::scope::Scope;
 use startline_store::{Error, NewRunner};
 
 use crate::bench::{Bench, at, hash, is_engine_error, new_runner};
@@ -85,6 +87,7 @@ pub(super) async fn an_empty_allow_list_allows_no_label(bench: Bench) {
 }
 
 pub(super) async fn the_token_decides_the_group(bench: Bench) {
+    bench.put_group(Scope::Instance, "gpu".to_owned(), GroupRequest::default()).await.unwrap();
     bench.token(1, |token| token.group = "gpu".to_owned()).await;
     let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
     assert_eq!(runner.group, "gpu");

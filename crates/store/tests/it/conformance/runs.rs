@@ -27,7 +27,7 @@ pub(super) async fn a_run_begins_queued_with_its_jobs(bench: Bench) {
 pub(super) async fn a_run_keeps_what_was_submitted(bench: Bench) {
     let new = NewRun { sealed_secrets: None, ..new_run("a/b", "x.yml") };
     let (with, _) = bench.run_of(vec![]).await;
-    let (without, _) = bench.create_run(new.clone(), vec![]).await.unwrap();
+    let without = bench.create_run(new.clone(), vec![]).await.unwrap().run;
     assert_eq!(bench.run(with.id).await.unwrap().unwrap().run, new_run("acme/demo", "ci.yml"));
     assert_eq!(bench.run(without.id).await.unwrap().unwrap().run, new);
 }
@@ -35,7 +35,7 @@ pub(super) async fn a_run_keeps_what_was_submitted(bench: Bench) {
 pub(super) async fn runs_are_numbered_by_repository_and_path(bench: Bench) {
     let mut numbers = Vec::new();
     for (repository, path) in [("a/b", "x"), ("a/b", "x"), ("a/b", "y"), ("a/c", "x"), ("a/b", "x"), ("A/B", "x")] {
-        numbers.push(bench.create_run(new_run(repository, path), vec![]).await.unwrap().0.number);
+        numbers.push(bench.create_run(new_run(repository, path), vec![]).await.unwrap().run.number);
     }
     assert_eq!(numbers, [1, 2, 1, 1, 3, 1]);
 }

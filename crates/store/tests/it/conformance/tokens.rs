@@ -1,11 +1,7 @@
 use jiff::{SignedDuration, Timestamp};
 use startline_store::{NewApiToken, NewRegistrationToken};
 
-use crate::bench::{Bench, at, hash, is_engine_error, registration_token};
-
-fn api_token(number: u32) -> NewApiToken {
-    NewApiToken { name: format!("token {number}"), hash: hash(number), created_at: at(0), expires_at: Some(at(60)) }
-}
+use crate::bench::{Bench, api_token, at, hash, is_engine_error, registration_token};
 
 pub(super) async fn a_new_store_has_no_api_tokens(bench: Bench) {
     assert_eq!(bench.has_api_tokens().await, Ok(false));
