@@ -80,7 +80,7 @@ pub(crate) struct Submission {
     /// Only matrix combinations with this value; may be repeated
     #[arg(long = "matrix", value_name = "KEY=VALUE")]
     pub matrix: Vec<String>,
-    /// Repository name (`owner/name`) [default: local/<directory>]
+    /// Repository name (`owner/name`) [default: local/DIRECTORY]
     #[arg(long, value_name = "OWNER/NAME")]
     pub repository: Option<String>,
 }

@@ -101,10 +101,7 @@ fn each_mistake_has_its_code_and_place() {
         ("[1, 2]\n".to_owned(), &["1:1 type"]),
         ("on: push\n".to_owned(), &["1:1 missing-key"]),
         ("name: x\njobs: {}\n".to_owned(), &["1:1 missing-key", "2:1 value"]),
-        (
-            "on: push\ndescription: [a]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n".to_owned(),
-            &["2:14 type"],
-        ),
+        ("on: push\ndescription: [a]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n".to_owned(), &["2:14 type"]),
         ("on: push\njobs: []\n".to_owned(), &["2:7 type"]),
         ("on: push\njobs:\n  a:\n".to_owned(), &["3:4 type"]),
         ("on:\njobs: {}\n".to_owned(), &["1:1 missing-key", "2:1 value"]),
