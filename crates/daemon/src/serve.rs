@@ -59,8 +59,8 @@ pub struct Options {
     /// How long a connection is kept without a request. Longer than the pools of clients keep theirs, so that it is the
     /// client who closes and no request meets a connection that is just being closed.
     pub idle_timeout: Duration,
-    /// Most bytes in a request's head, at least 8 KiB; a larger one is answered with 431. It is also the most that is
-    /// read ahead of a handler.
+    /// Most bytes in a request's head; a larger one is answered with 431. It is also the most that is read ahead of a
+    /// handler, but for the 8 KiB that always may be.
     pub max_head: usize,
     /// Most header fields in a request; more are answered with 431.
     pub max_headers: usize,

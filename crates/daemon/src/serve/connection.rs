@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,8 +26,8 @@ use super::streams::Streams;
 use super::tracked::Tracked;
 use super::{Open, Shared, Transport};
 
-/// The smallest limit of heads that hyper accepts.
-const LEAST_MAX_HEAD: usize = 8192;
+/// The smallest buffer that hyper accepts.
+const LEAST_BUFFER: usize = 8192;
 /// Those that hyper parses in place.
 const HYPERS_MAX_HEADERS: usize = 100;
 /// How often a quiet HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
@@ -55,14 +55,15 @@ pub(super) async fn run<T, S, B>(
     let io = Tracked::new(io, activity.clone(), shared.abort.clone(), (place, open, shared.tasks.token()));
 
     let options = &shared.options;
-    let max_headers = options.max_headers;
+    let (max_head, max_headers) = (options.max_head, options.max_headers);
     let requests = (Arc::clone(&shared), activity.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, activity) = &requests;
         let in_flight = activity.request(request.version());
-        // Hyper sees to it on HTTP/1.1.
-        let too_many = request.version() == Version::HTTP_2 && request.headers().len() > max_headers;
-        let answer = (!too_many).then(|| {
+        // Hyper's own limits are about its memory: it counts fields on HTTP/1.1 alone, and lets a head pass that is
+        // there before it has looked.
+        let acceptable = request.headers().len() <= max_headers && head_size(&request) <= max_head;
+        let answer = acceptable.then(|| {
             shared.request();
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(shared)));
             request.extensions_mut().insert(ConnectInfo(peer));
@@ -78,11 +79,12 @@ pub(super) async fn run<T, S, B>(
         }
     });
 
-    let max_head = options.max_head.max(LEAST_MAX_HEAD);
+    // HTTP/2 counts 32 bytes more for each field (RFC 9113, 6.5.2).
+    let max_list = max_head.saturating_add(max_headers.saturating_mul(32));
     let mut builder = Builder::new(Streams(Arc::clone(&shared)));
     let mut http1 = builder.http1();
     // `Activity` keeps the time of heads.
-    http1.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(max_head);
+    http1.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(max_head.max(LEAST_BUFFER));
     // Above its own limit hyper allocates for each head.
     if max_headers != HYPERS_MAX_HEADERS {
         http1.max_headers(max_headers);
@@ -93,7 +95,7 @@ pub(super) async fn run<T, S, B>(
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING)
         .max_concurrent_streams(options.max_streams)
-        .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(max_list).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
 
     let mut closing = false;
@@ -131,6 +133,13 @@ pub(super) async fn run<T, S, B>(
             () = sleep_until(last_call) => return shared.cut("idle"),
         }
     }
+}
+
+/// The bytes of a request's head, about as HTTP/1.1 writes them.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |path| path.as_str().len()) + uri.host().map_or(0, str::len);
+    request.headers().iter().fold(target, |size, (name, value)| size + name.as_str().len() + value.len() + 4)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -1,16 +1,23 @@
 //! A server under test and a client that can misbehave.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use http::header::{HeaderName, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use startline_daemon::{Drain, Listener, Options, Report, serve};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use startline_daemon::serve::serve_with;
+use startline_daemon::{Drain, Listen, Listener, Options, Report, Tls};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::TaskTracker;
 
 /// No test waits longer than this for anything that should happen.
@@ -60,9 +67,13 @@ impl Server {
     }
 
     pub(crate) async fn start_with(drain: Drain, router: Router, options: Options) -> Self {
+        Self::start_listening(Listen::Plain, drain, router, options).await
+    }
+
+    pub(crate) async fn start_listening(listen: Listen, drain: Drain, router: Router, options: Options) -> Self {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr();
-        Self::run(address, drain.clone(), serve(listener, router, options, drain))
+        Self::run(address, drain.clone(), serve_with(listener, listen, router, options, drain))
     }
 
     pub(crate) fn run(
@@ -89,10 +100,68 @@ impl Server {
     }
 }
 
-/// A peer that sends what it is told to.
-pub(crate) struct Client(pub(crate) TcpStream);
+/// A self-signed certificate for a server, and clients who trust its authority.
+pub(crate) struct Authority {
+    #[expect(dead_code, reason = "held for its drop")]
+    dir: TempDir,
+    pub(crate) ca: PathBuf,
+    pub(crate) tls: Tls,
+}
 
-impl Client {
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (tls, ca) = Tls::self_signed(dir.path(), ["localhost"]).unwrap();
+        Self { dir, ca, tls }
+    }
+
+    pub(crate) fn listen(&self) -> Listen {
+        Listen::Tls(self.tls.clone())
+    }
+
+    /// Connects and shakes hands as `name`.
+    pub(crate) async fn connect(&self, server: &Server, name: &str, alpn: &[&str]) -> Client<TlsStream<TcpStream>> {
+        tls_connect(server, &self.ca, name, alpn).await.unwrap()
+    }
+}
+
+/// Connects as a client that trusts the certificates in `ca`, and speaks the protocols in `alpn`.
+pub(crate) async fn tls_connect(
+    server: &Server,
+    ca: &Path,
+    name: &str,
+    alpn: &[&str],
+) -> std::io::Result<Client<TlsStream<TcpStream>>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_file_iter(ca).unwrap().map(Result::unwrap));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let socket = TcpStream::connect(server.address).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    Ok(Client(soon("the handshake", connector.connect(name, socket)).await?))
+}
+
+/// A byte stream.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A peer that sends what it is told to.
+pub(crate) struct Client<S = TcpStream>(pub(crate) S);
+
+impl<S: Stream + 'static> Client<S> {
+    pub(crate) fn boxed(self) -> Client<Box<dyn Stream>> {
+        Client(Box::new(self.0))
+    }
+}
+
+impl<S: Stream> Client<S> {
     pub(crate) async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }

@@ -3,8 +3,11 @@
 
 mod drain;
 mod harness;
+mod heads;
 mod health;
 mod leaks;
 mod limits;
 mod serve;
 mod signals;
+mod slow;
+mod tls;
