@@ -6,6 +6,9 @@
 //!
 //! The handshake runs in the connection's own task with its own time-out, so that no client can keep another from
 //! being accepted. [`Plain`] has none; TLS is another [`Transport`].
+//!
+//! A peer may be slow, but it may not stop: where it owes a head, more of a body, or room for an answer, time runs, and
+//! who lets it pass is cut. Where it owes nothing (a long poll that waits, an event stream without events), none does.
 
 mod activity;
 mod answer;
