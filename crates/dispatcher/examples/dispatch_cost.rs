@@ -1,4 +1,5 @@
-//! What one decision costs, against the number of queued jobs and of waiting runners: it should hardly grow.
+//! What one decision costs, against the number of queued jobs, of waiting runners and of whoever is at a limit: it should
+//! hardly grow.
 //!
 //! `cargo run --release -p startline-dispatcher --example dispatch_cost`
 #![expect(clippy::print_stdout, reason = "the table is the point")]
@@ -8,10 +9,12 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use startline_dispatcher::{
-    Config, Dispatcher, JobSpec, LostPolicy, PollId, PollOutcome, Requirement, RunnerSpec, Scope,
+    Assignment, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, PollId, PollOutcome,
+    Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const DECISIONS: i64 = 2_000;
@@ -23,11 +26,10 @@ fn runner(id: i64, alike: bool) -> RunnerSpec {
         id: RunnerId(id),
         name: format!("runner-{id}"),
         labels: vec!["self-hosted".to_owned(), "linux".to_owned(), "pool-0".to_owned()],
+        scope: Scope::Instance,
         group: "default".to_owned(),
         capabilities: Capabilities { disk_space_gb, ..Capabilities::default() },
         ephemeral: false,
-        repositories: Scope::All,
-        accepts_untrusted: false,
         draining: false,
     }
 }
@@ -95,6 +97,81 @@ fn with_waiting(runners: i64, alike: bool) -> f64 {
     micros(begun)
 }
 
+fn limited(change: impl FnOnce(&mut GroupPolicy)) -> Dispatcher {
+    let mut dispatcher = Dispatcher::new(Config::default());
+    let mut policy = GroupPolicy::open(GroupKey::new(&Scope::Instance, "default"));
+    change(&mut policy);
+    dispatcher.set_group(NOW, policy);
+    dispatcher
+}
+
+/// Microseconds for one job of a group that runs as many as it may, while jobs and other runners wait for it to end.
+fn with_limited_group(runners: i64, alike: bool) -> f64 {
+    let mut dispatcher = limited(|group| group.max_running_jobs = Some(5));
+    let mut running: Vec<Assignment> = Vec::new();
+    for id in 1..=100 {
+        let _ = dispatcher.enqueue(NOW, job(id * 20));
+    }
+    let mut polls = 0;
+    let mut poll = |dispatcher: &mut Dispatcher, runner| {
+        polls += 1;
+        dispatcher.poll(NOW, runner, PollId(polls), true).0
+    };
+    for id in 1..=runners {
+        dispatcher.add_runner(NOW, runner(id, alike));
+        if let PollOutcome::Assigned(assignment) = poll(&mut dispatcher, RunnerId(id)) {
+            running.push(assignment);
+        }
+    }
+    let begun = Instant::now();
+    for turn in 101..=100 + DECISIONS {
+        let _ = dispatcher.enqueue(NOW, job(turn * 20));
+        let ended = running.swap_remove(0);
+        let completed = dispatcher.complete(NOW, ended.job, ended.epoch);
+        for effect in completed.into_iter().flat_map(|completed| completed.effects) {
+            if let Effect::Assigned { assignment, .. } = effect {
+                running.push(assignment);
+            }
+        }
+        if let PollOutcome::Assigned(assignment) = poll(&mut dispatcher, ended.runner) {
+            running.push(assignment);
+        }
+    }
+    let took = micros(begun);
+    assert_eq!(running.len(), 5);
+    took
+}
+
+/// Microseconds as [`with_queued`], while so many repositories have more urgent jobs and are at their limit.
+fn with_limited_repositories(repositories: i64) -> f64 {
+    let mut dispatcher = limited(|group| group.max_running_jobs_per_repository = Some(1));
+    let mut many = runner(1, true);
+    many.capabilities.max_parallel_jobs = u32::MAX;
+    dispatcher.add_runner(NOW, many);
+    let next =
+        |dispatcher: &mut Dispatcher, poll: i64| dispatcher.poll(NOW, RunnerId(1), PollId(poll.unsigned_abs()), true).0;
+    for id in 0..repositories {
+        for again in 0..2 {
+            let mut urgent = job((id + again * repositories) * 20);
+            urgent.priority = 9;
+            urgent.requirement.repository = format!("acme/limited-{id}");
+            let _ = dispatcher.enqueue(NOW, urgent);
+        }
+        assert!(matches!(next(&mut dispatcher, id), PollOutcome::Assigned(_)));
+    }
+    let mut id = 2 * repositories * 20;
+    let begun = Instant::now();
+    for turn in 0..DECISIONS {
+        id += 20;
+        let _ = dispatcher.enqueue(NOW, job(id));
+        let PollOutcome::Assigned(assignment) = next(&mut dispatcher, repositories + turn) else {
+            panic!("job {id} is at no limit")
+        };
+        let _ = dispatcher.complete(NOW, assignment.job, assignment.epoch);
+    }
+    micros(begun)
+}
+
 fn micros(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(i32::try_from(DECISIONS).unwrap_or(1))
 }
@@ -107,5 +184,14 @@ fn main() {
     println!("\nwaiting runners  µs per job, equal machines  no two machines equal");
     for runners in [10, 100, 1_000, 10_000, 100_000] {
         println!("{runners:>15} {:>27.1} {:>22.1}", with_waiting(runners, true), with_waiting(runners, false));
+    }
+    println!("\nas above, in a group that runs 5 of 5 jobs");
+    for runners in [10, 100, 1_000, 10_000, 100_000] {
+        let took = |alike| with_limited_group(runners, alike);
+        println!("{runners:>15} {:>27.1} {:>22.1}", took(true), took(false));
+    }
+    println!("\nrepositories that run 1 of 1 jobs  µs per job of another");
+    for repositories in [10, 100, 1_000, 10_000, 100_000] {
+        println!("{repositories:>33} {:>23.1}", with_limited_repositories(repositories));
     }
 }

@@ -1,8 +1,8 @@
-//! How long the dispatcher waits for what.
+//! How long the dispatcher waits for what, and how much it hands out.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The dispatcher's times and thresholds.
+/// The dispatcher's times, thresholds and limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// How long an offer stays open; not acquired by then, the job goes back to the queue.
@@ -16,6 +16,9 @@ pub struct Config {
     /// How many requirement classes without jobs are remembered, so that a class whose jobs come and go is not matched
     /// with all runners anew each time.
     pub idle_classes: usize,
+    /// Most jobs of one repository in runners' hands at the same time; can be changed later with
+    /// [`Dispatcher::set_max_running_jobs_per_repository`](crate::Dispatcher::set_max_running_jobs_per_repository).
+    pub max_running_jobs_per_repository: Option<u32>,
 }
 
 impl Default for Config {
@@ -26,6 +29,7 @@ impl Default for Config {
             offline_after: SignedDuration::from_secs(60),
             brake: Brake::default(),
             idle_classes: 256,
+            max_running_jobs_per_repository: None,
         }
     }
 }

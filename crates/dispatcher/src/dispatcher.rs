@@ -1,6 +1,7 @@
 //! The dispatcher: its state, and what every event has in common.
 
 mod expiry;
+mod groups;
 mod jobs;
 mod leases;
 mod runners;
@@ -28,6 +29,9 @@ use crate::runner::{Parked, Runner};
 /// * After every event the best queued job that fits a parked poll goes to the runner that has been idle for longest,
 ///   until there is no such pair. Best is: highest priority, then the repository with the fewest jobs in runners'
 ///   hands, then the lowest sequence.
+/// * Limits bound new assignments: of a group, of a repository in a group, of a repository. Counted is what is in runners'
+///   hands, offered or running, restored leases included, for the group that its runner was last registered in. A job that
+///   is held back stays at its place and holds up nobody else's; it goes out when there is room.
 /// * Effects are in force when they are returned. The caller persists them in their order and then delivers them; what
 ///   cannot be persisted or delivered goes back through [`Dispatcher::give_back`].
 /// * Only [`Dispatcher::advance`] lets anything expire. The caller arms one timer for [`Dispatcher::next_expiry`] and looks
@@ -35,7 +39,7 @@ use crate::runner::{Parked, Runner};
 ///   that has run out is renewed by a renewal that comes before `advance`.
 /// * A sign of life is a heartbeat, a poll or a registration; acquisitions, renewals and completions are too, except that they
 ///   do not bring an offline runner back.
-/// * After a restart: add the runners, [`Dispatcher::restore_lease`] for each running job, [`Dispatcher::enqueue`] the queued
+/// * After a restart: set the groups, add the runners, [`Dispatcher::restore_lease`] for each running job, [`Dispatcher::enqueue`] the queued
 ///   *and the offered* ones with the epoch last used. An offer that was open is thereby void: its runner is refused with
 ///   both epochs named, and asks again.
 /// * The same calls give the same answers: nothing depends on time, chance or the order of a hash table.
@@ -67,7 +71,7 @@ impl Dispatcher {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            index: Index::new(config.idle_classes),
+            index: Index::new(config.idle_classes, config.max_running_jobs_per_repository),
             config,
             jobs: BTreeMap::new(),
             runners: BTreeMap::new(),
@@ -116,10 +120,11 @@ impl Dispatcher {
     }
 
     /// Puts a job that is not in the queue into a runner's hands.
-    fn take(&mut self, id: JobId, held: Held) {
+    fn take(&mut self, id: JobId, mut held: Held) {
+        held.group = self.runners.get(&held.runner).map(|runner| self.index.group_of(runner.profile));
         let job = self.jobs.get_mut(&id).expect("the job is known");
         job.held = Some(held);
-        self.index.set_held(job.lane, id, true);
+        self.index.hold(job.lane, held.group);
         self.held.entry(held.runner).or_default().insert(id);
         self.deadlines.insert((held.expires_at, Due::Job(id)));
         self.slots_changed(held.runner);
@@ -129,7 +134,7 @@ impl Dispatcher {
     fn let_go(&mut self, id: JobId) -> Option<Held> {
         let job = self.jobs.get_mut(&id)?;
         let held = job.held.take()?;
-        self.index.set_held(job.lane, id, false);
+        self.index.let_go(job.lane, held.group);
         if let Some(jobs) = self.held.get_mut(&held.runner) {
             jobs.remove(&id);
             if jobs.is_empty() {

@@ -1,5 +1,6 @@
 //! Why a job waits.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::state::JobStatus;
 
 use crate::dispatcher::Dispatcher;
+use crate::group::Limit;
 use crate::requirement::{Bound, Feature};
 
 /// Where a job stands and what each runner lacks for it.
@@ -92,13 +94,18 @@ pub enum Missing {
     },
     /// It does not hold an action.
     Action(String),
+    /// As many jobs run as may.
+    Limit(Limit),
 }
 
 impl Missing {
-    /// Whether waiting may be enough: the runner is away, busy or leaving, but has what the job asks for.
+    /// Whether waiting may be enough: the runner is away, busy, leaving or at a limit, but has what the job asks for.
     #[must_use]
     pub const fn passes(&self) -> bool {
-        matches!(self, Self::Offline { .. } | Self::Draining | Self::Spent | Self::Busy { .. } | Self::NotPolling)
+        matches!(
+            self,
+            Self::Offline { .. } | Self::Draining | Self::Spent | Self::Busy { .. } | Self::NotPolling | Self::Limit(_)
+        )
     }
 }
 
@@ -117,6 +124,7 @@ impl fmt::Display for Missing {
             Self::Feature(feature) => write!(f, "capability: {feature}"),
             Self::Bound { bound, least, has } => write!(f, "capability: {bound}>={least} (has {has})"),
             Self::Action(action) => write!(f, "capability: supports:{action}"),
+            Self::Limit(limit) => write!(f, "limit: {limit}"),
         }
     }
 }
@@ -150,12 +158,30 @@ impl Explanation {
         };
         let offline = count(|missing| matches!(missing, Missing::Offline { .. }));
         let busy = count(|missing| matches!(missing, Missing::Busy { .. } | Missing::Spent));
-        format!(
+        let mut summary = format!(
             "The job waits for one of {} fitting runners: {busy} busy, {offline} offline, {} draining or not polling.",
             fitting.len(),
-            fitting.iter().filter(|candidate| candidate.missing.iter().all(is_other)).count(),
-        )
+            fitting
+                .iter()
+                .filter(|candidate| candidate.missing.iter().any(is_other) && candidate.missing.iter().all(is_idle))
+                .count(),
+        );
+        let limits = fitting.iter().flat_map(|candidate| &candidate.missing);
+        let limits: BTreeSet<_> = limits.filter(|missing| is_limit(missing)).map(ToString::to_string).collect();
+        if !limits.is_empty() {
+            let limits: Vec<_> = limits.into_iter().collect();
+            summary.push_str(&format!(" It is held back by {}.", limits.join(", ")));
+        }
+        summary
     }
+}
+
+fn is_limit(missing: &Missing) -> bool {
+    matches!(missing, Missing::Limit(_))
+}
+
+fn is_idle(missing: &Missing) -> bool {
+    is_other(missing) || is_limit(missing)
 }
 
 fn is_other(missing: &Missing) -> bool {
@@ -175,6 +201,9 @@ impl Dispatcher {
         let candidates = self.runners.iter().map(|(&id, runner)| {
             let mut missing = self.unavailable(id, runner);
             missing.extend(self.index.lacks(runner.profile, found.lane));
+            if found.held.is_none() {
+                missing.extend(self.index.limits(runner.profile, found.lane).map(Missing::Limit));
+            }
             Candidate { runner: id, name: runner.spec.name.clone(), missing }
         });
         Some(Explanation {

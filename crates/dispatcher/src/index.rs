@@ -1,26 +1,34 @@
 //! The matching index: queued jobs by lane, waiting runners by profile, and which fit which.
 //!
 //! A *lane* is a requirement class and a repository. Its jobs are ordered among themselves once and for all
-//! (priority, then place); a class orders the heads of its lanes by priority, then by how many jobs of the repository
-//! are in runners' hands, then by place. A *profile* orders its waiting runners by how long they have been idle; a class
-//! orders the heads of the profiles that satisfy it. So nothing here walks over jobs or over idle runners: an event touches
-//! the classes of one profile or the lanes of one repository.
+//! (priority, then place). A *profile* is what runners with equal abilities have in common; it orders its waiting runners by
+//! how long they have been idle. A *pool* is a runner group and the part of a scope that its runners serve; each profile
+//! is of one pool. For each pool with a profile that satisfies it, a class has a *view*: the heads of the lanes that the
+//! pool serves, ordered by priority, then by how many jobs of the repository are in runners' hands, then by place; and
+//! the heads of those profiles. So nothing here walks over jobs or over idle runners: an event touches the classes of
+//! one profile or the lanes of one repository.
 //!
-//! Whoever calls has, between events, no queued job that a waiting runner fits. A new pair therefore involves a lane or
-//! a profile that the event has touched, and [`Index::next_match`] looks at those alone.
+//! Limits take away what could be chosen. The lanes of a repository that is at its limit have no head; those of one that is at
+//! its limit within a group are not in the views of the group's pools; the pools of a group at its limit are passed over.
+//! When a job ends, what it gives back is touched.
+//!
+//! Whoever calls has, between events, no queued job that a waiting runner fits and may have. A new pair therefore
+//! involves a lane, a profile or a pool that the event has touched, and [`Index::next_match`] looks at those alone.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use startline_protocol::ids::{JobId, RunnerId};
+use startline_protocol::scope::Scope;
 
-use crate::explain::Missing;
-use crate::interner::{ClassId, Interner, ProfileId, RepositoryId, ScopeId};
+use crate::group::{GroupKey, GroupPolicy, is_reached};
+use crate::interner::{ClassId, GroupId, Interner, PoolId, ProfileId, RepositoryId};
 use crate::profile::Profile;
 use crate::requirement::{Class, fold};
-use crate::runner::{RunnerSpec, Scope};
 
+mod groups;
+mod matching;
+mod profiles;
 #[cfg(test)]
 mod tests;
 
@@ -59,46 +67,86 @@ pub(crate) struct Waiter {
 #[derive(Debug, Default)]
 struct RepositoryState {
     /// Jobs of the repository in runners' hands.
-    held: BTreeSet<JobId>,
+    held: usize,
     /// Classes in which it has queued jobs.
     classes: BTreeSet<ClassId>,
-    /// Sets that contain it.
-    scopes: BTreeSet<ScopeId>,
+    /// Pools that serve it.
+    pools: BTreeSet<PoolId>,
+}
+
+#[derive(Debug, Default)]
+struct GroupState {
+    /// `None` until it is set.
+    policy: Option<GroupPolicy>,
+    /// Jobs that count for its limits.
+    held: usize,
+    /// The same, by repository; none of them zero.
+    by_repository: BTreeMap<RepositoryId, usize>,
+    pools: BTreeSet<PoolId>,
+}
+
+/// A group and the scopes of its that the pool's runners serve; they do not overlap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pool {
+    group: GroupId,
+    serves: BTreeSet<Scope>,
+}
+
+#[derive(Debug, Default)]
+struct PoolState {
+    /// The repositories known that it serves.
+    repositories: BTreeSet<RepositoryId>,
+    /// The classes with a view for it.
+    classes: BTreeSet<ClassId>,
 }
 
 #[derive(Debug, Default)]
 struct ClassState {
     lanes: BTreeMap<RepositoryId, LaneState>,
-    heads: BTreeSet<Head>,
+    views: BTreeMap<PoolId, View>,
     profiles: BTreeSet<ProfileId>,
     /// The stamp under which it stands in the index's `idle`.
     idle_since: Option<u64>,
-    /// Heads of satisfying profiles, by the profiles' scope.
-    waiting: BTreeMap<Option<ScopeId>, BTreeSet<(Waiter, ProfileId)>>,
 }
 
 #[derive(Debug, Default)]
 struct LaneState {
     places: BTreeSet<Place>,
-    /// As it stands in the class's heads.
+    /// As it stands in the class's views; `None` while the repository is at its limit.
     head: Option<Head>,
+}
+
+/// What a class and a pool have for each other.
+#[derive(Debug, Default)]
+struct View {
+    /// How many profiles of the pool satisfy the class.
+    profiles: usize,
+    /// Heads of lanes that the pool serves, without those of repositories at their limit in its group.
+    heads: BTreeSet<Head>,
+    /// Heads of those profiles.
+    waiting: BTreeSet<(Waiter, ProfileId)>,
 }
 
 #[derive(Debug, Default)]
 struct ProfileState {
     classes: BTreeSet<ClassId>,
     waiters: BTreeSet<Waiter>,
-    /// As it stands in the classes' `waiting`.
+    /// As it stands in the classes' views.
     head: Option<Waiter>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     repositories: Interner<RepositoryId, String, RepositoryState>,
-    scopes: Interner<ScopeId, BTreeSet<String>, BTreeSet<RepositoryId>>,
+    groups: Interner<GroupId, GroupKey, GroupState>,
+    pools: Interner<PoolId, Pool, PoolState>,
     classes: Interner<ClassId, Class, ClassState>,
     profiles: Interner<ProfileId, Profile, ProfileState>,
     by_label: BTreeMap<String, BTreeSet<ProfileId>>,
+    /// Pools by each scope that they serve.
+    by_scope: BTreeMap<Scope, BTreeSet<PoolId>>,
+    /// Most jobs of one repository in runners' hands.
+    max_per_repository: Option<u32>,
     /// Classes with queued jobs.
     queued: BTreeSet<ClassId>,
     /// Classes without jobs, the longest so first.
@@ -109,18 +157,18 @@ pub(crate) struct Index {
     idle_stamp: u64,
     touched_lanes: BTreeSet<Lane>,
     touched_profiles: BTreeSet<ProfileId>,
+    touched_pools: BTreeSet<PoolId>,
 }
 
-/// Jobs.
 impl Index {
     /// An index that remembers `idle_classes` classes without jobs.
-    pub(crate) fn new(idle_classes: usize) -> Self {
-        Self { idle_classes, ..Self::default() }
+    pub(crate) fn new(idle_classes: usize, max_per_repository: Option<u32>) -> Self {
+        Self { idle_classes, max_per_repository, ..Self::default() }
     }
 
     /// The lane of jobs of `class` and `repository`, held until [`Self::release_lane`].
     pub(crate) fn retain_lane(&mut self, class: Class, repository: &str) -> Lane {
-        let (repository, _) = self.repositories.retain(fold(repository));
+        let repository = self.retain_repository(fold(repository));
         let (class, new) = self.classes.retain(class);
         if new {
             self.match_class(class);
@@ -150,6 +198,9 @@ impl Index {
         for profile in state.profiles {
             self.profiles.get_mut(profile).classes.remove(&id);
         }
+        for pool in state.views.into_keys() {
+            self.pools.get_mut(pool).classes.remove(&id);
+        }
         debug_assert!(self.touched_lanes.iter().all(|lane| lane.class != id), "a touched lane has jobs");
     }
 
@@ -171,47 +222,105 @@ impl Index {
         if class.lanes.get(&lane.repository).is_some_and(|state| state.places.is_empty()) {
             class.lanes.remove(&lane.repository);
             self.repositories.get_mut(lane.repository).classes.remove(&lane.class);
+            self.touched_lanes.remove(&lane);
         }
         if class.lanes.is_empty() {
             self.queued.remove(&lane.class);
         }
     }
 
-    /// Counts `job` among those of its repository that are in runners' hands, or no longer.
-    pub(crate) fn set_held(&mut self, lane: Lane, job: JobId, held: bool) {
-        let repository = self.repositories.get_mut(lane.repository);
-        let changed = if held { repository.held.insert(job) } else { repository.held.remove(&job) };
-        if changed {
-            for class in repository.classes.clone() {
-                self.refresh_lane(Lane { class, ..lane });
-            }
+    /// Counts one more job of the lane's repository as in runners' hands, for `group` too.
+    pub(crate) fn hold(&mut self, lane: Lane, group: Option<GroupId>) {
+        self.repositories.get_mut(lane.repository).held += 1;
+        if let Some(group) = group {
+            self.count_in(group, lane.repository);
+        }
+        self.refresh_repository(lane.repository);
+    }
+
+    /// Ends one [`Self::hold`].
+    pub(crate) fn let_go(&mut self, lane: Lane, group: Option<GroupId>) {
+        self.repositories.get_mut(lane.repository).held -= 1;
+        if let Some(group) = group {
+            self.count_out(group, lane.repository);
+        }
+        self.refresh_repository(lane.repository);
+    }
+
+    /// Lets a job in runners' hands count for another group.
+    pub(crate) fn regroup(&mut self, lane: Lane, old: Option<GroupId>, new: GroupId) {
+        self.count_in(new, lane.repository);
+        if let Some(old) = old {
+            self.count_out(old, lane.repository);
+        }
+        self.refresh_repository(lane.repository);
+    }
+
+    /// Changes the limit of every repository.
+    pub(crate) fn set_max_per_repository(&mut self, most: Option<u32>) {
+        self.max_per_repository = most;
+        for repository in self.repositories.ids().collect::<Vec<_>>() {
+            self.refresh_repository(repository);
         }
     }
 
-    /// Brings the lane's entry in its class's heads up to date.
+    /// Brings the repository's lanes up to date after a change of its counts or limits.
+    fn refresh_repository(&mut self, repository: RepositoryId) {
+        for class in self.repositories.get(repository).classes.clone() {
+            self.refresh_lane(Lane { class, repository });
+        }
+    }
+
+    /// Brings the lane's entries in its class's views up to date. A lane that comes into a view is touched.
     fn refresh_lane(&mut self, lane: Lane) {
-        let held = self.repositories.get(lane.repository).held.len();
-        let class = self.classes.get_mut(lane.class);
+        let Self { repositories, groups, pools, classes, touched_lanes, .. } = self;
+        let repository = repositories.get(lane.repository);
+        let class = classes.get_mut(lane.class);
         let Some(state) = class.lanes.get_mut(&lane.repository) else { return };
-        let head = state.places.first().map(|&Place { priority, sequence, job }| Head {
+        let held = repository.held;
+        let first = state.places.first().filter(|_| !is_reached(self.max_per_repository, held));
+        let head = first.map(|&Place { priority, sequence, job }| Head {
             priority,
             held,
             sequence,
             job,
             repository: lane.repository,
         });
-        if state.head == head {
-            return;
+        let old = std::mem::replace(&mut state.head, head);
+        for &pool in &repository.pools {
+            let Some(view) = class.views.get_mut(&pool) else { continue };
+            let stood = old.is_some_and(|old| view.heads.remove(&old));
+            if let Some(head) = head
+                && !groups.get(pools.key(pool).group).rations(lane.repository)
+            {
+                view.heads.insert(head);
+                if !stood {
+                    touched_lanes.insert(lane);
+                }
+            }
         }
-        if let Some(old) = std::mem::replace(&mut state.head, head) {
-            class.heads.remove(&old);
-        }
-        class.heads.extend(head);
     }
 
-    fn release_repository(&mut self, repository: RepositoryId) {
-        if self.repositories.release(repository) == 0 {
-            self.repositories.remove(repository);
+    /// The repository, held until [`Self::release_repository`]. `name` is in lower case.
+    fn retain_repository(&mut self, name: String) -> RepositoryId {
+        let scopes = Scope::Repository(name.clone()).ancestry();
+        let (id, new) = self.repositories.retain(name);
+        if new {
+            for pool in scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten() {
+                self.pools.get_mut(*pool).repositories.insert(id);
+                self.repositories.get_mut(id).pools.insert(*pool);
+            }
+        }
+        id
+    }
+
+    fn release_repository(&mut self, id: RepositoryId) {
+        if self.repositories.release(id) == 0 {
+            let (_, state) = self.repositories.remove(id);
+            debug_assert!(state.held == 0 && state.classes.is_empty());
+            for pool in state.pools {
+                self.pools.get_mut(pool).repositories.remove(&id);
+            }
         }
     }
 
@@ -229,226 +338,5 @@ impl Index {
     /// Profiles known.
     pub(crate) fn profile_count(&self) -> usize {
         self.profiles.len()
-    }
-}
-
-/// Runners.
-impl Index {
-    /// The profile of `runner`, held until [`Self::release_profile`].
-    pub(crate) fn retain_profile(&mut self, runner: &RunnerSpec) -> ProfileId {
-        let scope = match &runner.repositories {
-            Scope::All => None,
-            Scope::Only(repositories) => Some(self.retain_scope(repositories)),
-        };
-        let (id, new) = self.profiles.retain(Profile::of(runner, scope));
-        if new {
-            self.match_profile(id);
-        } else if let Some(scope) = scope {
-            // The profile holds its scope once, however many runners share it.
-            self.release_scope(scope);
-        }
-        id
-    }
-
-    pub(crate) fn release_profile(&mut self, id: ProfileId) {
-        if self.profiles.release(id) > 0 {
-            return;
-        }
-        let (profile, state) = self.profiles.remove(id);
-        debug_assert!(state.waiters.is_empty());
-        for class in state.classes {
-            self.classes.get_mut(class).profiles.remove(&id);
-        }
-        for label in profile.labels() {
-            if let Some(profiles) = self.by_label.get_mut(label) {
-                profiles.remove(&id);
-                if profiles.is_empty() {
-                    self.by_label.remove(label);
-                }
-            }
-        }
-        if let Some(scope) = profile.scope() {
-            self.release_scope(scope);
-        }
-        self.touched_profiles.remove(&id);
-    }
-
-    pub(crate) fn wait(&mut self, profile: ProfileId, waiter: Waiter) {
-        self.profiles.get_mut(profile).waiters.insert(waiter);
-        self.refresh_profile(profile);
-        self.touched_profiles.insert(profile);
-    }
-
-    pub(crate) fn stop_waiting(&mut self, profile: ProfileId, waiter: Waiter) {
-        self.profiles.get_mut(profile).waiters.remove(&waiter);
-        self.refresh_profile(profile);
-    }
-
-    /// Brings the profile's entry in its classes' `waiting` up to date.
-    fn refresh_profile(&mut self, id: ProfileId) {
-        let scope = self.profiles.key(id).scope();
-        let profile = self.profiles.get_mut(id);
-        let head = profile.waiters.first().copied();
-        if profile.head == head {
-            return;
-        }
-        let old = std::mem::replace(&mut profile.head, head);
-        for &class in &profile.classes {
-            let waiting = &mut self.classes.get_mut(class).waiting;
-            set_waiting(waiting, scope, id, old, head);
-        }
-    }
-
-    fn retain_scope(&mut self, repositories: &BTreeSet<String>) -> ScopeId {
-        let names: BTreeSet<String> = repositories.iter().map(|repository| fold(repository)).collect();
-        let (id, new) = self.scopes.retain(names);
-        if new {
-            for name in Arc::clone(self.scopes.key(id)).iter() {
-                let (repository, _) = self.repositories.retain(name.clone());
-                self.repositories.get_mut(repository).scopes.insert(id);
-                self.scopes.get_mut(id).insert(repository);
-            }
-        }
-        id
-    }
-
-    fn release_scope(&mut self, id: ScopeId) {
-        if self.scopes.release(id) > 0 {
-            return;
-        }
-        let (_, repositories) = self.scopes.remove(id);
-        for repository in repositories {
-            self.repositories.get_mut(repository).scopes.remove(&id);
-            self.release_repository(repository);
-        }
-    }
-}
-
-/// Which fit which.
-impl Index {
-    /// What runners of `profile` lack for jobs of `lane`.
-    pub(crate) fn lacks(&self, profile: ProfileId, lane: Lane) -> Vec<Missing> {
-        let profile = self.profiles.key(profile);
-        let mut missing = Vec::new();
-        if profile.scope().is_some_and(|scope| !self.scopes.get(scope).contains(&lane.repository)) {
-            missing.push(Missing::Repository(self.repositories.key(lane.repository).to_string()));
-        }
-        missing.extend(profile.lacks(self.classes.key(lane.class)));
-        missing
-    }
-
-    /// The best queued job that fits a waiting runner, and among those runners the one idle for longest. The caller
-    /// takes both out of the index before it asks again, until there is no more.
-    pub(crate) fn next_match(&mut self) -> Option<(JobId, RunnerId)> {
-        let mut best: Option<(Head, ClassId)> = None;
-        for lane in std::mem::take(&mut self.touched_lanes) {
-            let head = self.classes.get(lane.class).lanes.get(&lane.repository).and_then(|state| state.head);
-            let Some(head) = head else { continue };
-            if self.waiter_for(lane).is_some() {
-                self.touched_lanes.insert(lane);
-                best = better(best, (head, lane.class));
-            }
-        }
-        for profile in std::mem::take(&mut self.touched_profiles) {
-            if self.profiles.get(profile).head.is_none() {
-                continue;
-            }
-            if let Some(found) = self.job_for(profile) {
-                self.touched_profiles.insert(profile);
-                best = better(best, found);
-            }
-        }
-        let (head, class) = best?;
-        let waiter = self.waiter_for(Lane { class, repository: head.repository })?;
-        Some((head.job, waiter.runner))
-    }
-
-    /// The longest idle runner that fits jobs of `lane`.
-    fn waiter_for(&self, lane: Lane) -> Option<Waiter> {
-        let waiting = &self.classes.get(lane.class).waiting;
-        let scopes = self.repositories.get(lane.repository).scopes.iter().copied().map(Some);
-        let heads = scopes.chain([None]).filter_map(|scope| waiting.get(&scope)?.first());
-        heads.map(|&(waiter, _)| waiter).min()
-    }
-
-    /// The best job that fits runners of `profile`.
-    fn job_for(&self, profile: ProfileId) -> Option<(Head, ClassId)> {
-        let classes = &self.profiles.get(profile).classes;
-        let scope = self.profiles.key(profile).scope().map(|scope| self.scopes.get(scope));
-        let (few, many) =
-            if classes.len() < self.queued.len() { (classes, &self.queued) } else { (&self.queued, classes) };
-        let mut best = None;
-        for &id in few.iter().filter(|id| many.contains(id)) {
-            let class = self.classes.get(id);
-            let head = match scope {
-                None => class.heads.first().copied(),
-                Some(repositories) if repositories.len() < class.lanes.len() => {
-                    repositories.iter().filter_map(|repository| class.lanes.get(repository)?.head).min()
-                }
-                Some(repositories) => class.heads.iter().find(|head| repositories.contains(&head.repository)).copied(),
-            };
-            if let Some(head) = head {
-                best = better(best, (head, id));
-            }
-        }
-        best
-    }
-
-    /// Finds the profiles that satisfy a new class, through its rarest label.
-    fn match_class(&mut self, id: ClassId) {
-        let key = self.classes.key(id).clone();
-        let none = BTreeSet::new();
-        let rarest =
-            key.labels.iter().map(|label| self.by_label.get(label).unwrap_or(&none)).min_by_key(|set| set.len());
-        let fits = |profile: &ProfileId| self.profiles.key(*profile).satisfies(&key);
-        let profiles: Vec<ProfileId> = match rarest {
-            Some(profiles) => profiles.iter().copied().filter(fits).collect(),
-            None => self.profiles.ids().filter(fits).collect(),
-        };
-        for profile in profiles {
-            self.join(id, profile);
-        }
-    }
-
-    /// Finds the classes that a new profile satisfies.
-    fn match_profile(&mut self, id: ProfileId) {
-        let key = self.profiles.key(id).clone();
-        for label in key.labels() {
-            self.by_label.entry(label.clone()).or_default().insert(id);
-        }
-        let fits = |class: &ClassId| key.satisfies(self.classes.key(*class));
-        for class in self.classes.ids().filter(fits).collect::<Vec<_>>() {
-            self.join(class, id);
-        }
-    }
-
-    fn join(&mut self, class: ClassId, id: ProfileId) {
-        let scope = self.profiles.key(id).scope();
-        let profile = self.profiles.get_mut(id);
-        profile.classes.insert(class);
-        let state = self.classes.get_mut(class);
-        state.profiles.insert(id);
-        set_waiting(&mut state.waiting, scope, id, None, profile.head);
-    }
-}
-
-fn better(best: Option<(Head, ClassId)>, other: (Head, ClassId)) -> Option<(Head, ClassId)> {
-    Some(best.map_or(other, |best| best.min(other)))
-}
-
-fn set_waiting(
-    waiting: &mut BTreeMap<Option<ScopeId>, BTreeSet<(Waiter, ProfileId)>>,
-    scope: Option<ScopeId>,
-    profile: ProfileId,
-    old: Option<Waiter>,
-    new: Option<Waiter>,
-) {
-    let heads = waiting.entry(scope).or_default();
-    if let Some(old) = old {
-        heads.remove(&(old, profile));
-    }
-    heads.extend(new.map(|new| (new, profile)));
-    if heads.is_empty() {
-        waiting.remove(&scope);
     }
 }

@@ -37,8 +37,12 @@ number!(
     RepositoryId
 );
 number!(
-    /// A set of repositories.
-    ScopeId
+    /// A runner group.
+    GroupId
+);
+number!(
+    /// A group and the part of a scope that its runners serve.
+    PoolId
 );
 number!(
     /// What runners with equal abilities have in common.
@@ -84,6 +88,16 @@ impl<I: Number, K: Ord, V: Default> Interner<I, K, V> {
         };
         self.numbers.insert(key, id);
         (id, true)
+    }
+
+    /// One more use of a key.
+    pub(crate) fn reuse(&mut self, id: I) {
+        self.slot_mut(id).uses += 1;
+    }
+
+    /// The number of a key that has one.
+    pub(crate) fn find(&self, key: &K) -> Option<I> {
+        self.numbers.get(key).copied()
     }
 
     /// Ends one use and says how many are left. A key without uses stays until [`Self::remove`].

@@ -6,6 +6,7 @@ use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::state::JobStatus;
 
 use crate::index::{Lane, Place};
+use crate::interner::GroupId;
 use crate::{Assignment, AssignmentKind, Requirement};
 
 /// A job to be queued, or restored after a restart.
@@ -60,6 +61,8 @@ pub(crate) struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) runner: RunnerId,
+    /// For whose limits it counts: the group that the runner was last registered in, `None` before that.
+    pub(crate) group: Option<GroupId>,
     /// Offered or acquired.
     pub(crate) since: Timestamp,
     pub(crate) expires_at: Timestamp,
@@ -89,12 +92,12 @@ impl Job {
 
 impl Held {
     pub(crate) fn offer(runner: RunnerId, since: Timestamp, expires_at: Timestamp) -> Self {
-        Self { runner, since, expires_at, kind: HeldKind::Offer }
+        Self { runner, group: None, since, expires_at, kind: HeldKind::Offer }
     }
 
     pub(crate) fn lease(runner: RunnerId, since: Timestamp, expires_at: Timestamp) -> Self {
         let kind = HeldKind::Lease { renewed_at: None, cancel_requested: false, braked: false };
-        Self { runner, since, expires_at, kind }
+        Self { runner, group: None, since, expires_at, kind }
     }
 
     pub(crate) fn is_offer(&self) -> bool {

@@ -8,6 +8,7 @@ mod config;
 mod dispatcher;
 mod effect;
 mod explain;
+mod group;
 mod index;
 mod interner;
 mod job;
@@ -23,8 +24,9 @@ pub use effect::{
     Braked, Effect, GiveBack, Gone, Loss, LostEnd, LostReason, PollEnd, PollId, RequeueReason, RunnerRef,
 };
 pub use explain::{Candidate, Explanation, Missing};
+pub use group::{GroupKey, GroupPolicy, GroupSnapshot, Limit, Repositories};
 pub use job::{JobSpec, LostPolicy};
 pub use lease::{Assignment, AssignmentKind, Lease, LeaseError};
 pub use requirement::{Bound, Feature, Requirement, RequirementError};
-pub use runner::{RunnerSpec, Scope};
+pub use runner::RunnerSpec;
 pub use snapshot::{JobSnapshot, RunnerSnapshot, Stats};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::explain::Missing;
-use crate::interner::ScopeId;
+use crate::interner::PoolId;
 use crate::requirement::{Bound, Class, Feature, fold};
 use crate::runner::RunnerSpec;
 
@@ -16,12 +16,12 @@ pub(crate) struct Profile {
     bounds: [u32; 4],
     actions: BTreeSet<String>,
     takes_untrusted: bool,
-    scope: Option<ScopeId>,
+    pool: PoolId,
 }
 
 impl Profile {
-    /// The profile of `runner`; `scope` is the number of its set of repositories, `None` for all.
-    pub(crate) fn of(runner: &RunnerSpec, scope: Option<ScopeId>) -> Self {
+    /// The profile of `runner`, which serves `pool`'s repositories and whose group accepts untrusted jobs or not.
+    pub(crate) fn of(runner: &RunnerSpec, pool: PoolId, accepts_untrusted: bool) -> Self {
         let machine = &runner.capabilities;
         let features = [
             (Feature::Gpu, machine.gpu_enabled),
@@ -39,8 +39,8 @@ impl Profile {
                 Bound::GpuMemoryGb => machine.gpu_memory_gb.unwrap_or(0),
             }),
             actions: machine.supported_actions.iter().map(|action| fold(action)).collect(),
-            takes_untrusted: runner.accepts_untrusted && runner.ephemeral,
-            scope,
+            takes_untrusted: accepts_untrusted && runner.ephemeral,
+            pool,
         }
     }
 
@@ -48,8 +48,8 @@ impl Profile {
         &self.labels
     }
 
-    pub(crate) fn scope(&self) -> Option<ScopeId> {
-        self.scope
+    pub(crate) fn pool(&self) -> PoolId {
+        self.pool
     }
 
     /// Whether runners of this profile satisfy `class`, repository aside.

@@ -1,11 +1,11 @@
 //! A runner as the dispatcher sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
+use startline_protocol::scope::Scope;
 
 use crate::PollId;
 use crate::interner::ProfileId;
@@ -19,29 +19,17 @@ pub struct RunnerSpec {
     pub name: String,
     /// Its labels; case does not matter.
     pub labels: Vec<String>,
-    /// Its group; case does not matter.
+    /// What it belongs to: it runs jobs of repositories in there only.
+    pub scope: Scope,
+    /// Its group, of those that were set: the one of this name that belongs to its organization, or else to the
+    /// instance. Case does not matter.
     pub group: String,
     /// Its machine; `max_parallel_jobs` is its number of slots.
     pub capabilities: Capabilities,
     /// It gets one job only, and so has one slot.
     pub ephemeral: bool,
-    /// Whose jobs it may run.
-    pub repositories: Scope,
-    /// Its group accepts untrusted jobs. They go to ephemeral runners only, whatever the group says.
-    pub accepts_untrusted: bool,
     /// It finishes what it has and takes nothing new.
     pub draining: bool,
-}
-
-/// Whose jobs a runner may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Every repository's.
-    #[default]
-    All,
-    /// Those of these repositories, `owner/name`; case does not matter.
-    Only(BTreeSet<String>),
 }
 
 /// A runner, as long as it is registered.

@@ -72,11 +72,10 @@ pub(crate) fn spec(record: &RunnerRecord) -> RunnerSpec {
         id: record.id,
         name: record.name.clone(),
         labels: record.labels.clone(),
+        scope: startline_protocol::scope::Scope::Instance,
         group: record.group.clone(),
         capabilities: record.capabilities.clone(),
         ephemeral: record.ephemeral,
-        repositories: startline_dispatcher::Scope::All,
-        accepts_untrusted: false,
         draining: false,
     }
 }

@@ -32,7 +32,7 @@ impl Dispatcher {
     }
 
     fn expire_job(&mut self, id: JobId, effects: &mut Vec<Effect>) {
-        let Some(&Held { runner, since, expires_at, kind }) = self.held_by(id) else { return };
+        let Some(&Held { runner, since, expires_at, kind, .. }) = self.held_by(id) else { return };
         match kind {
             HeldKind::Lease { .. } => self.lose(id, expires_at, false, effects),
             HeldKind::Offer => {

@@ -44,7 +44,7 @@ impl Dispatcher {
         if !held.is_offer() {
             return Ok(held.assignment(id, epoch, job.attempt));
         }
-        let lease = Held::lease(runner, now, later(now, self.config.lease_duration));
+        let lease = Held { group: held.group, ..Held::lease(runner, now, later(now, self.config.lease_duration)) };
         let assignment = lease.assignment(id, epoch, job.attempt);
         self.extend(id, lease.expires_at);
         if let Some(job) = self.jobs.get_mut(&id) {

@@ -66,6 +66,7 @@ impl Dispatcher {
             self.runners.insert(id, runner);
             self.deadlines.insert((offline_at, Due::Runner(id)));
         }
+        self.regroup(id);
         self.seen(now, id, &mut effects);
         self.wait(id);
         self.settle(now, &mut effects);
@@ -104,12 +105,20 @@ impl Dispatcher {
         self.stop_waiting(id);
         let runner = self.runners.get_mut(&id).ok_or(UnknownRunner(id))?;
         change(&mut runner.spec);
-        let profile = self.index.retain_profile(&runner.spec);
-        self.index.release_profile(std::mem::replace(&mut runner.profile, profile));
-        self.wait(id);
+        self.reprofile(id);
         let mut effects = Vec::new();
         self.settle(now, &mut effects);
         Ok(effects)
+    }
+
+    /// Gives the runner the profile that it now has.
+    pub(super) fn reprofile(&mut self, id: RunnerId) {
+        self.stop_waiting(id);
+        if let Some(runner) = self.runners.get_mut(&id) {
+            let profile = self.index.retain_profile(&runner.spec);
+            self.index.release_profile(std::mem::replace(&mut runner.profile, profile));
+        }
+        self.wait(id);
     }
 
     /// Forgets a runner. Its polls are closed and its offers go back; its leases stay, can be renewed and completed, and

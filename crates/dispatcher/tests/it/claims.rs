@@ -1,12 +1,14 @@
 //! Matching, order, offers and leases.
 
 use startline_dispatcher::{
-    AssignmentKind, CancelOutcome, Effect, GiveBack, LeaseError, Missing, PollEnd, PollOutcome, RequeueReason, Scope,
+    AssignmentKind, CancelOutcome, Effect, GiveBack, GroupPolicy, JobSpec, LeaseError, Missing, PollEnd, PollOutcome,
+    Repositories, RequeueReason, RunnerSpec,
 };
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{JobStatus, RunnerStatus};
 
-use crate::given::{Bench, assigned, at, job, job_of, job_with, lease_of, runner};
+use crate::given::{Bench, assigned, at, group, job, job_of, job_with, lease_of, runner};
 
 #[test]
 fn a_queued_job_goes_to_the_next_poll() {
@@ -72,13 +74,15 @@ fn the_repository_with_the_fewest_running_jobs_goes_first() {
 
 #[test]
 fn labels_capabilities_group_scope_and_trust_all_must_fit() {
-    let fits = |change: fn(&mut startline_dispatcher::RunnerSpec), job: &startline_dispatcher::JobSpec| {
+    let fits_in = |policy: fn(&mut GroupPolicy), change: fn(&mut RunnerSpec), job: &JobSpec| {
         let mut spec = runner(1);
         change(&mut spec);
         let mut bench = Bench::with_runners([spec]);
+        bench.dispatcher.set_group(at(0), group("default", policy));
         bench.queue(0, [job.clone()]);
         matches!(bench.polls(1, 1, false).0, PollOutcome::Assigned(_))
     };
+    let fits = |change, job: &JobSpec| fits_in(|_| {}, change, job);
     let job_in = |group: &str| {
         let mut job = job(1);
         job.requirement.group = Some(group.to_owned());
@@ -104,13 +108,17 @@ fn labels_capabilities_group_scope_and_trust_all_must_fit() {
     ));
     assert!(fits(|_| {}, &job_in("Default")));
     assert!(!fits(|_| {}, &job_in("production")));
-    assert!(fits(|runner| runner.repositories = Scope::Only(["ACME/app".to_owned()].into()), &job(1)));
-    assert!(!fits(|runner| runner.repositories = Scope::Only(["acme/other".to_owned()].into()), &job(1)));
-    assert!(!fits(|runner| runner.repositories = Scope::Only([].into()), &job(1)));
+    assert!(fits(|runner| runner.scope = Scope::Organization("Acme".to_owned()), &job(1)));
+    assert!(!fits(|runner| runner.scope = Scope::Organization("acm".to_owned()), &job(1)));
+    assert!(fits(|runner| runner.scope = Scope::Repository("acme/APP".to_owned()), &job(1)));
+    assert!(!fits(|runner| runner.scope = Scope::Repository("acme/lib".to_owned()), &job(1)));
+    assert!(fits_in(|group| group.repositories = Repositories::Only(["ACME/app".to_owned()].into()), |_| {}, &job(1)));
+    assert!(!fits_in(|group| group.repositories = Repositories::Only(["acme/lib".to_owned()].into()), |_| {}, &job(1)));
+    assert!(!fits_in(|group| group.repositories = Repositories::Only([].into()), |_| {}, &job(1)));
     assert!(!fits(|_| {}, &untrusted));
-    assert!(!fits(|runner| runner.accepts_untrusted = true, &untrusted), "not ephemeral");
+    assert!(!fits_in(|group| group.accepts_untrusted = true, |_| {}, &untrusted), "not ephemeral");
     assert!(!fits(|runner| runner.ephemeral = true, &untrusted), "not accepted");
-    assert!(fits(|runner| (runner.accepts_untrusted, runner.ephemeral) = (true, true), &untrusted));
+    assert!(fits_in(|group| group.accepts_untrusted = true, |runner| runner.ephemeral = true, &untrusted));
 }
 
 #[test]
@@ -316,7 +324,7 @@ fn an_offer_from_before_a_restart_is_refused_with_both_epochs() {
 fn a_waiting_job_is_explained_by_what_each_runner_lacks() {
     let mut small = runner(2);
     small.labels.clear();
-    small.repositories = Scope::Only(["acme/other".to_owned()].into());
+    small.scope = Scope::Repository("acme/other".to_owned());
     let mut bench = Bench::with_runners([runner(1), small]);
     bench.running(0, 1, job(1));
     bench.queue(0, [job_with(2, &["linux", "memory_gb>=8", "docker"])]);

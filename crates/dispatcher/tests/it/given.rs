@@ -2,11 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use startline_dispatcher::{
-    Assignment, AssignmentKind, Config, Dispatcher, Effect, JobSpec, LostPolicy, PollId, PollOutcome, Requirement,
-    RunnerSpec, Scope,
+    Assignment, AssignmentKind, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, PollId,
+    PollOutcome, Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 
 /// `seconds` after the tests' beginning of time.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -18,11 +19,10 @@ pub(crate) fn runner(id: i64) -> RunnerSpec {
         id: RunnerId(id),
         name: format!("r{id}"),
         labels: vec!["linux".to_owned()],
+        scope: Scope::Instance,
         group: "default".to_owned(),
         capabilities: Capabilities { memory_gb: 16, ..Capabilities::default() },
         ephemeral: false,
-        repositories: Scope::All,
-        accepts_untrusted: false,
         draining: false,
     }
 }
@@ -58,6 +58,13 @@ pub(crate) fn job_of(id: i64, repository: &str) -> JobSpec {
     let mut job = job(id);
     job.requirement.repository = repository.to_owned();
     job
+}
+
+/// The instance's group `name`, open unless `change` says otherwise.
+pub(crate) fn group(name: &str, change: impl FnOnce(&mut GroupPolicy)) -> GroupPolicy {
+    let mut policy = GroupPolicy::open(GroupKey::new(&Scope::Instance, name));
+    change(&mut policy);
+    policy
 }
 
 /// A dispatcher and a counter of polls.

@@ -7,20 +7,24 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use startline_dispatcher::{
-    Assignment, AssignmentKind, Brake, CancelOutcome, Config, Dispatcher, Effect, GiveBack, JobSpec, LeaseError,
-    LostPolicy, PollId, PollOutcome, Requirement, RunnerSpec, Scope,
+    Assignment, AssignmentKind, Brake, CancelOutcome, Config, Dispatcher, Effect, GiveBack, GroupKey, GroupPolicy,
+    JobSpec, LeaseError, Limit, LostPolicy, Missing, PollId, PollOutcome, Repositories, Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::JobStatus;
 
 use crate::given::at;
-use crate::naive::{Naive, fits};
+use crate::naive::Naive;
 
 #[derive(Clone, Debug)]
 enum Op {
     AddRunner(RunnerSpec),
     RemoveRunner(RunnerId),
+    SetGroup(GroupPolicy),
+    RemoveGroup(GroupKey),
+    SetRepositoryLimit(Option<u32>),
     UpdateCapabilities(RunnerId, Capabilities),
     SetDraining(RunnerId, bool),
     Heartbeat(RunnerId),
@@ -61,23 +65,58 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
     })
 }
 
-fn runner() -> impl Strategy<Value = RunnerSpec> {
-    let scope = prop_oneof![
-        1 => Just(Scope::All),
-        1 => btree_set(repository(), 0..3).prop_map(Scope::Only),
+fn scope() -> impl Strategy<Value = Scope> {
+    let scopes = [
+        "instance",
+        "instance",
+        "organization:acme",
+        "organization:umbrella",
+        "repository:acme/app",
+        "repository:acme/lib",
     ];
+    select(scopes.to_vec()).prop_map(|scope| scope.parse().unwrap())
+}
+
+fn group_name() -> impl Strategy<Value = &'static str> {
+    select(vec!["default", "default", "Default", "gold"])
+}
+
+fn group_key() -> impl Strategy<Value = GroupKey> {
+    (scope(), group_name()).prop_map(|(scope, name)| GroupKey::new(&scope, name))
+}
+
+fn limit() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![2 => Just(None), 1 => Just(Some(0)), 6 => (1..4_u32).prop_map(Some)]
+}
+
+fn group() -> impl Strategy<Value = GroupPolicy> {
+    let repositories = prop_oneof![
+        3 => Just(Repositories::All),
+        2 => btree_set(repository(), 0..3).prop_map(Repositories::Only),
+    ];
+    (group_key(), repositories, any::<bool>(), limit(), limit()).prop_map(
+        |(key, repositories, accepts_untrusted, max_running_jobs, max_running_jobs_per_repository)| GroupPolicy {
+            key,
+            repositories,
+            accepts_untrusted,
+            max_running_jobs,
+            max_running_jobs_per_repository,
+        },
+    )
+}
+
+fn runner() -> impl Strategy<Value = RunnerSpec> {
     let labels = subsequence(vec!["Linux", "big", "docker"], 0..=3);
-    let flags = (prop::bool::weighted(0.2), any::<bool>(), prop::bool::weighted(0.05));
-    (runner_id(), labels, select(vec!["default", "gold"]), capabilities(), scope, flags).prop_map(
-        |(id, labels, group, capabilities, repositories, (ephemeral, accepts_untrusted, draining))| RunnerSpec {
+    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.05));
+    (runner_id(), labels, scope(), group_name(), capabilities(), flags).prop_map(
+        |(id, labels, scope, group, capabilities, (ephemeral, draining))| RunnerSpec {
             id,
             name: format!("r{id}"),
             labels: labels.into_iter().map(str::to_owned).collect(),
+            scope,
             group: group.to_owned(),
             capabilities,
             ephemeral,
-            repositories,
-            accepts_untrusted,
             draining,
         },
     )
@@ -116,6 +155,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => runner().prop_map(Op::AddRunner),
         1 => runner_id().prop_map(Op::RemoveRunner),
+        2 => group().prop_map(Op::SetGroup),
+        1 => group_key().prop_map(Op::RemoveGroup),
+        1 => limit().prop_map(Op::SetRepositoryLimit),
         1 => (runner_id(), capabilities()).prop_map(|(id, machine)| Op::UpdateCapabilities(id, machine)),
         1 => (runner_id(), prop::bool::weighted(0.3)).prop_map(|(id, draining)| Op::SetDraining(id, draining)),
         3 => runner_id().prop_map(Op::Heartbeat),
@@ -146,6 +188,8 @@ struct Play {
     /// Jobs that were queued or restored and did not end since, with the epoch last seen and who has it.
     live: BTreeMap<JobId, (Epoch, Option<RunnerId>)>,
     ended: BTreeSet<JobId>,
+    /// Assigned in the last step.
+    fresh: Vec<Assignment>,
     checks: usize,
 }
 
@@ -161,6 +205,7 @@ impl Play {
             polls: 0,
             live: BTreeMap::new(),
             ended: BTreeSet::new(),
+            fresh: Vec::new(),
             checks: 0,
         }
     }
@@ -199,6 +244,21 @@ impl Play {
             Op::RemoveRunner(id) => {
                 let effects = tested.remove_runner(now, *id);
                 assert_eq!(effects, naive.remove_runner(now, *id));
+                self.observe(&effects);
+            }
+            Op::SetGroup(policy) => {
+                let effects = tested.set_group(now, policy.clone());
+                assert_eq!(effects, naive.set_group(now, policy.clone()));
+                self.observe(&effects);
+            }
+            Op::RemoveGroup(key) => {
+                let effects = tested.remove_group(now, key);
+                assert_eq!(effects, naive.remove_group(now, key));
+                self.observe(&effects);
+            }
+            Op::SetRepositoryLimit(most) => {
+                let effects = tested.set_max_running_jobs_per_repository(now, *most);
+                assert_eq!(effects, naive.set_max_running_jobs_per_repository(now, *most));
                 self.observe(&effects);
             }
             Op::UpdateCapabilities(id, machine) => {
@@ -317,6 +377,7 @@ impl Play {
         assert_eq!(job.1, None, "a job has one holder: {assignment:?}");
         assert_eq!(assignment.epoch, job.0.next(), "each offer has the next epoch");
         *job = (assignment.epoch, Some(assignment.runner));
+        self.fresh.push(assignment.clone());
     }
 
     fn observe(&mut self, effects: &[Effect]) {
@@ -356,6 +417,30 @@ impl Play {
         // No fitting poll is parked while a fitting job is queued.
         assert_eq!(self.naive.missed(), []);
 
+        // No new assignment exceeds a limit.
+        for fresh in std::mem::take(&mut self.fresh) {
+            let runner = self.naive.runners.iter().find(|runner| runner.spec.id == fresh.runner).unwrap().spec.clone();
+            let repository = self.naive.job(fresh.job).unwrap().spec.requirement.repository.clone();
+            for limit in self.naive.limits(&runner, &repository) {
+                let (Limit::Group { running, most, .. }
+                | Limit::RepositoryInGroup { running, most, .. }
+                | Limit::Repository { running, most, .. }) = limit;
+                assert!(running <= most as usize, "{fresh:?} exceeds {limit:?}");
+            }
+        }
+
+        // What counts for a group's limits equals a recount, and groups are not kept beyond their use.
+        for group in self.tested.groups() {
+            let key = &group.policy.key;
+            assert_eq!(group.jobs.values().sum::<usize>(), self.naive.in_hands(Some(key), None));
+            for (repository, jobs) in group.jobs {
+                assert_eq!(jobs, self.naive.in_hands(Some(key), Some(&repository)));
+            }
+            let has_runner = || self.naive.runners.iter().any(|runner| self.naive.group_of(&runner.spec).key == *key);
+            let set = self.naive.groups.contains(&group.policy);
+            assert!(set || has_runner() || self.naive.in_hands(Some(key), None) > 0, "{key} is of no use");
+        }
+
         // Classes and profiles are not kept beyond their use.
         let mut stats = self.tested.stats();
         assert!(stats.classes <= self.live.len() + 2);
@@ -376,7 +461,14 @@ impl Play {
             assert_eq!(explanation.candidates.len(), self.naive.runners.len());
             for candidate in &explanation.candidates {
                 let runner = self.naive.runners.iter().find(|runner| runner.spec.id == candidate.runner).unwrap();
-                assert_eq!(candidate.fits(), fits(&runner.spec, &spec), "{candidate:?}");
+                assert_eq!(candidate.fits(), self.naive.fits(&runner.spec, &spec), "{candidate:?}");
+                let limits = candidate.missing.iter().filter_map(|missing| match missing {
+                    Missing::Limit(limit) => Some(limit.clone()),
+                    _ => None,
+                });
+                let queued = explanation.status == JobStatus::Queued;
+                let reached = self.naive.limits(&runner.spec, &spec.requirement.repository);
+                assert_eq!(limits.collect::<Vec<_>>(), if queued { reached } else { vec![] });
                 assert!(explanation.status != JobStatus::Queued || !candidate.missing.is_empty(), "{candidate:?}");
             }
             assert!(!explanation.summary().is_empty());
@@ -398,10 +490,14 @@ impl Play {
 proptest! {
     #[test]
     fn every_history_is_that_of_the_naive_dispatcher_and_keeps_the_invariants(
+        groups in vec(group(), 0..3),
         runners in vec(runner(), 3..7),
         ops in vec(op(), 50..100),
     ) {
         let mut play = Play::new();
+        for group in groups {
+            play.play(&Op::SetGroup(group));
+        }
         for runner in runners {
             play.play(&Op::AddRunner(runner));
             play.check();

@@ -5,5 +5,6 @@
 mod claims;
 mod expiry;
 mod given;
+mod limits;
 mod machine;
 mod naive;

@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use startline_dispatcher::AssignmentKind;
 use startline_dispatcher::{
-    Assignment, Braked, CancelOutcome, Completed, Config, Effect, GiveBack, Gone, JobSpec, Lease, LeaseError, Loss,
-    LostEnd, LostPolicy, LostReason, PollEnd, PollId, PollOutcome, RequeueReason, RunnerRef, RunnerSpec, Scope, Stats,
+    Assignment, Braked, CancelOutcome, Completed, Config, Effect, GiveBack, Gone, GroupKey, GroupPolicy, JobSpec,
+    Lease, LeaseError, Limit, Loss, LostEnd, LostPolicy, LostReason, PollEnd, PollId, PollOutcome, Repositories,
+    RequeueReason, RunnerRef, RunnerSpec, Stats,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -18,6 +20,8 @@ pub(crate) struct Job {
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) runner: RunnerId,
+    /// That the runner was last registered in.
+    pub(crate) group: Option<GroupKey>,
     since: Timestamp,
     expires_at: Timestamp,
     pub(crate) leased: bool,
@@ -42,13 +46,14 @@ pub(crate) struct Naive {
     config: Config,
     pub(crate) jobs: Vec<Job>,
     pub(crate) runners: Vec<Runner>,
+    pub(crate) groups: Vec<GroupPolicy>,
     ticks: u64,
     effects: Vec<Effect>,
 }
 
 impl Naive {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, jobs: vec![], runners: vec![], ticks: 0, effects: vec![] }
+        Self { config, jobs: vec![], runners: vec![], groups: vec![], ticks: 0, effects: vec![] }
     }
 
     // What can be read off.
@@ -80,12 +85,61 @@ impl Naive {
         self.jobs.iter().filter(same).filter(|job| job.held.is_some()).count()
     }
 
+    /// The group that a runner is in: its organization's, or else the instance's, or else one without rules.
+    pub(crate) fn group_of(&self, runner: &RunnerSpec) -> GroupPolicy {
+        let own = GroupKey::new(&runner.scope, &runner.group);
+        let outer = GroupKey::new(&Scope::Instance, &runner.group);
+        let set = |key: &GroupKey| self.groups.iter().find(|group| group.key == *key).cloned();
+        set(&own).or_else(|| set(&outer)).unwrap_or_else(|| GroupPolicy::open(outer.clone()))
+    }
+
+    /// Jobs in runners' hands, of a group or of all, of a repository or of all.
+    pub(crate) fn in_hands(&self, group: Option<&GroupKey>, repository: Option<&str>) -> usize {
+        let counts = |job: &&Job| {
+            let of_repository =
+                repository.is_none_or(|name| name.eq_ignore_ascii_case(&job.spec.requirement.repository));
+            let held = job.held.as_ref();
+            of_repository && held.is_some_and(|held| group.is_none() || held.group.as_ref() == group)
+        };
+        self.jobs.iter().filter(counts).count()
+    }
+
+    /// The limits that a repository has reached for a runner.
+    pub(crate) fn limits(&self, runner: &RunnerSpec, repository: &str) -> Vec<Limit> {
+        let GroupPolicy { key: group, max_running_jobs, max_running_jobs_per_repository, .. } = self.group_of(runner);
+        let of_group = self.in_hands(Some(&group), None);
+        let in_group = self.in_hands(Some(&group), Some(repository));
+        let of_all = self.in_hands(None, Some(repository));
+        let reached = |most: Option<u32>, running: usize| most.filter(|most| running >= *most as usize);
+        let repository = repository.to_lowercase();
+        let mut limits = Vec::new();
+        if let Some(most) = reached(max_running_jobs, of_group) {
+            limits.push(Limit::Group { group: group.clone(), running: of_group, most });
+        }
+        if let Some(most) = reached(max_running_jobs_per_repository, in_group) {
+            limits.push(Limit::RepositoryInGroup { repository: repository.clone(), group, running: in_group, most });
+        }
+        if let Some(most) = reached(self.config.max_running_jobs_per_repository, of_all) {
+            limits.push(Limit::Repository { repository, running: of_all, most });
+        }
+        limits
+    }
+
+    /// Whether a runner has what a job asks for, limits aside.
+    pub(crate) fn fits(&self, runner: &RunnerSpec, job: &JobSpec) -> bool {
+        fits(runner, &self.group_of(runner), job)
+    }
+
     /// Jobs that wait although a runner waits that they fit, best first, each with that runner.
     pub(crate) fn missed(&self) -> Vec<(JobId, RunnerId)> {
         let mut queued: Vec<_> = self.jobs.iter().filter(|job| job.held.is_none()).collect();
         queued.sort_by_key(|job| (-job.spec.priority, self.share(job), job.spec.sequence, job.spec.id));
         let runner_for = |job: &Job| {
-            let waiting = self.runners.iter().filter(|runner| self.waits(runner) && fits(&runner.spec, &job.spec));
+            let may = |runner: &Runner| {
+                let allowed = || self.limits(&runner.spec, &job.spec.requirement.repository).is_empty();
+                self.waits(runner) && self.fits(&runner.spec, &job.spec) && allowed()
+            };
+            let waiting = self.runners.iter().filter(|runner| may(runner));
             waiting.min_by_key(|runner| runner.idle).map(|runner| (job.spec.id, runner.spec.id))
         };
         queued.into_iter().filter_map(runner_for).collect()
@@ -151,10 +205,12 @@ impl Naive {
             let (poll, auto) = waiting.polls.remove(0);
             waiting.spent = waiting.spec.ephemeral && auto;
             let expires_at = now + if auto { lease } else { offer };
+            let group = self.registered_in(runner);
             let job = self.job(job).unwrap();
             job.spec.epoch = Epoch(job.spec.epoch.0 + 1);
             job.held = Some(Held {
                 runner,
+                group,
                 since: now,
                 expires_at,
                 leased: auto,
@@ -167,6 +223,22 @@ impl Naive {
             self.effects.push(Effect::Assigned { poll, assignment });
         }
         std::mem::take(&mut self.effects)
+    }
+
+    fn registered_in(&self, id: RunnerId) -> Option<GroupKey> {
+        let runner = self.runners.iter().find(|runner| runner.spec.id == id)?;
+        Some(self.group_of(&runner.spec).key)
+    }
+
+    /// Lets all jobs count for the groups that their runners are in.
+    fn regroup(&mut self) {
+        let groups: Vec<_> =
+            self.runners.iter().map(|runner| (runner.spec.id, self.group_of(&runner.spec).key)).collect();
+        for (id, group) in groups {
+            for held in self.jobs.iter_mut().filter_map(|job| job.held.as_mut()).filter(|held| held.runner == id) {
+                held.group = Some(group.clone());
+            }
+        }
     }
 
     /// The runner goes to the end of the line.
@@ -260,7 +332,26 @@ impl Naive {
             let offline_at = Some(now + self.config.offline_after);
             self.runners.push(Runner { spec, polls: vec![], idle, seen: now, offline_at, braked: false, spent });
         }
+        self.regroup();
         self.seen(now, id, true);
+        self.settle(now)
+    }
+
+    pub(crate) fn set_group(&mut self, now: Timestamp, policy: GroupPolicy) -> Vec<Effect> {
+        self.groups.retain(|group| group.key != policy.key);
+        self.groups.push(policy);
+        self.regroup();
+        self.settle(now)
+    }
+
+    pub(crate) fn remove_group(&mut self, now: Timestamp, key: &GroupKey) -> Vec<Effect> {
+        self.groups.retain(|group| group.key != *key);
+        self.regroup();
+        self.settle(now)
+    }
+
+    pub(crate) fn set_max_running_jobs_per_repository(&mut self, now: Timestamp, most: Option<u32>) -> Vec<Effect> {
+        self.config.max_running_jobs_per_repository = most;
         self.settle(now)
     }
 
@@ -345,8 +436,17 @@ impl Naive {
 
     pub(crate) fn restore_lease(&mut self, now: Timestamp, id: RunnerId, spec: JobSpec) -> Assignment {
         let expires_at = now + self.config.lease_duration;
-        let held =
-            Held { runner: id, since: now, expires_at, leased: true, renewed_at: None, cancel: false, braked: false };
+        let group = self.registered_in(id);
+        let held = Held {
+            runner: id,
+            group,
+            since: now,
+            expires_at,
+            leased: true,
+            renewed_at: None,
+            cancel: false,
+            braked: false,
+        };
         let job = Job { spec, held: Some(held) };
         let restored = assignment(&job);
         self.jobs.push(job);
@@ -550,7 +650,7 @@ fn assignment(job: &Job) -> Assignment {
 }
 
 /// Whether a runner has what a job asks for.
-pub(crate) fn fits(runner: &RunnerSpec, job: &JobSpec) -> bool {
+fn fits(runner: &RunnerSpec, policy: &GroupPolicy, job: &JobSpec) -> bool {
     let wanted = &job.requirement;
     let labelled = |label: &str| runner.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
     let labels = wanted.labels.iter().all(|label| match label.to_lowercase().as_str() {
@@ -559,10 +659,11 @@ pub(crate) fn fits(runner: &RunnerSpec, job: &JobSpec) -> bool {
         word => labelled(word),
     });
     let group = wanted.group.as_ref().is_none_or(|group| group.eq_ignore_ascii_case(&runner.group));
-    let trust = wanted.trusted || (runner.ephemeral && runner.accepts_untrusted);
-    let scope = match &runner.repositories {
-        Scope::All => true,
-        Scope::Only(own) => own.iter().any(|own| own.eq_ignore_ascii_case(&wanted.repository)),
+    let trust = wanted.trusted || (runner.ephemeral && policy.accepts_untrusted);
+    let named = match &policy.repositories {
+        Repositories::All => true,
+        Repositories::Only(own) => own.iter().any(|own| own.eq_ignore_ascii_case(&wanted.repository)),
     };
-    labels && group && trust && scope
+    let scope = runner.scope.covers_repository(&wanted.repository);
+    labels && group && trust && named && scope
 }
