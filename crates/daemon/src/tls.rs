@@ -245,6 +245,7 @@ impl Tls {
     }
 
     async fn watch(&self) {
+        let path = self.inner.source.certificate().display();
         let mut complained = None;
         let mut reminded: Option<Timestamp> = None;
         loop {
@@ -255,14 +256,14 @@ impl Tls {
                     complained = None;
                     if changed {
                         let expires_at = self.expires_at().map(tracing::field::display);
-                        tracing::info!(expires_at, "the TLS certificate was replaced");
+                        tracing::info!(%path, expires_at, "the TLS certificate was replaced");
                         self.inner.source.exposed_keys().iter().for_each(|warning| tracing::warn!("{warning}"));
                     }
                 }
                 Ok(Err(error)) => {
                     let text = error.to_string();
                     if complained.as_ref() != Some(&text) {
-                        tracing::warn!(error = text, "the new TLS certificate cannot be used; the old one stays");
+                        tracing::warn!(%path, error = text, "the new TLS certificate cannot be used; the old one stays");
                         complained = Some(text);
                     }
                 }
@@ -297,6 +298,13 @@ impl Source {
                 key: (key.clone(), pem::read("key", key)?),
             }),
             Self::SelfSigned { files, names } => self_signed::read_or_make(files, names, now),
+        }
+    }
+
+    const fn certificate(&self) -> &PathBuf {
+        match self {
+            Self::Files { certificate, .. } => certificate,
+            Self::SelfSigned { files, .. } => &files.server,
         }
     }
 
