@@ -194,24 +194,25 @@ async fn waiting_for_an_answer_or_for_its_next_piece_is_not_slow() {
 #[tokio::test]
 async fn a_slow_reader_is_not_one_that_has_stopped() {
     let write_timeout = Duration::from_secs(1);
-    let services = Service::both(router(), Options { write_timeout, ..patient() }).await;
     let mut readers = Vec::new();
-    for service in services {
-        readers.push(TaskTracker::new().spawn(async move {
-            let mut client = service.http1().await;
-            client.send(GET_BIG).await;
-            let (start, mut read, mut bytes) = (Instant::now(), 0, vec![0; 16 * 1024]);
-            // So slowly that the kernel does not call the server's buffer free again within the time-out.
-            while start.elapsed() < 3 * write_timeout {
-                read += client.0.read(&mut bytes).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(40)).await;
-            }
-            let rest = client.rest().await;
-            assert!(read < BIG / 2, "the reader was not slow");
-            assert!(read + rest.len() > BIG, "the answer was cut after {read} + {}", rest.len());
-            service.was_not_cut();
-            service.server.stop().await;
-        }));
+    // So slowly that the kernel does not call the server's buffer free again within the time-out; and not that slowly.
+    for size in [16 * 1024, 128 * 1024] {
+        for service in Service::both(router(), Options { write_timeout, ..patient() }).await {
+            readers.push(TaskTracker::new().spawn(async move {
+                let mut client = service.http1().await;
+                client.send(GET_BIG).await;
+                let (start, mut read, mut bytes) = (Instant::now(), 0, vec![0; size]);
+                while start.elapsed() < 3 * write_timeout {
+                    read += client.0.read(&mut bytes).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                }
+                assert!(read < BIG / 2, "the reader was not slow");
+                let rest = client.rest().await;
+                assert!(read + rest.len() > BIG, "the answer was cut after {read} + {}", rest.len());
+                service.was_not_cut();
+                service.server.stop().await;
+            }));
+        }
     }
     for reader in readers {
         soon("the end of the reader", reader).await.unwrap();
