@@ -11,6 +11,8 @@ mod groups;
 mod jobs;
 mod migrations;
 mod opening;
+#[cfg(test)]
+mod plan;
 mod readers;
 mod runners;
 mod runs;

@@ -29,10 +29,10 @@ impl State {
         &mut self,
         mut token: NewRegistrationToken,
     ) -> Result<RegistrationTokenRecord, Error> {
+        self.resolve_group(&token.scope, &token.group)?;
         if self.registration_tokens.iter().any(|known| known.token.hash == token.hash) {
             return Err(duplicate("add a registration token"));
         }
-        self.resolve_group(&token.scope, &token.group)?;
         token.created_at = kept(token.created_at);
         token.expires_at = kept(token.expires_at);
         let id = next_id(Some(self.last_registration_token));

@@ -334,19 +334,8 @@ pub(super) fn message(db: &Connection, job: JobId) -> Result<Option<String>, Fai
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::plan;
     use super::*;
-
-    fn plan(sql: &str) -> String {
-        let mut database = Connection::open_in_memory().unwrap();
-        super::super::migrations::migrate(&mut database, Timestamp::UNIX_EPOCH).unwrap();
-        let mut explain = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let mut rows = explain.raw_query();
-        let mut lines = Vec::new();
-        while let Some(row) = rows.next().unwrap() {
-            lines.push(row.get::<_, String>(3).unwrap());
-        }
-        lines.join("; ")
-    }
 
     #[test]
     fn no_frequent_query_reads_all_jobs() {

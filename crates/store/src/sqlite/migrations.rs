@@ -122,6 +122,12 @@ fn checksum(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use startline_protocol::admin_api::GroupRequest;
+    use startline_protocol::capabilities::Capabilities;
+    use startline_protocol::ids::{JobId, RunId, RunnerId};
+    use startline_protocol::permission::Permission;
+    use startline_protocol::scope::Scope;
+
     use super::*;
 
     const ONE: Migration = Migration { version: 1, name: "one", sql: "CREATE TABLE a (x INTEGER) STRICT;" };
@@ -147,6 +153,42 @@ mod tests {
         apply(&mut database, &[ONE, TWO], Timestamp::UNIX_EPOCH).unwrap();
         apply(&mut database, &[ONE, TWO], Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(tables(&database), "a,b");
+    }
+
+    #[test]
+    fn what_was_there_before_administration_keeps_its_rights() {
+        let mut database = database();
+        apply(&mut database, &MIGRATIONS[..1], Timestamp::UNIX_EPOCH).unwrap();
+        let rows = "
+            INSERT INTO api_tokens (hash, name, created_at) VALUES (zeroblob(32), 'admin', 1);
+            INSERT INTO registration_tokens (hash, name, runner_group, ephemeral, created_at, expires_at)
+              VALUES (zeroblob(32), '', 'Default', 0, 1, 2), (x'01', '', 'GPU', 0, 1, 2), (x'02', '', 'gpu', 0, 1, 2);
+            INSERT INTO runners (name, name_key, labels, runner_group, capabilities, ephemeral, version, created_at)
+              VALUES ('one', 'one', '[]', 'builders', 'CAPABILITIES', 0, '', 1);
+            INSERT INTO runs (number, status, plan_id, name, path, repository, event_name, git_ref, created_at, submission)
+              VALUES (1, 'queued', zeroblob(16), '', '', 'a/b', '', '', 1, '{}');
+            INSERT INTO jobs (run_id, key, idx, name, status, labels, priority, timeout_minutes, continue_on_error,
+              requeues_left, queued_at) VALUES (1, 'x', 0, '', 'queued', '[]', 0, 1, 0, 0, 1);";
+        let capabilities = serde_json::to_string(&Capabilities::default()).unwrap();
+        database.execute_batch(&rows.replace("CAPABILITIES", &capabilities)).unwrap();
+        migrate(&mut database, Timestamp::UNIX_EPOCH).unwrap();
+
+        let token = super::super::tokens::api_token(&database, [0; 32]).unwrap().unwrap();
+        assert_eq!((token.scope, token.revoked_at), (Scope::Instance, None));
+        // One that is added later is not given to old tokens by this migration, and must not be.
+        let then = Permission::ALL.iter().take(15).copied().collect::<Vec<_>>();
+        assert_eq!(token.permissions, then);
+        let token = super::super::tokens::registration_token(&database, [0; 32]).unwrap().unwrap();
+        assert_eq!((token.token.scope, token.token.cidr, token.revoked_at), (Scope::Instance, None, None));
+        let runner = super::super::runners::find(&database, RunnerId(1)).unwrap().unwrap();
+        assert_eq!((runner.scope, runner.last_seen_at), (Scope::Instance, None));
+        let groups = super::super::groups::all(&database).unwrap();
+        let groups: Vec<_> = groups.into_iter().map(|group| (group.name, group.policy, group.runners)).collect();
+        let group = |name: &str, runners| (name.to_owned(), GroupRequest::default(), runners);
+        assert_eq!(groups, [group("builders", 1), group("default", 0), group("GPU", 0)]);
+        let run = super::super::runs::require(&database, RunId(1)).unwrap();
+        assert_eq!((run.run.trusted, run.run.idempotency), (true, None));
+        assert!(super::super::jobs::find(&database, JobId(1)).unwrap().unwrap().trusted);
     }
 
     #[test]

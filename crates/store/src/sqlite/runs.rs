@@ -165,3 +165,15 @@ pub(super) fn unfinished(db: &Connection) -> Result<Vec<(RunRecord, Vec<JobRecor
     };
     Ok(runs.into_iter().map(with_jobs).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::plan;
+    use super::*;
+
+    #[test]
+    fn a_repeat_is_found_without_reading_all_runs() {
+        let plan = plan(EARLIER);
+        assert!(plan.contains("USING INDEX runs_by_idempotency_key"), "{plan}");
+    }
+}

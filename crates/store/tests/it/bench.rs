@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::permission::Permission;
@@ -15,8 +16,8 @@ use startline_protocol::step::{Annotation, AnnotationLevel, StepRecord};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite};
 use startline_store::{
-    CompleteOutcome, Completion, CreatedRun, Error, Hash, JobRecord, NewApiToken, NewJob, NewRegistrationToken, NewRun,
-    NewRunner, RunRecord, RunnerRecord, Store,
+    CompleteOutcome, Completion, CreatedRun, Error, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
+    NewRegistrationToken, NewRun, NewRunner, RunRecord, RunnerRecord, Store,
 };
 use tempfile::TempDir;
 
@@ -43,6 +44,15 @@ pub(crate) fn hash(number: u32) -> Hash {
     let mut hash = [7; 32];
     hash[..4].copy_from_slice(&number.to_be_bytes());
     hash
+}
+
+/// The scope that `text` spells.
+pub(crate) fn scope(text: &str) -> Scope {
+    text.parse().unwrap()
+}
+
+pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 /// The registration token that [`Bench::runner`] uses.
@@ -163,6 +173,21 @@ pub(crate) fn completion(conclusion: Conclusion) -> Completion {
     }
 }
 
+/// An entry of the audit log; lines of different numbers differ.
+pub(crate) fn audit_entry(number: u32) -> NewAudit {
+    NewAudit {
+        at: at(i64::from(number)),
+        actor: format!("runner:{number} (one)"),
+        action: "job.start".to_owned(),
+        subject: "job:7".to_owned(),
+        outcome: "success".to_owned(),
+        scope: scope("repository:acme/demo"),
+        request_id: Some(format!("request-{number}")),
+        address: Some("::1".to_owned()),
+        details: BTreeMap::from([("number".to_owned(), number.to_string())]),
+    }
+}
+
 pub(crate) fn database(directory: &TempDir) -> PathBuf {
     directory.path().join("data").join("startline.db")
 }
@@ -220,6 +245,18 @@ impl Bench {
 
     pub(crate) async fn some_runner(&self) -> RunnerId {
         self.runner_named(&format!("runner-{}", self.fresh())).await.id
+    }
+
+    /// An ephemeral runner that registered at second 1.
+    pub(crate) async fn mayfly(&self) -> RunnerId {
+        drop(self.create_registration_token(registration_token(OPEN)).await);
+        let runner = new_runner(&format!("mayfly-{}", self.fresh()), self.fresh());
+        self.register(OPEN, NewRunner { ephemeral: true, ..runner }).await.unwrap().id
+    }
+
+    /// Makes a group, or changes it.
+    pub(crate) async fn set_group(&self, of: &str, name: &str, policy: GroupRequest) -> GroupRecord {
+        self.put_group(scope(of), name.to_owned(), policy).await.unwrap()
     }
 
     pub(crate) async fn run_of(&self, jobs: Vec<NewJob>) -> (RunRecord, Vec<JobRecord>) {

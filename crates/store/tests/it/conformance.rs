@@ -1,12 +1,16 @@
 //! One suite over all engines.
 
 mod assignment;
+mod audit;
+mod collect;
 mod completion;
+mod groups;
 mod listing;
 mod ordering;
 mod runners;
 mod runs;
 mod tokens;
+mod values;
 
 /// Makes a test of each claim for each engine. A claim that is not listed is dead code, which is an error.
 macro_rules! claims {
@@ -37,6 +41,17 @@ claims! {
         a_registration_token_hash_exists_once
         times_are_kept_to_the_microsecond
         the_end_of_time_can_be_kept
+        an_api_token_keeps_its_scope_and_permissions
+        an_api_token_is_revoked_once
+        a_registration_token_is_revoked_once
+        an_unknown_registration_token_is_none
+        the_uses_of_a_registration_token_are_counted
+        a_registration_token_needs_a_group_of_its_scope
+        tokens_are_listed_by_kind_and_id
+        tokens_that_ended_before_are_purged
+        expired_runner_tokens_are_purged
+        a_purge_is_bounded
+        a_store_whose_tokens_were_purged_is_not_new
     }
     runners {
         a_runner_is_registered_with_what_it_says
@@ -74,6 +89,64 @@ claims! {
         a_runner_that_is_gone_cannot_change_its_capabilities
         a_runner_is_deleted_once
         runners_are_listed_by_id_without_deleted_ones
+        the_token_decides_the_scope
+        a_revoked_registration_token_is_refused
+        protected_labels_are_all_named
+        a_token_that_names_a_protected_label_gives_it
+        the_innermost_group_protects_its_labels
+        a_label_that_becomes_protected_is_refused_from_then_on
+        a_new_runner_was_never_seen
+        the_latest_sign_of_life_is_kept
+        runners_that_are_gone_are_not_seen
+    }
+    groups {
+        a_new_store_has_the_default_group
+        a_group_keeps_its_policy
+        a_group_is_replaced_under_its_name_without_case
+        a_group_belongs_to_its_very_scope
+        groups_are_listed_by_scope_and_name
+        a_runner_is_in_the_innermost_group_of_its_name
+        a_new_group_takes_those_over_who_mean_it
+        a_group_is_deleted_once
+        the_default_group_is_never_deleted
+        a_group_with_runners_is_not_deleted
+        a_group_that_tokens_lead_to_is_not_deleted
+        a_group_that_is_hidden_by_another_can_be_deleted
+    }
+    values {
+        a_secret_is_kept_sealed
+        a_secret_is_replaced_under_its_name_without_case
+        a_secret_is_deleted_once
+        secrets_are_listed_by_name_for_one_scope
+        secrets_are_delivered_in_the_order_of_the_scopes
+        a_scope_has_a_hundred_secrets
+        a_variable_keeps_its_value
+        a_variable_is_replaced_under_its_name_without_case
+        a_variable_is_deleted_once
+        variables_come_in_the_order_of_the_scopes
+        a_scope_has_five_hundred_variables
+    }
+    audit {
+        an_empty_audit_log_holds
+        a_line_of_the_audit_log_keeps_what_happened
+        the_chain_is_the_documented_one
+        an_exported_log_verifies_from_its_json_alone
+        the_audit_log_holds_and_names_its_head
+        many_lines_at_once_make_one_chain
+        equal_lines_have_different_hashes
+        the_audit_log_is_listed_in_pages
+        a_filtered_log_is_listed_in_pages
+        the_audit_log_is_filtered_by_the_beginning_of_the_action
+        the_audit_log_is_filtered_by_actor_with_or_without_name
+        the_audit_log_is_filtered_by_what_a_scope_covers
+        filters_are_combined
+    }
+    collect {
+        ephemeral_runners_without_a_job_expire
+        ephemeral_runners_with_a_job_do_not_expire
+        runners_that_were_not_seen_for_long_are_stale
+        runners_with_a_job_are_not_stale
+        what_is_to_be_cleared_up_comes_in_bounded_parts
     }
     runs {
         a_run_begins_queued_with_its_jobs
@@ -99,6 +172,14 @@ claims! {
         a_run_is_finished_once
         an_unknown_run_cannot_be_finished
         unfinished_runs_come_with_all_their_jobs
+        a_job_keeps_whether_it_is_trusted
+        a_repeated_submission_answers_the_same_run
+        a_repeated_submission_sees_how_far_the_run_is
+        after_a_day_a_repeat_is_a_new_run
+        submissions_without_or_with_other_keys_are_no_repeats
+        of_many_equal_submissions_at_once_one_makes_a_run
+        a_refused_submission_can_be_repeated
+        a_run_is_renamed
     }
     assignment {
         an_offer_holds_a_job_for_a_runner
@@ -150,6 +231,13 @@ claims! {
         a_completed_job_is_not_cancelled
         an_unknown_job_cannot_be_cancelled
         a_cancel_survives_a_requeue
+        completion_deletes_an_ephemeral_runner
+        a_refused_completion_deletes_nobody
+        completion_leaves_other_runners_registered
+        an_attempt_that_counted_deletes_an_ephemeral_runner
+        an_assignment_given_back_leaves_an_ephemeral_runner
+        an_attempt_that_counted_leaves_other_runners
+        conclusion_by_the_service_deletes_an_ephemeral_runner_that_had_the_job
     }
     listing {
         what_is_unknown_is_none

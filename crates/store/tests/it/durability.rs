@@ -7,14 +7,16 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use startline_protocol::admin_api::AuditView;
 use startline_protocol::ids::{Epoch, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::sqlite::{Options, Sqlite};
-use startline_store::{CreatedRun, Error, Store};
+use startline_store::{AuditFilter, CreatedRun, Error, Store};
 use tempfile::TempDir;
 
 use crate::bench::{
-    at, completion, database, hash, is_engine_error, new_job, new_run, new_runner, open, options, registration_token,
+    at, audit_entry, completion, database, hash, is_engine_error, new_job, new_run, new_runner, open, options,
+    registration_token,
 };
 
 #[tokio::test]
@@ -229,6 +231,9 @@ fn write_until_killed(path: &Path) {
                     store.acquire(job, Epoch(1), runner, 1, at(2)).await.unwrap();
                     store.complete(job, Epoch(1), completion(Conclusion::Success), at(3)).await.unwrap();
                     writeln!(std::io::stdout(), "\ncompleted {job}").unwrap();
+                    let line = store.append_audit(audit_entry(1)).await.unwrap();
+                    let hash = AuditView::from(line.clone()).hash;
+                    writeln!(std::io::stdout(), "\naudited {} {hash}", line.sequence).unwrap();
                 }
             });
         }
@@ -246,7 +251,7 @@ fn what_was_answered_survives_sigkill() {
     let directory = tempfile::tempdir().unwrap();
     let path = database(&directory);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (mut queued, mut completed) = (BTreeSet::new(), BTreeSet::new());
+    let (mut queued, mut completed, mut audited) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for round in 1..=3 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "durability::what_was_answered_survives_sigkill", "--nocapture"])
@@ -261,6 +266,7 @@ fn what_was_answered_survives_sigkill() {
             match state {
                 "queued" => queued.insert(job.parse().unwrap()),
                 "completed" => completed.insert(job.parse().unwrap()),
+                "audited" => audited.insert(job.to_owned()),
                 _ => continue,
             };
             seen += 1;
@@ -282,6 +288,12 @@ fn what_was_answered_survives_sigkill() {
         };
         assert_eq!(queued.difference(&there(None)).count(), 0);
         assert_eq!(completed.difference(&there(Some(JobStatus::Completed))).count(), 0);
+        let chain = runtime.block_on(store.verify_audit()).unwrap();
+        assert!(chain.valid, "{chain:?}");
+        let lines = runtime.block_on(store.audit(0, u32::MAX, AuditFilter::default())).unwrap().items;
+        let lines = lines.into_iter().map(AuditView::from);
+        let there: BTreeSet<String> = lines.map(|line| format!("{} {}", line.sequence, line.hash)).collect();
+        assert!(!audited.is_empty() && audited.is_subset(&there));
         for job in jobs.iter().filter(|job| job.status == JobStatus::Completed) {
             assert_eq!((&job.steps, job.finished > 0), (&completion(Conclusion::Success).steps, true));
         }

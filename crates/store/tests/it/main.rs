@@ -1,6 +1,8 @@
 //! What every engine promises, and what SQLite promises beyond.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod conformance;

@@ -4,37 +4,182 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
-use startline_store::{Answer, Error, NewJob, NewRunner, Store};
+use startline_store::{Answer, AuditFilter, Error, NewApiToken, NewAudit, NewJob, NewRun, NewRunner, Store};
 
 use crate::bench::{
-    api_token, at, completion, database, hash, new_job, new_run, new_runner, options, registration_token, sha256, step,
+    api_token, at, audit_entry, completion, database, hash, new_job, new_run, new_runner, options, registration_token,
+    scope, sha256, step,
 };
 
 #[derive(Clone, Debug)]
 enum Step {
-    ApiToken(u32),
-    RegistrationToken { token: u32, max_uses: Option<u32>, label: Option<bool>, ephemeral: bool, life: i64 },
-    Register { token: u32, name: u8, label: bool, replace: bool, runner_token: u32, life: i64, now: i64 },
-    Renew { runner: i64, runner_token: u32, life: i64, now: i64 },
-    Capabilities { runner: i64, memory: u32 },
-    DeleteRunner { runner: i64 },
-    CreateRun { path: u8, jobs: Vec<NewJob> },
-    AddJobs { run: i64, jobs: Vec<NewJob> },
-    Release { job: i64, now: i64 },
-    Offer { job: i64, epoch: i64, runner: i64 },
-    Acquire { job: i64, epoch: i64, runner: i64, attempt: u32, now: i64 },
-    Requeue { job: i64, epoch: i64, attempt: u32, left: u32 },
-    Steps { job: i64, epoch: i64, count: u32 },
-    Complete { job: i64, epoch: i64, success: bool, now: i64 },
-    Conclude { job: i64, epoch: i64, now: i64 },
-    CancelJob { job: i64, reason: u8 },
-    CancelRun { run: i64 },
-    FinishRun { run: i64, now: i64 },
+    ApiToken {
+        token: u32,
+        life: Option<i64>,
+    },
+    RegistrationToken {
+        token: u32,
+        max_uses: Option<u32>,
+        label: Option<bool>,
+        ephemeral: bool,
+        life: i64,
+        place: Place,
+    },
+    RevokeApiToken {
+        id: i64,
+        now: i64,
+    },
+    RevokeRegistrationToken {
+        id: i64,
+        now: i64,
+    },
+    Purge {
+        before: i64,
+    },
+    Register {
+        token: u32,
+        name: u8,
+        label: bool,
+        replace: bool,
+        ephemeral: bool,
+        runner_token: u32,
+        life: i64,
+        now: i64,
+    },
+    Touch {
+        seen: Vec<(i64, i64)>,
+    },
+    PutGroup {
+        place: Place,
+        protects: bool,
+    },
+    DeleteGroup {
+        place: Place,
+        now: i64,
+    },
+    PutSecret {
+        scope: u8,
+        name: u8,
+        value: u8,
+        now: i64,
+    },
+    DeleteSecret {
+        scope: u8,
+        name: u8,
+    },
+    PutVariable {
+        scope: u8,
+        name: u8,
+        value: u8,
+        now: i64,
+    },
+    DeleteVariable {
+        scope: u8,
+        name: u8,
+    },
+    Audit {
+        number: u32,
+        scope: u8,
+    },
+    Renew {
+        runner: i64,
+        runner_token: u32,
+        life: i64,
+        now: i64,
+    },
+    Capabilities {
+        runner: i64,
+        memory: u32,
+    },
+    DeleteRunner {
+        runner: i64,
+    },
+    CreateRun {
+        path: u8,
+        key: Option<u32>,
+        trusted: bool,
+        now: i64,
+        jobs: Vec<NewJob>,
+    },
+    RenameRun {
+        run: i64,
+        name: u8,
+    },
+    AddJobs {
+        run: i64,
+        jobs: Vec<NewJob>,
+    },
+    Release {
+        job: i64,
+        now: i64,
+    },
+    Offer {
+        job: i64,
+        epoch: i64,
+        runner: i64,
+    },
+    Acquire {
+        job: i64,
+        epoch: i64,
+        runner: i64,
+        attempt: u32,
+        now: i64,
+    },
+    Requeue {
+        job: i64,
+        epoch: i64,
+        attempt: u32,
+        left: u32,
+    },
+    Steps {
+        job: i64,
+        epoch: i64,
+        count: u32,
+    },
+    Complete {
+        job: i64,
+        epoch: i64,
+        success: bool,
+        now: i64,
+    },
+    Conclude {
+        job: i64,
+        epoch: i64,
+        now: i64,
+    },
+    CancelJob {
+        job: i64,
+        reason: u8,
+    },
+    CancelRun {
+        run: i64,
+    },
+    FinishRun {
+        run: i64,
+        now: i64,
+    },
+}
+
+/// A scope and a group's name, by number.
+type Place = (u8, u8);
+
+const SCOPES: [&str; 5] =
+    ["instance", "organization:acme", "repository:acme/demo", "organization:acme-b", "repository:acme/other"];
+const NAMES: [&str; 3] = ["default", "gpu", "GPU"];
+
+fn scope_of(number: u8) -> Scope {
+    scope(SCOPES[usize::from(number)])
+}
+
+fn name_of(number: u8) -> String {
+    NAMES[usize::from(number)].to_owned()
 }
 
 fn job() -> impl Strategy<Value = NewJob> {
@@ -53,22 +198,43 @@ fn a_step() -> impl Strategy<Value = Step> {
     use Step::*;
     let (token, runner, run, job_id, epoch, now) = (0..3_u32, 1..5_i64, 1..4_i64, 1..7_i64, 0..4_i64, 0..200_i64);
     let life = 0..400_i64;
+    let (a_scope, name, place) = (0..5_u8, 0..3_u8, (0..5_u8, 0..3_u8));
     let jobs = || prop::collection::vec(job(), 0..4);
     prop_oneof![
-        1 => token.clone().prop_map(ApiToken),
-        3 => (token.clone(), prop::option::of(0..4_u32), prop::option::of(any::<bool>()), any::<bool>(), life.clone())
-            .prop_map(|(token, max_uses, label, ephemeral, life)| RegistrationToken {
-                token, max_uses, label, ephemeral, life
+        1 => (token.clone(), prop::option::of(life.clone())).prop_map(|(token, life)| ApiToken { token, life }),
+        3 => (
+            token.clone(), prop::option::of(0..4_u32), prop::option::of(any::<bool>()), any::<bool>(), life.clone(),
+            place.clone()
+        )
+            .prop_map(|(token, max_uses, label, ephemeral, life, place)| RegistrationToken {
+                token, max_uses, label, ephemeral, life, place
             }),
-        6 => (token, 0..4_u8, any::<bool>(), any::<bool>(), 0..8_u32, life.clone(), now.clone())
-            .prop_map(|(token, name, label, replace, runner_token, life, now)| Register {
-                token, name, label, replace, runner_token, life, now
+        1 => (1..4_i64, now.clone()).prop_map(|(id, now)| RevokeApiToken { id, now }),
+        1 => (1..6_i64, now.clone()).prop_map(|(id, now)| RevokeRegistrationToken { id, now }),
+        1 => (0..500_i64).prop_map(|before| Purge { before }),
+        6 => (
+            token, 0..4_u8, any::<bool>(), any::<bool>(), prop::bool::weighted(0.3), 0..8_u32, life.clone(), now.clone()
+        )
+            .prop_map(|(token, name, label, replace, ephemeral, runner_token, life, now)| Register {
+                token, name, label, replace, ephemeral, runner_token, life, now
             }),
+        1 => prop::collection::vec((runner.clone(), now.clone()), 0..4).prop_map(|seen| Touch { seen }),
+        3 => (place.clone(), any::<bool>()).prop_map(|(place, protects)| PutGroup { place, protects }),
+        2 => (place, now.clone()).prop_map(|(place, now)| DeleteGroup { place, now }),
+        2 => (a_scope.clone(), name.clone(), 0..3_u8, now.clone())
+            .prop_map(|(scope, name, value, now)| PutSecret { scope, name, value, now }),
+        1 => (a_scope.clone(), name.clone()).prop_map(|(scope, name)| DeleteSecret { scope, name }),
+        2 => (a_scope.clone(), name.clone(), 0..3_u8, now.clone())
+            .prop_map(|(scope, name, value, now)| PutVariable { scope, name, value, now }),
+        1 => (a_scope.clone(), name).prop_map(|(scope, name)| DeleteVariable { scope, name }),
+        3 => (0..3_u32, a_scope).prop_map(|(number, scope)| Audit { number, scope }),
         2 => (runner.clone(), 0..8_u32, life, now.clone())
             .prop_map(|(runner, runner_token, life, now)| Renew { runner, runner_token, life, now }),
         1 => (runner.clone(), any::<u32>()).prop_map(|(runner, memory)| Capabilities { runner, memory }),
         1 => runner.clone().prop_map(|runner| DeleteRunner { runner }),
-        2 => (0..2_u8, jobs()).prop_map(|(path, jobs)| CreateRun { path, jobs }),
+        2 => (0..2_u8, prop::option::of(0..3_u32), any::<bool>(), prop_oneof![now.clone(), 86_400..86_600_i64], jobs())
+            .prop_map(|(path, key, trusted, now, jobs)| CreateRun { path, key, trusted, now, jobs }),
+        1 => (run.clone(), 0..3_u8).prop_map(|(run, name)| RenameRun { run, name }),
         2 => (run.clone(), jobs()).prop_map(|(run, jobs)| AddJobs { run, jobs }),
         2 => (job_id.clone(), now.clone()).prop_map(|(job, now)| Release { job, now }),
         6 => (job_id.clone(), epoch.clone(), runner.clone())
@@ -108,18 +274,47 @@ fn runner_token(number: u32) -> u32 {
 
 fn call(store: &dyn Store, step_to_do: Step) -> Words {
     match step_to_do {
-        Step::ApiToken(token) => Box::pin(words(store.create_api_token(api_token(token)))),
-        Step::RegistrationToken { token, max_uses, label, ephemeral, life } => {
+        Step::ApiToken { token, life } => {
+            let new = NewApiToken { expires_at: life.map(at), ..api_token(token) };
+            Box::pin(words(store.create_api_token(new)))
+        }
+        Step::RegistrationToken { token, max_uses, label, ephemeral, life, place: (of, group) } => {
             let mut new = registration_token(token);
             (new.max_uses, new.labels, new.ephemeral) = (max_uses, label.map(labels), ephemeral);
-            new.expires_at = at(life);
+            (new.scope, new.group, new.expires_at) = (scope_of(of), name_of(group), at(life));
             Box::pin(words(store.create_registration_token(new)))
         }
-        Step::Register { token, name, label, replace, runner_token: own, life, now } => {
+        Step::RevokeApiToken { id, now } => Box::pin(words(store.revoke_api_token(id, at(now)))),
+        Step::RevokeRegistrationToken { id, now } => Box::pin(words(store.revoke_registration_token(id, at(now)))),
+        Step::Purge { before } => Box::pin(words(store.purge_tokens(at(before)))),
+        Step::Register { token, name, label, replace, ephemeral, runner_token: own, life, now } => {
             let name = ["one", "ONE", "two", "three"][usize::from(name)];
             let new = new_runner(name, runner_token(own));
-            let new = NewRunner { labels: labels(label), replace, token_expires_at: at(now + life), ..new };
+            let new = NewRunner { labels: labels(label), replace, ephemeral, token_expires_at: at(now + life), ..new };
             Box::pin(words(store.register_runner(hash(token), new, at(now))))
+        }
+        Step::Touch { seen } => {
+            let seen = seen.into_iter().map(|(runner, second)| (RunnerId(runner), at(second))).collect();
+            Box::pin(words(store.touch_runners(seen)))
+        }
+        Step::PutGroup { place: (of, name), protects } => {
+            let protected_labels = if protects { labels(true) } else { Vec::new() };
+            let policy = GroupRequest { protected_labels, ..GroupRequest::default() };
+            Box::pin(words(store.put_group(scope_of(of), name_of(name), policy)))
+        }
+        Step::DeleteGroup { place: (of, name), now } => {
+            Box::pin(words(store.delete_group(scope_of(of), name_of(name), at(now))))
+        }
+        Step::PutSecret { scope, name, value, now } => {
+            Box::pin(words(store.put_secret(scope_of(scope), name_of(name), vec![value], at(now))))
+        }
+        Step::DeleteSecret { scope, name } => Box::pin(words(store.delete_secret(scope_of(scope), name_of(name)))),
+        Step::PutVariable { scope, name, value, now } => {
+            Box::pin(words(store.put_variable(scope_of(scope), name_of(name), value.to_string(), at(now))))
+        }
+        Step::DeleteVariable { scope, name } => Box::pin(words(store.delete_variable(scope_of(scope), name_of(name)))),
+        Step::Audit { number, scope } => {
+            Box::pin(words(store.append_audit(NewAudit { scope: scope_of(scope), ..audit_entry(number) })))
         }
         Step::Renew { runner, runner_token: own, life, now } => Box::pin(words(store.renew_runner_token(
             RunnerId(runner),
@@ -132,9 +327,12 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
             Box::pin(words(store.update_capabilities(RunnerId(runner), capabilities)))
         }
         Step::DeleteRunner { runner } => Box::pin(words(store.delete_runner(RunnerId(runner), at(0)))),
-        Step::CreateRun { path, jobs } => {
-            Box::pin(words(store.create_run(new_run("acme/demo", &format!("{path}.yml")), jobs)))
+        Step::CreateRun { path, key, trusted, now, jobs } => {
+            let new = new_run("acme/demo", &format!("{path}.yml"));
+            let new = NewRun { idempotency: key.map(hash), trusted, created_at: at(now), ..new };
+            Box::pin(words(store.create_run(new, jobs)))
         }
+        Step::RenameRun { run, name } => Box::pin(words(store.rename_run(RunId(run), name_of(name)))),
         Step::AddJobs { run, jobs } => Box::pin(words(store.add_jobs(RunId(run), jobs))),
         Step::Release { job, now } => Box::pin(words(store.release_job(JobId(job), at(now)))),
         Step::Offer { job, epoch, runner } => {
@@ -168,9 +366,27 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
 /// Everything that can be read.
 async fn read(store: &dyn Store) -> Vec<String> {
     let mut seen = vec![words(store.has_api_tokens()).await, words(store.runners()).await];
+    seen.extend([words(store.tokens()).await, words(store.groups()).await, words(store.verify_audit()).await]);
     for token in 0..3 {
         seen.push(words(store.api_token(hash(token))).await);
+        seen.push(words(store.registration_token(hash(token))).await);
     }
+    for second in [0, 1, 50, 100, 150, 201] {
+        seen.push(words(store.expired_ephemeral_runners(at(second))).await);
+        seen.push(words(store.stale_runners(at(second))).await);
+    }
+    for of in SCOPES {
+        for name in NAMES {
+            seen.push(words(store.group(scope(of), name.to_owned())).await);
+        }
+        seen.push(words(store.secrets(scope(of))).await);
+        seen.push(words(store.sealed_secrets(scope(of).ancestry())).await);
+        seen.push(words(store.variables(scope(of).ancestry())).await);
+        let filter = AuditFilter { scope: Some(scope(of)), ..AuditFilter::default() };
+        seen.push(words(store.audit(1, 3, filter)).await);
+    }
+    let filter = AuditFilter { actor: Some("runner:1".to_owned()), action: Some("job".to_owned()), scope: None };
+    seen.push(words(store.audit(0, 100, filter)).await);
     for token in 0..8 {
         for now in [0, 50, 100, 150, 250, 350, 450, 700] {
             seen.push(words(store.runner_by_token(hash(runner_token(token)), at(now))).await);
@@ -195,20 +411,34 @@ async fn read(store: &dyn Store) -> Vec<String> {
 
 /// Something to work on, so that the random steps meet more than absence.
 fn prelude() -> Vec<Step> {
-    let token =
-        |token| Step::RegistrationToken { token, max_uses: None, label: None, ephemeral: token == 1, life: 400 };
+    let token = |token| Step::RegistrationToken {
+        token,
+        max_uses: None,
+        label: None,
+        ephemeral: token == 1,
+        life: 400,
+        place: (0, 0),
+    };
     let runner = |name: u8, runner_token| Step::Register {
         token: 0,
         name,
         label: false,
         replace: false,
+        ephemeral: name == 2,
         runner_token,
         life: 300,
         now: 0,
     };
     let waiting = NewJob { status: JobStatus::Waiting, ..new_job("job-2") };
-    let run = |path| Step::CreateRun { path, jobs: vec![new_job("job-0"), new_job("job-1"), waiting.clone()] };
-    vec![token(0), token(1), runner(0, 0), runner(2, 1), run(0), run(0)]
+    let run = |path| Step::CreateRun {
+        path,
+        key: None,
+        trusted: true,
+        now: 10,
+        jobs: vec![new_job("job-0"), new_job("job-1"), waiting.clone()],
+    };
+    let group = |place| Step::PutGroup { place, protects: false };
+    vec![group((0, 1)), group((1, 1)), token(0), token(1), runner(0, 0), runner(2, 1), run(0), run(0)]
 }
 
 /// Steps in bursts: those of one burst are called before the first answer is awaited, so that they share commits.
@@ -275,6 +505,20 @@ fn random_steps_reach_every_state() {
     for outcome in [
         "Register Ok Registered",
         "Register Err TokenExpired",
+        "Register Err TokenRevoked",
+        "Register Err LabelProtected",
+        "RegistrationToken Err NoGroup",
+        "RevokeApiToken Ok true",
+        "RevokeRegistrationToken Ok true",
+        "Purge Ok 1",
+        "DeleteGroup Ok true",
+        "DeleteGroup Err GroupInUse",
+        "DeleteGroup Err DefaultGroup",
+        "DeleteSecret Ok true",
+        "DeleteVariable Ok true",
+        "Audit Ok AuditRecord",
+        "CreateRun Ok CreatedRun",
+        "RenameRun Ok Some",
         "Register Err TokenExhausted",
         "Register Err NameTaken",
         "Register Err LabelNotAllowed",

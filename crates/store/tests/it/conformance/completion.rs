@@ -1,4 +1,4 @@
-use startline_protocol::ids::{Epoch, JobId};
+use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::CompleteOutcome;
 
@@ -173,4 +173,74 @@ pub(super) async fn a_cancel_survives_a_requeue(bench: Bench) {
     bench.request_job_cancel(job, "by a person".to_owned()).await.unwrap();
     let requeued = bench.requeue(job, Epoch(5), 2, 1, "lost".to_owned(), at(25)).await.unwrap();
     assert_eq!(requeued.cancel_reason.as_deref(), Some("by a person"));
+}
+
+/// A job of an ephemeral runner under epoch 5, offered or running.
+async fn with_mayfly(bench: &Bench, is_acquired: bool) -> (JobId, RunnerId) {
+    let (job, runner) = (bench.queued().await, bench.mayfly().await);
+    bench.record_offer(job, Epoch(5), runner).await.unwrap();
+    if is_acquired {
+        bench.acquire(job, Epoch(5), runner, 1, at(20)).await.unwrap();
+    }
+    (job, runner)
+}
+
+pub(super) async fn completion_deletes_an_ephemeral_runner(bench: Bench) {
+    let (job, runner) = with_mayfly(&bench, true).await;
+    let (_, other) = with_mayfly(&bench, true).await;
+    let outcome = bench.complete(job, Epoch(5), completion(Conclusion::Success), at(30)).await.unwrap();
+    let CompleteOutcome::Completed(job) = outcome else { panic!("completed before") };
+    assert_eq!((job.runner_id, job.runner_name.is_some()), (Some(runner), true), "the job remembers it");
+    assert_eq!(bench.runner(runner).await, Ok(None));
+    assert!(bench.runner(other).await.unwrap().is_some());
+    assert_eq!(bench.delete_runner(runner, at(31)).await, Ok(false));
+    let repeat = bench.complete(job.id, Epoch(5), completion(Conclusion::Success), at(32)).await;
+    assert_eq!(repeat, Ok(CompleteOutcome::AlreadyCompleted(job)));
+}
+
+pub(super) async fn a_refused_completion_deletes_nobody(bench: Bench) {
+    let (job, runner) = with_mayfly(&bench, true).await;
+    assert!(bench.complete(job, Epoch(4), completion(Conclusion::Success), at(30)).await.is_err());
+    assert!(bench.runner(runner).await.unwrap().is_some());
+}
+
+pub(super) async fn completion_leaves_other_runners_registered(bench: Bench) {
+    let job = bench.completed().await;
+    assert!(bench.runner(job.runner_id.unwrap()).await.unwrap().is_some());
+}
+
+pub(super) async fn an_attempt_that_counted_deletes_an_ephemeral_runner(bench: Bench) {
+    let (job, runner) = with_mayfly(&bench, true).await;
+    bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(60)).await.unwrap();
+    assert_eq!(bench.runner(runner).await, Ok(None));
+    let next = bench.some_runner().await;
+    bench.acquire(job, Epoch(6), next, 2, at(70)).await.unwrap();
+}
+
+pub(super) async fn an_assignment_given_back_leaves_an_ephemeral_runner(bench: Bench) {
+    for is_acquired in [false, true] {
+        let (job, runner) = with_mayfly(&bench, is_acquired).await;
+        bench.requeue(job, Epoch(5), 1, 2, "not delivered".to_owned(), at(25)).await.unwrap();
+        assert!(bench.runner(runner).await.unwrap().is_some());
+    }
+    let (job, runner) = with_mayfly(&bench, false).await;
+    bench.requeue(job, Epoch(5), 2, 2, "an offer is no attempt".to_owned(), at(25)).await.unwrap();
+    assert!(bench.runner(runner).await.unwrap().is_some());
+}
+
+pub(super) async fn an_attempt_that_counted_leaves_other_runners(bench: Bench) {
+    let (job, runner) = bench.running().await;
+    bench.requeue(job, Epoch(5), 2, 1, "runner lost".to_owned(), at(60)).await.unwrap();
+    assert!(bench.runner(runner).await.unwrap().is_some());
+}
+
+pub(super) async fn conclusion_by_the_service_deletes_an_ephemeral_runner_that_had_the_job(bench: Bench) {
+    for is_acquired in [true, false] {
+        let (job, runner) = with_mayfly(&bench, is_acquired).await;
+        bench.conclude(job, Epoch(5), Conclusion::Failure, "lost".to_owned(), at(60)).await.unwrap();
+        assert_eq!(bench.runner(runner).await.unwrap().is_none(), is_acquired);
+    }
+    let (job, runner) = bench.running().await;
+    bench.conclude(job, Epoch(5), Conclusion::Failure, "lost".to_owned(), at(60)).await.unwrap();
+    assert!(bench.runner(runner).await.unwrap().is_some(), "others stay");
 }

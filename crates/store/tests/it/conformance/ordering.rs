@@ -1,8 +1,11 @@
 use startline_protocol::ids::{Epoch, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::Error;
 
-use crate::bench::{Bench, api_token, at, completion, hash, new_job, new_run, new_runner, registration_token};
+use crate::bench::{
+    Bench, api_token, at, audit_entry, completion, hash, new_job, new_run, new_runner, registration_token,
+};
 
 pub(super) async fn a_step_is_done_when_its_future_is_dropped(bench: Bench) {
     let job = bench.queued().await;
@@ -43,20 +46,43 @@ pub(super) async fn a_closed_store_says_so(bench: Bench) {
     macro_rules! assert_closed {
         ($($call:expr),+ $(,)?) => { $(assert_eq!($call.await.err(), Some(Error::Closed), stringify!($call));)+ };
     }
-    let token = api_token(1);
+    let (instance, name) = (|| Scope::Instance, || "default".to_owned());
     assert_closed!(
-        bench.create_api_token(token),
+        bench.create_api_token(api_token(1)),
         bench.api_token(hash(1)),
         bench.has_api_tokens(),
         bench.create_registration_token(registration_token(1)),
+        bench.registration_token(hash(1)),
+        bench.tokens(),
+        bench.revoke_api_token(1, at(1)),
+        bench.revoke_registration_token(1, at(1)),
+        bench.purge_tokens(at(1)),
         bench.register_runner(hash(1), new_runner("one", 10), at(1)),
         bench.renew_runner_token(runner, hash(2), at(2), at(1)),
         bench.runner_by_token(hash(2), at(1)),
         bench.update_capabilities(runner, Default::default()),
+        bench.touch_runners(vec![(runner, at(1))]),
         bench.delete_runner(runner, at(1)),
         bench.runner(runner),
         bench.runners(),
+        bench.expired_ephemeral_runners(at(1)),
+        bench.stale_runners(at(1)),
+        bench.put_group(instance(), name(), Default::default()),
+        bench.groups(),
+        bench.group(instance(), name()),
+        bench.delete_group(instance(), name(), at(1)),
+        bench.put_secret(instance(), name(), vec![], at(1)),
+        bench.delete_secret(instance(), name()),
+        bench.secrets(instance()),
+        bench.sealed_secrets(vec![]),
+        bench.put_variable(instance(), name(), name(), at(1)),
+        bench.delete_variable(instance(), name()),
+        bench.variables(vec![]),
+        bench.append_audit(audit_entry(1)),
+        bench.audit(0, 1, Default::default()),
+        bench.verify_audit(),
         bench.create_run(new_run("a/b", "x"), vec![]),
+        bench.rename_run(run, name()),
         bench.add_jobs(run, vec![]),
         bench.release_job(job, at(1)),
         bench.record_offer(job, Epoch(1), runner),

@@ -1,31 +1,26 @@
 use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
-use startline_protocol::scope::Scope;
 use startline_store::{Error, NewRunner};
 
-use crate::bench::{Bench, at, hash, is_engine_error, new_runner};
-
-fn labels(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
+use crate::bench::{Bench, at, hash, is_engine_error, new_runner, registration_token, scope, texts};
 
 fn capable() -> Capabilities {
     Capabilities {
         memory_gb: 64,
         gpu_memory_gb: Some(24),
-        supported_actions: labels(&["acme/checkout"]),
+        supported_actions: texts(&["acme/checkout"]),
         ..Capabilities::default()
     }
 }
 
 pub(super) async fn a_runner_is_registered_with_what_it_says(bench: Bench) {
     bench.token(1, |_| {}).await;
-    let new = NewRunner { labels: labels(&["GPU", "linux"]), capabilities: capable(), ..new_runner("One", 10) };
+    let new = NewRunner { labels: texts(&["GPU", "linux"]), capabilities: capable(), ..new_runner("One", 10) };
     let registered = bench.register_runner(hash(1), new, at(1)).await.unwrap();
     assert_eq!(registered.replaced, None);
     let runner = registered.runner;
-    assert_eq!((runner.name.as_str(), &runner.labels), ("One", &labels(&["GPU", "linux"])));
+    assert_eq!((runner.name.as_str(), &runner.labels), ("One", &texts(&["GPU", "linux"])));
     assert_eq!((&runner.capabilities, runner.ephemeral), (&capable(), false));
     assert_eq!((runner.version.as_str(), runner.created_at), ("0.1.0", at(1)));
     assert_eq!(bench.runner(runner.id).await, Ok(Some(runner)));
@@ -59,35 +54,35 @@ pub(super) async fn a_refused_registration_is_not_a_use(bench: Bench) {
     bench
         .token(1, |token| {
             token.max_uses = Some(2);
-            token.labels = Some(labels(&["linux"]));
+            token.labels = Some(texts(&["linux"]));
         })
         .await;
     bench.register(1, new_runner("one", 10)).await.unwrap();
     assert!(bench.register(1, new_runner("one", 11)).await.is_err());
-    assert!(bench.register(1, NewRunner { labels: labels(&["x"]), ..new_runner("two", 12) }).await.is_err());
+    assert!(bench.register(1, NewRunner { labels: texts(&["x"]), ..new_runner("two", 12) }).await.is_err());
     assert!(bench.register(1, new_runner("three", 13)).await.is_ok());
 }
 
 pub(super) async fn labels_outside_the_allow_list_are_all_named(bench: Bench) {
-    bench.token(1, |token| token.labels = Some(labels(&["linux", "x64"]))).await;
-    let new = NewRunner { labels: labels(&["prod", "linux", "gpu"]), ..new_runner("one", 10) };
-    assert_eq!(bench.register(1, new).await, Err(Error::LabelNotAllowed(labels(&["prod", "gpu"]))));
+    bench.token(1, |token| token.labels = Some(texts(&["linux", "x64"]))).await;
+    let new = NewRunner { labels: texts(&["prod", "linux", "gpu"]), ..new_runner("one", 10) };
+    assert_eq!(bench.register(1, new).await, Err(Error::LabelNotAllowed(texts(&["prod", "gpu"]))));
 }
 
 pub(super) async fn labels_are_allowed_without_case(bench: Bench) {
-    bench.token(1, |token| token.labels = Some(labels(&["Linux"]))).await;
-    let new = NewRunner { labels: labels(&["LINUX"]), ..new_runner("one", 10) };
-    assert_eq!(bench.register(1, new).await.unwrap().labels, labels(&["LINUX"]));
+    bench.token(1, |token| token.labels = Some(texts(&["Linux"]))).await;
+    let new = NewRunner { labels: texts(&["LINUX"]), ..new_runner("one", 10) };
+    assert_eq!(bench.register(1, new).await.unwrap().labels, texts(&["LINUX"]));
 }
 
 pub(super) async fn an_empty_allow_list_allows_no_label(bench: Bench) {
     bench.token(1, |token| token.labels = Some(vec![])).await;
-    assert_eq!(bench.register(1, new_runner("one", 10)).await, Err(Error::LabelNotAllowed(labels(&["linux"]))));
+    assert_eq!(bench.register(1, new_runner("one", 10)).await, Err(Error::LabelNotAllowed(texts(&["linux"]))));
     assert!(bench.register(1, NewRunner { labels: vec![], ..new_runner("one", 10) }).await.is_ok());
 }
 
 pub(super) async fn the_token_decides_the_group(bench: Bench) {
-    bench.put_group(Scope::Instance, "gpu".to_owned(), GroupRequest::default()).await.unwrap();
+    bench.set_group("instance", "gpu", GroupRequest::default()).await;
     bench.token(1, |token| token.group = "gpu".to_owned()).await;
     let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
     assert_eq!(runner.group, "gpu");
@@ -299,4 +294,96 @@ pub(super) async fn runners_are_listed_by_id_without_deleted_ones(bench: Bench) 
     let three = bench.runner_named("mole").await;
     bench.delete_runner(two.id, at(2)).await.unwrap();
     assert_eq!(bench.runners().await, Ok(vec![one, three]));
+}
+
+pub(super) async fn the_token_decides_the_scope(bench: Bench) {
+    bench.token(1, |token| token.scope = scope("repository:acme/demo")).await;
+    let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
+    assert_eq!(runner.scope, scope("repository:acme/demo"));
+    assert_eq!(bench.runner(runner.id).await, Ok(Some(runner.clone())));
+    assert_eq!(bench.runner_by_token(hash(10), at(2)).await, Ok(Some(runner)));
+}
+
+pub(super) async fn a_revoked_registration_token_is_refused(bench: Bench) {
+    let token = bench.create_registration_token(registration_token(1)).await.unwrap();
+    let before = bench.register(1, new_runner("one", 10)).await.unwrap();
+    bench.revoke_registration_token(token.id, at(2)).await.unwrap();
+    assert_eq!(bench.register(1, new_runner("two", 11)).await, Err(Error::TokenRevoked));
+    assert_eq!(bench.register_runner(hash(1), new_runner("two", 11), at(9999)).await, Err(Error::TokenRevoked));
+    assert_eq!(bench.runners().await, Ok(vec![before]), "who registered before stays");
+}
+
+fn protecting(labels: &[&str]) -> GroupRequest {
+    GroupRequest { protected_labels: texts(labels), ..GroupRequest::default() }
+}
+
+pub(super) async fn protected_labels_are_all_named(bench: Bench) {
+    bench.set_group("instance", "default", protecting(&["Prod", "gpu", "x"])).await;
+    bench.token(1, |_| {}).await;
+    let new = NewRunner { labels: texts(&["PROD", "linux", "gpu"]), ..new_runner("one", 10) };
+    assert_eq!(bench.register(1, new).await, Err(Error::LabelProtected(texts(&["PROD", "gpu"]))));
+    assert_eq!(bench.runners().await, Ok(vec![]));
+    assert_eq!(bench.registration_token(hash(1)).await.unwrap().unwrap().uses, 0);
+    assert!(bench.register(1, new_runner("one", 10)).await.is_ok(), "other labels are free");
+}
+
+pub(super) async fn a_token_that_names_a_protected_label_gives_it(bench: Bench) {
+    bench.set_group("instance", "default", protecting(&["prod", "gpu"])).await;
+    bench.token(1, |token| token.labels = Some(texts(&["pROD", "linux"]))).await;
+    let new = |labels: &[&str]| NewRunner { labels: texts(labels), ..new_runner("one", 10) };
+    assert_eq!(bench.register(1, new(&["gpu", "prod"])).await, Err(Error::LabelNotAllowed(texts(&["gpu"]))));
+    assert_eq!(bench.register(1, new(&["Prod", "linux"])).await.unwrap().labels, texts(&["Prod", "linux"]));
+}
+
+pub(super) async fn the_innermost_group_protects_its_labels(bench: Bench) {
+    bench.set_group("organization:acme", "default", protecting(&["prod"])).await;
+    let prod = |number| NewRunner { labels: texts(&["prod"]), ..new_runner(&format!("runner-{number}"), 10 + number) };
+    let scopes = ["instance", "organization:acme", "repository:acme/demo", "organization:other", "repository:acm/e"];
+    let mut refused = Vec::new();
+    for (number, of) in (1..).zip(scopes) {
+        bench.token(number, |token| token.scope = scope(of)).await;
+        match bench.register(number, prod(number)).await {
+            Ok(runner) => assert_eq!(runner.scope, scope(of)),
+            Err(error) => {
+                assert_eq!(error, Error::LabelProtected(texts(&["prod"])));
+                refused.push(of);
+            }
+        }
+    }
+    assert_eq!(refused, ["organization:acme", "repository:acme/demo"]);
+}
+
+pub(super) async fn a_label_that_becomes_protected_is_refused_from_then_on(bench: Bench) {
+    bench.token(1, |_| {}).await;
+    let before = bench.register(1, new_runner("one", 10)).await.unwrap();
+    bench.set_group("instance", "default", protecting(&["linux"])).await;
+    assert_eq!(bench.register(1, new_runner("two", 11)).await, Err(Error::LabelProtected(texts(&["linux"]))));
+    assert_eq!(bench.runners().await, Ok(vec![before]));
+}
+
+pub(super) async fn a_new_runner_was_never_seen(bench: Bench) {
+    let runner = bench.runner_named("one").await;
+    assert_eq!(runner.last_seen_at, None);
+    assert_eq!(bench.runner(runner.id).await.unwrap().unwrap().last_seen_at, None);
+}
+
+pub(super) async fn the_latest_sign_of_life_is_kept(bench: Bench) {
+    let (one, two, three) = (bench.some_runner().await, bench.some_runner().await, bench.some_runner().await);
+    bench.touch_runners(vec![(one, at(100)), (two, at(100)), (one, at(90))]).await.unwrap();
+    bench.touch_runners(vec![(one, at(50)), (two, at(150))]).await.unwrap();
+    let mut seen = Vec::new();
+    for runner in [one, two, three] {
+        seen.push(bench.runner(runner).await.unwrap().unwrap().last_seen_at);
+    }
+    assert_eq!(seen, [Some(at(100)), Some(at(150)), None]);
+}
+
+pub(super) async fn runners_that_are_gone_are_not_seen(bench: Bench) {
+    let (gone, there) = (bench.some_runner().await, bench.some_runner().await);
+    bench.delete_runner(gone, at(2)).await.unwrap();
+    let seen = vec![(RunnerId(404), at(10)), (gone, at(10)), (there, at(10))];
+    assert_eq!(bench.touch_runners(seen).await, Ok(()));
+    assert_eq!(bench.touch_runners(vec![]).await, Ok(()));
+    assert_eq!(bench.runner(gone).await, Ok(None));
+    assert_eq!(bench.runner(there).await.unwrap().unwrap().last_seen_at, Some(at(10)));
 }

@@ -1,8 +1,8 @@
 use startline_protocol::ids::{Epoch, JobId, RunId};
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
-use startline_store::{Error, NewJob, NewRun};
+use startline_store::{CreatedRun, Error, NewJob, NewRun};
 
-use crate::bench::{Bench, at, is_engine_error, new_job, new_run, waiting_job};
+use crate::bench::{Bench, at, hash, is_engine_error, new_job, new_run, waiting_job};
 
 pub(super) async fn a_run_begins_queued_with_its_jobs(bench: Bench) {
     let (run, jobs) = bench.run_of(vec![new_job("build"), waiting_job("test")]).await;
@@ -25,7 +25,7 @@ pub(super) async fn a_run_begins_queued_with_its_jobs(bench: Bench) {
 }
 
 pub(super) async fn a_run_keeps_what_was_submitted(bench: Bench) {
-    let new = NewRun { sealed_secrets: None, ..new_run("a/b", "x.yml") };
+    let new = NewRun { sealed_secrets: None, trusted: false, idempotency: Some(hash(9)), ..new_run("a/b", "x.yml") };
     let (with, _) = bench.run_of(vec![]).await;
     let without = bench.create_run(new.clone(), vec![]).await.unwrap().run;
     assert_eq!(bench.run(with.id).await.unwrap().unwrap().run, new_run("acme/demo", "ci.yml"));
@@ -208,4 +208,74 @@ pub(super) async fn unfinished_runs_come_with_all_their_jobs(bench: Bench) {
     assert_eq!(unfinished[0].1, bench.jobs_of_run(completed.run_id).await.unwrap());
     assert_eq!(unfinished[0].1[0], completed);
     assert_eq!(unfinished[1].1, last_jobs);
+}
+
+pub(super) async fn a_job_keeps_whether_it_is_trusted(bench: Bench) {
+    let (run, jobs) = bench.run_of(vec![NewJob { trusted: false, ..new_job("build") }, new_job("test")]).await;
+    assert_eq!(jobs.iter().map(|job| job.trusted).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(bench.jobs_of_run(run.id).await, Ok(jobs));
+}
+
+fn submission(key: u32, second: i64) -> NewRun {
+    NewRun { idempotency: Some(hash(key)), created_at: at(second), ..new_run("acme/demo", "ci.yml") }
+}
+
+const DAY: i64 = 24 * 3600;
+
+pub(super) async fn a_repeated_submission_answers_the_same_run(bench: Bench) {
+    let first = bench.create_run(submission(1, 10), vec![new_job("build")]).await.unwrap();
+    assert!(!first.is_repeat);
+    let other = NewRun { name: "other".to_owned(), ..submission(1, 9 + DAY) };
+    let second = bench.create_run(other, vec![new_job("test")]).await.unwrap();
+    assert_eq!(second, CreatedRun { is_repeat: true, ..first });
+    assert_eq!(bench.runs(None, 10).await.unwrap().items.len(), 1);
+    assert_eq!(bench.jobs(None, None, 10).await.unwrap().items.len(), 1);
+}
+
+pub(super) async fn a_repeated_submission_sees_how_far_the_run_is(bench: Bench) {
+    let first = bench.create_run(submission(1, 10), vec![new_job("build")]).await.unwrap();
+    bench.add_jobs(first.run.id, vec![new_job("test")]).await.unwrap();
+    bench.finish_run(first.run.id, Conclusion::Failure, at(40)).await.unwrap();
+    let second = bench.create_run(submission(1, 50), vec![]).await.unwrap();
+    assert_eq!((second.run.conclusion, second.jobs.len()), (Some(Conclusion::Failure), 2));
+}
+
+pub(super) async fn after_a_day_a_repeat_is_a_new_run(bench: Bench) {
+    let first = bench.create_run(submission(1, 10), vec![]).await.unwrap();
+    let second = bench.create_run(submission(1, 10 + DAY), vec![]).await.unwrap();
+    assert!(!second.is_repeat && second.run.id > first.run.id);
+    let third = bench.create_run(submission(1, 11 + DAY), vec![]).await.unwrap();
+    assert_eq!((third.is_repeat, third.run.id), (true, second.run.id), "the last one counts");
+}
+
+pub(super) async fn submissions_without_or_with_other_keys_are_no_repeats(bench: Bench) {
+    bench.create_run(submission(1, 10), vec![]).await.unwrap();
+    assert!(!bench.create_run(submission(2, 10), vec![]).await.unwrap().is_repeat);
+    for _ in 0..2 {
+        let run = NewRun { idempotency: None, ..submission(1, 10) };
+        assert!(!bench.create_run(run, vec![]).await.unwrap().is_repeat);
+    }
+}
+
+pub(super) async fn of_many_equal_submissions_at_once_one_makes_a_run(bench: Bench) {
+    let answers: Vec<_> = (0..20).map(|_| bench.create_run(submission(1, 10), vec![new_job("build")])).collect();
+    let mut repeats = 0;
+    for answer in answers {
+        repeats += u32::from(answer.await.unwrap().is_repeat);
+    }
+    assert_eq!((repeats, bench.runs(None, 100).await.unwrap().items.len()), (19, 1));
+}
+
+pub(super) async fn a_refused_submission_can_be_repeated(bench: Bench) {
+    let [bad, ..] = impossible();
+    assert!(bench.create_run(submission(1, 10), vec![bad]).await.is_err());
+    assert!(!bench.create_run(submission(1, 11), vec![new_job("build")]).await.unwrap().is_repeat);
+}
+
+pub(super) async fn a_run_is_renamed(bench: Bench) {
+    let (run, _) = bench.run_of(vec![]).await;
+    let renamed = bench.rename_run(run.id, "deploy \u{1f680}".to_owned()).await.unwrap().unwrap();
+    assert_eq!(renamed.run.name, "deploy \u{1f680}");
+    assert_eq!(bench.run(run.id).await, Ok(Some(renamed)));
+    assert_eq!(bench.rename_run(RunId(404), "x".to_owned()).await, Ok(None));
 }
