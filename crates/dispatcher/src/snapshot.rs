@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::{JobStatus, RunnerStatus};
 
 use crate::dispatcher::Dispatcher;
@@ -54,6 +55,8 @@ pub struct RunnerSnapshot {
     pub status: RunnerStatus,
     /// Labels, as registered.
     pub labels: Vec<String>,
+    /// What it belongs to.
+    pub scope: Scope,
     /// Group.
     pub group: String,
     /// It gets one job only.
@@ -148,6 +151,7 @@ impl Dispatcher {
             name: runner.spec.name.clone(),
             status: self.status(id, runner),
             labels: runner.spec.labels.clone(),
+            scope: runner.spec.scope.clone(),
             group: runner.spec.group.clone(),
             ephemeral: runner.spec.ephemeral,
             capabilities: runner.spec.capabilities.clone(),

@@ -1,7 +1,10 @@
 //! Who is calling: one extractor a kind of bearer, so that a handler cannot take one for another.
 //!
-//! A bearer of the wrong kind, unknown, expired or revoked answers 401 and is counted; what was presented is never
-//! logged.
+//! A bearer of the wrong kind, unknown, expired or revoked answers 401, is counted and goes into the audit log; what was
+//! presented is never written anywhere. What an API token may do and see is asked of [`Admin`].
+
+mod admin;
+mod origin;
 
 use std::sync::Arc;
 
@@ -10,38 +13,61 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use startline_crypto::job_token::{Claims, JobTokenError};
 use startline_protocol::ids::{JobId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::token::{ApiToken, JobToken, RegistrationToken, RunnerToken, TokenKind};
-use startline_store::{ApiTokenRecord, Hash};
+use startline_store::{Hash, RegistrationTokenRecord, RunnerRecord};
 
 use crate::App;
+use crate::audit::Refused;
 use crate::problem::ApiError;
 
-/// The caller administers.
-pub(crate) struct Admin(pub ApiTokenRecord);
+pub(crate) use admin::Admin;
+pub(crate) use origin::{Origin, RequestId};
 
-/// The caller may register runners; the store checks and counts the token in the step that uses it.
-pub(crate) struct Registrar(pub RegistrationToken);
+/// The caller may register runners. The token was known and not revoked; the store checks and counts it in the step that
+/// uses it.
+pub(crate) struct Registrar {
+    pub token: RegistrationToken,
+    pub record: RegistrationTokenRecord,
+    pub origin: Origin,
+}
 
 /// The caller is a registered runner.
-pub(crate) struct Runner(pub KnownRunner);
+pub(crate) struct Runner {
+    pub id: RunnerId,
+    pub known: Arc<KnownRunner>,
+    pub origin: Origin,
+}
 
 /// What a runner token says of its bearer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct KnownRunner {
     pub id: RunnerId,
+    pub name: String,
+    pub scope: Scope,
+}
+
+impl From<RunnerRecord> for KnownRunner {
+    fn from(record: RunnerRecord) -> Self {
+        Self { id: record.id, name: record.name, scope: record.scope }
+    }
 }
 
 /// The caller works on one attempt of one job, which is the one in the path.
-pub(crate) struct Worker(pub Claims);
+pub(crate) struct Worker {
+    pub claims: Claims,
+    pub origin: Origin,
+}
 
 /// The caller administers or is a runner.
 pub(crate) enum AdminOrRunner {
-    Admin,
-    Runner(RunnerId),
+    Admin(Admin),
+    Runner(Runner),
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+fn bearer<'a>(app: &App, headers: &'a HeaderMap) -> Result<&'a str, ApiError> {
     let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+        app.metrics.auth_failure("missing");
         ApiError::unauthenticated("this needs a bearer").detail("send `Authorization: Bearer <token>`")
     })?;
     let text = header.to_str().unwrap_or_default();
@@ -51,7 +77,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     }
 }
 
-fn refuse(app: &App, wanted: TokenKind, bearer: &str) -> ApiError {
+/// Refuses a bearer that says nothing of who it is.
+async fn refuse(app: &Arc<App>, origin: &Origin, wanted: TokenKind, bearer: &str) -> ApiError {
     let (reason, title) = match TokenKind::of(bearer) {
         Some(kind) if kind != wanted => {
             ("wrong_kind", format!("this takes a {}, not a {}", wanted.name(), kind.name()))
@@ -59,76 +86,104 @@ fn refuse(app: &App, wanted: TokenKind, bearer: &str) -> ApiError {
         Some(_) => ("unknown", format!("the {} is unknown, expired or revoked", wanted.name())),
         None => ("malformed", "the bearer is not a token of this service".to_owned()),
     };
-    app.metrics.auth_failure(reason);
+    refuse_as(app, origin, "anonymous".to_owned(), Scope::Instance, reason).await;
     ApiError::unauthenticated(title)
 }
 
-async fn admin(app: &App, text: &str) -> Result<ApiTokenRecord, ApiError> {
-    let token = ApiToken::parse(text).map_err(|_| refuse(app, TokenKind::Api, text))?;
-    let found = app.store.api_token(startline_crypto::token::hash(token.expose()).0).await?;
-    match found {
-        Some(record) if record.is_valid(app.clock.now()) => Ok(record),
-        _ => Err(refuse(app, TokenKind::Api, text)),
+/// Counts and writes down a refusal.
+async fn refuse_as(app: &Arc<App>, origin: &Origin, actor: String, scope: Scope, reason: &'static str) {
+    app.metrics.auth_failure(reason);
+    app.refused(Refused { origin, actor, action: "authenticate", subject: origin.route.clone(), scope, reason }).await;
+}
+
+/// The API token with this text, if it may be used now.
+async fn admin(app: &Arc<App>, origin: Origin, text: &str) -> Result<Admin, ApiError> {
+    let Ok(token) = ApiToken::parse(text) else { return Err(refuse(app, &origin, TokenKind::Api, text).await) };
+    let hash = startline_crypto::token::hash(token.expose()).0;
+    let Some(record) = app.store.api_token(hash).await? else {
+        return Err(refuse(app, &origin, TokenKind::Api, text).await);
+    };
+    if record.is_valid(app.clock.now()) {
+        return Ok(Admin { token: record, hash, origin });
     }
+    let reason = if record.revoked_at.is_some() { "revoked" } else { "expired" };
+    refuse_as(app, &origin, admin::actor(&record), record.scope, reason).await;
+    Err(ApiError::unauthenticated("the API token is unknown, expired or revoked"))
 }
 
 /// A runner token as it was presented, not yet looked up: all that a held request keeps of its head.
-pub(crate) struct PresentedRunnerToken(Hash);
+pub(crate) struct PresentedRunnerToken {
+    hash: Hash,
+    origin: Origin,
+}
 
 impl PresentedRunnerToken {
-    pub(crate) fn of(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
-        Self::parse(app, bearer(headers)?)
+    pub(crate) async fn of(app: &Arc<App>, headers: &HeaderMap, origin: Origin) -> Result<Self, ApiError> {
+        Self::parse(app, bearer(app, headers)?, origin).await
     }
 
-    fn parse(app: &App, text: &str) -> Result<Self, ApiError> {
-        let token = RunnerToken::parse(text).map_err(|_| refuse(app, TokenKind::Runner, text))?;
-        Ok(Self(startline_crypto::token::hash(token.expose()).0))
+    async fn parse(app: &Arc<App>, text: &str, origin: Origin) -> Result<Self, ApiError> {
+        match RunnerToken::parse(text) {
+            Ok(token) => Ok(Self { hash: startline_crypto::token::hash(token.expose()).0, origin }),
+            Err(_) => Err(refuse(app, &origin, TokenKind::Runner, text).await),
+        }
     }
 
     /// The runner that the token speaks for, as of at most five seconds ago.
-    pub(crate) async fn runner(self, app: &App) -> Result<KnownRunner, ApiError> {
+    pub(crate) async fn runner(self, app: &Arc<App>) -> Result<Runner, ApiError> {
         let now = app.clock.now();
-        if let Some(id) = app.runner_tokens.get(&self.0, now) {
-            return Ok(KnownRunner { id });
+        let Self { hash, origin } = self;
+        if let Some(known) = app.runner_tokens.get(&hash, now) {
+            return Ok(Runner { id: known.id, known, origin });
         }
-        let found = app.store.runner_by_token(self.0, now).await?;
-        let runner = found.ok_or_else(|| refuse(app, TokenKind::Runner, RunnerToken::PREFIX))?;
-        app.runner_tokens.put(self.0, runner.id, now);
-        Ok(KnownRunner { id: runner.id })
+        let Some(found) = app.store.runner_by_token(hash, now).await? else {
+            return Err(refuse(app, &origin, TokenKind::Runner, RunnerToken::PREFIX).await);
+        };
+        let known = Arc::new(KnownRunner::from(found));
+        app.runner_tokens.put(hash, Arc::clone(&known), now);
+        Ok(Runner { id: known.id, known, origin })
     }
 }
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        admin(app, bearer(&parts.headers)?).await.map(Self)
+        admin(app, Origin::of(parts), bearer(app, &parts.headers)?).await
     }
 }
 
 impl FromRequestParts<Arc<App>> for Registrar {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let text = bearer(&parts.headers)?;
-        RegistrationToken::parse(text).map(Self).map_err(|_| refuse(app, TokenKind::Registration, text))
+        let origin = Origin::of(parts);
+        let text = bearer(app, &parts.headers)?;
+        let Ok(token) = RegistrationToken::parse(text) else {
+            return Err(refuse(app, &origin, TokenKind::Registration, text).await);
+        };
+        let found = app.store.registration_token(startline_crypto::token::hash(token.expose()).0).await?;
+        match found {
+            Some(record) => Ok(Self { token, record, origin }),
+            None => Err(refuse(app, &origin, TokenKind::Registration, text).await),
+        }
     }
 }
 
 impl FromRequestParts<Arc<App>> for Runner {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        PresentedRunnerToken::of(app, &parts.headers)?.runner(app).await.map(Self)
+        PresentedRunnerToken::of(app, &parts.headers, Origin::of(parts)).await?.runner(app).await
     }
 }
 
 impl FromRequestParts<Arc<App>> for AdminOrRunner {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let text = bearer(&parts.headers)?;
+        let text = bearer(app, &parts.headers)?;
         if TokenKind::of(text) == Some(TokenKind::Runner) {
-            let runner = PresentedRunnerToken::parse(app, text)?.runner(app).await?;
-            Ok(Self::Runner(runner.id))
+            let presented = PresentedRunnerToken::parse(app, text, Origin::of(parts)).await?;
+            presented.runner(app).await.map(Self::Runner)
         } else {
-            admin(app, text).await.map(|_| Self::Admin)
+            admin(app, Origin::of(parts), text).await.map(Self::Admin)
         }
     }
 }
@@ -136,22 +191,31 @@ impl FromRequestParts<Arc<App>> for AdminOrRunner {
 impl FromRequestParts<Arc<App>> for Worker {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let text = bearer(&parts.headers)?;
-        if TokenKind::of(text) != Some(TokenKind::Job) {
-            return Err(refuse(app, TokenKind::Job, text));
-        }
-        let token = JobToken::parse(text).map_err(|_| refuse(app, TokenKind::Job, text))?;
-        let claims = app.job_tokens.verify(token.expose(), app.clock.now()).map_err(|error: JobTokenError| {
-            tracing::debug!(%error, "refused a job token");
-            refuse(app, TokenKind::Job, text)
-        })?;
+        let origin = Origin::of(parts);
+        let text = bearer(app, &parts.headers)?;
+        let token = match JobToken::parse(text) {
+            Ok(token) if TokenKind::of(text) == Some(TokenKind::Job) => token,
+            _ => return Err(refuse(app, &origin, TokenKind::Job, text).await),
+        };
+        let claims = match app.job_tokens.verify(token.expose(), app.clock.now()) {
+            Ok(claims) => claims,
+            Err(error @ JobTokenError::Expired { .. }) => {
+                tracing::debug!(%error, "refused a job token");
+                refuse_as(app, &origin, "anonymous".to_owned(), Scope::Instance, "expired").await;
+                return Err(ApiError::unauthenticated(error.to_string()));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "refused a job token");
+                return Err(refuse(app, &origin, TokenKind::Job, text).await);
+            }
+        };
         let axum::extract::Path(job) = axum::extract::Path::<JobId>::from_request_parts(parts, app)
             .await
             .map_err(|_| ApiError::not_found("such job"))?;
         if claims.job != job {
-            app.metrics.auth_failure("other_job");
+            refuse_as(app, &origin, format!("job:{}", claims.job), Scope::Instance, "other_job").await;
             return Err(ApiError::not_found(format_args!("job {job}")));
         }
-        Ok(Self(claims))
+        Ok(Self { claims, origin })
     }
 }

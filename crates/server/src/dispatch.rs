@@ -5,6 +5,7 @@
 //! lock is what keeps the order; its answer is awaited outside.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use startline_dispatcher::{
     Requirement,
 };
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::Conclusion;
 use startline_store::JobRecord;
 use tokio::sync::{Notify, oneshot};
@@ -147,6 +149,7 @@ impl App {
                     self.tasks.spawn(async move {
                         match answer.await {
                             Ok(job) => {
+                                app.audit_job("job.requeue", &job, &[("reason", &reason), ("attempt", &attempt)]);
                                 app.forget_deleted_runner(&job).await;
                                 app.changes.bump(job.run_id);
                             }
@@ -168,8 +171,14 @@ impl App {
                     let answer = self.store.conclude(job, epoch, conclusion, text, now);
                     self.spawn_concluded(answer);
                 }
-                Effect::RunnerOffline { runner, .. } => tracing::info!(runner.id = %runner, "runner went offline"),
-                Effect::RunnerOnline { runner, .. } => tracing::info!(runner.id = %runner, "runner is online again"),
+                Effect::RunnerOffline { runner, .. } => {
+                    tracing::info!(runner.id = %runner, "runner went offline");
+                    self.audit_runner("runner.offline", runner, inner);
+                }
+                Effect::RunnerOnline { runner, .. } => {
+                    tracing::info!(runner.id = %runner, "runner is online again");
+                    self.audit_runner("runner.online", runner, inner);
+                }
                 Effect::Braked { .. } => {
                     tracing::error!(
                         ?effect,
@@ -186,6 +195,8 @@ impl App {
         self.tasks.spawn(async move {
             match answer.await {
                 Ok(job) => {
+                    let reason = job.reason.clone().unwrap_or_default();
+                    app.audit_job("job.lost", &job, &[("reason", &reason)]);
                     app.forget_deleted_runner(&job).await;
                     app.job_ended(&job);
                 }
@@ -199,7 +210,26 @@ impl App {
         if let Some(runner) = job.runner_id
             && matches!(self.store.runner(runner).await, Ok(None))
         {
-            self.forget_runner(runner);
+            self.forget_spent_runner(runner);
+        }
+    }
+
+    /// Takes an ephemeral runner out of dispatch that has had its job.
+    pub(crate) fn forget_spent_runner(self: &Arc<Self>, runner: RunnerId) {
+        self.audit_runner("runner.delete", runner, &self.dispatch.lock());
+        self.forget_runner(runner);
+    }
+
+    /// Writes down what became of a job by the service's own doing.
+    pub(crate) fn audit_job(self: &Arc<Self>, action: &'static str, job: &JobRecord, details: &[(&str, &dyn Display)]) {
+        let scope = Scope::repository(&job.repository).unwrap_or_default();
+        self.audit_own(action, format_args!("job:{}", job.id), scope, details);
+    }
+
+    /// Writes down what became of a runner by the service's own doing; nothing of one that is not there any more.
+    fn audit_runner(self: &Arc<Self>, action: &'static str, runner: RunnerId, inner: &Inner) {
+        if let Some(found) = inner.dispatcher.runner(runner) {
+            self.audit_own(action, format_args!("runner:{runner} ({})", found.name), found.scope, &[]);
         }
     }
 
@@ -228,19 +258,6 @@ impl App {
         }
         drop(inner);
         self.dispatch.reschedule();
-    }
-
-    /// Concludes a job that the service cannot hand to any runner.
-    pub(crate) fn fail_job(self: &Arc<Self>, assignment: &Assignment, reason: &str) {
-        let now = self.clock.now();
-        let mut inner = self.dispatch.lock();
-        let freed = inner.dispatcher.complete(now, assignment.job, assignment.epoch);
-        let answer = self.store.conclude(assignment.job, assignment.epoch, Conclusion::Failure, reason.to_owned(), now);
-        self.apply(&mut inner, now, freed.map(|freed| freed.effects).unwrap_or_default());
-        drop(inner);
-        self.leases.end(assignment.job);
-        self.dispatch.reschedule();
-        self.spawn_concluded(answer);
     }
 
     fn forget_deadline(&self, job: JobId) {
@@ -291,7 +308,13 @@ impl App {
             let reason = format!("the job has exceeded the maximum execution time of {minutes} minutes");
             tracing::info!(job.id = %job, minutes, "job exceeded its time; telling it to stop");
             // The answer only tells of a failing database; the lease's own switch is thrown all the same.
-            drop(self.store.request_job_cancel(job, reason.clone()));
+            let answer = self.store.request_job_cancel(job, reason.clone());
+            let app = Arc::clone(self);
+            self.tasks.spawn(async move {
+                if let Ok(Some(job)) = answer.await {
+                    app.audit_job("job.overdue", &job, &[("minutes", &minutes)]);
+                }
+            });
             self.tell_to_stop(job, &reason);
         }
         next

@@ -4,6 +4,7 @@
 //! workflow planner what follows. It owns the HTTP surface and the timers; what is decided, stored or compiled belongs to
 //! the rooms that it calls.
 
+mod audit;
 mod auth;
 mod changes;
 mod config;
@@ -55,6 +56,7 @@ pub(crate) struct App {
     pub leases: leases::Leases,
     pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
     pub runner_tokens: token_cache::TokenCache,
+    pub refusals: audit::Refusals,
     pub job_tokens: JobTokenKey,
     pub sealing: KeyRing,
     pub metrics: Arc<metrics::Metrics>,
@@ -192,6 +194,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         leases: leases::Leases::default(),
         deadlines: Mutex::default(),
         runner_tokens: token_cache::TokenCache::default(),
+        refusals: audit::Refusals::default(),
         job_tokens,
         sealing,
         metrics,
@@ -233,12 +236,13 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-async fn admin_token(app: &App, another: bool) -> anyhow::Result<Option<ApiToken>> {
+async fn admin_token(app: &Arc<App>, another: bool) -> anyhow::Result<Option<ApiToken>> {
     if !another && app.store.has_api_tokens().await? {
         return Ok(None);
     }
     let token = startline_crypto::new_api_token();
-    app.store
+    let created = app
+        .store
         .create_api_token(NewApiToken {
             name: "admin".to_owned(),
             hash: startline_crypto::token::hash(token.expose()).0,
@@ -248,5 +252,6 @@ async fn admin_token(app: &App, another: bool) -> anyhow::Result<Option<ApiToken
             expires_at: None,
         })
         .await?;
+    app.audit_own("token.create", format_args!("api_token:{} (admin)", created.id), Scope::Instance, &[]);
     Ok(Some(token))
 }

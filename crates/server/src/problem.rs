@@ -60,6 +60,11 @@ impl ApiError {
             .detail("the job was given to another runner or has ended; stop working on it")
     }
 
+    /// What the answer says.
+    pub(crate) const fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
     pub(crate) fn is_stale(&self) -> bool {
         self.problem.kind == kind::STALE_EPOCH
     }

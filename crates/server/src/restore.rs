@@ -67,11 +67,14 @@ impl App {
             }
             (JobStatus::Queued | JobStatus::Offered | JobStatus::Waiting, _) if job.cancel_reason.is_some() => {
                 let reason = job.cancel_reason.clone().unwrap_or_default();
-                self.store.conclude(job.id, job.epoch, Conclusion::Cancelled, reason, now).await?;
+                let job = self.store.conclude(job.id, job.epoch, Conclusion::Cancelled, reason.clone(), now).await?;
+                self.audit_job("job.cancel", &job, &[("reason", &reason)]);
             }
             (JobStatus::Offered, _) => {
                 let reason = "the service was restarted before the offer was taken".to_owned();
-                let job = self.store.requeue(job.id, job.epoch, job.attempt, job.requeues_left, reason, now).await?;
+                let job =
+                    self.store.requeue(job.id, job.epoch, job.attempt, job.requeues_left, reason.clone(), now).await?;
+                self.audit_job("job.requeue", &job, &[("reason", &reason)]);
                 self.enqueue(&[job]);
             }
             (JobStatus::Queued, _) => self.enqueue(std::slice::from_ref(job)),

@@ -1,9 +1,11 @@
 //! The routes of `/api/v1`, one file a resource.
 
+mod audit;
 mod jobs;
 pub(crate) mod polls;
 mod runners;
 mod runs;
+mod tokens;
 mod work;
 
 use std::sync::Arc;
@@ -14,13 +16,14 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::RunnerId;
-use startline_protocol::problem::{CONTENT_TYPE, Problem, kind};
+use startline_protocol::problem::kind;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::App;
+use crate::auth::RequestId;
 use crate::problem::{ApiError, ApiResult};
 
 /// Largest body of an ordinary request.
@@ -44,6 +47,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/v1/runners/jobs/{id}/acquire", post(polls::acquire))
         .route("/api/v1/runners/jobs/{id}/status", post(work::status))
         .route("/api/v1/runners/jobs/{id}/complete", post(work::complete))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{kind}/{id}", delete(tokens::revoke))
+        .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/audit/verify", get(audit::verify))
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
         .route("/api/v1/jobs", get(jobs::list))
@@ -102,55 +109,21 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// Answers under the caller's request id, or a new one.
-async fn request_id(request: Request, next: Next) -> Response {
+async fn request_id(mut request: Request, next: Next) -> Response {
     static NAME: HeaderName = HeaderName::from_static("x-request-id");
     let id = match request.headers().get(&NAME) {
         Some(given) if given.len() <= 128 && given.to_str().is_ok() => given.clone(),
         _ => new_request_id(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
     tracing::debug!(
         http.method = %method, http.path = path, http.status = response.status().as_u16(),
         request.id = id.to_str().unwrap_or_default(), "request answered"
     );
-    if response.status().is_client_error() || response.status().is_server_error() {
-        response = as_problem(response, &id).await;
-    }
     response.headers_mut().insert(NAME.clone(), id);
     response
-}
-
-/// Makes a problem of every error, also of those that the framework answers as plain text or without a body, and puts
-/// the request's id in.
-async fn as_problem(response: Response, id: &HeaderValue) -> Response {
-    /// Errors are short; a longer body is not one of ours.
-    const LONGEST: usize = 4 * 1024 * 1024;
-    let (mut head, body) = response.into_parts();
-    let bytes = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
-    let ours = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == CONTENT_TYPE.as_bytes());
-    let known = ours.then(|| serde_json::from_slice::<Problem>(&bytes).ok()).flatten();
-    let mut problem = known.unwrap_or_else(|| {
-        let text = String::from_utf8_lossy(&bytes);
-        let (kind, title) = match head.status {
-            StatusCode::SERVICE_UNAVAILABLE => (kind::UNAVAILABLE, "the service took too long to answer"),
-            status if status.is_server_error() => (kind::INTERNAL, "the service failed to handle the request"),
-            _ => (kind::INVALID, "the request is not what this route takes"),
-        };
-        Problem {
-            kind: kind.to_owned(),
-            title: title.to_owned(),
-            status: head.status.as_u16(),
-            detail: (!text.is_empty()).then(|| text.into_owned()),
-            request_id: None,
-            offset: None,
-            diagnostics: Vec::new(),
-        }
-    });
-    problem.request_id = id.to_str().ok().map(str::to_owned);
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    Response::from_parts(head, serde_json::to_vec(&problem).unwrap_or_default().into())
 }
 
 /// An id for a request that came without one.

@@ -5,11 +5,13 @@
 //! at most. A deleted registration is taken out at once.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use startline_protocol::ids::RunnerId;
 use startline_store::Hash;
+
+use crate::auth::KnownRunner;
 
 /// How long a look-up is believed.
 const TTL: SignedDuration = SignedDuration::from_secs(5);
@@ -22,9 +24,9 @@ pub(crate) struct TokenCache {
     known: Mutex<HashMap<Hash, Known>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
-    runner: RunnerId,
+    runner: Arc<KnownRunner>,
     since: Timestamp,
 }
 
@@ -42,13 +44,13 @@ impl TokenCache {
     }
 
     /// The runner that the token spoke for a moment ago.
-    pub(crate) fn get(&self, token: &Hash, now: Timestamp) -> Option<RunnerId> {
-        let known = self.lock().get(token).copied()?;
+    pub(crate) fn get(&self, token: &Hash, now: Timestamp) -> Option<Arc<KnownRunner>> {
+        let known = self.lock().get(token).cloned()?;
         known.is_fresh(now).then_some(known.runner)
     }
 
     /// Notes the answer of a look-up.
-    pub(crate) fn put(&self, token: Hash, runner: RunnerId, now: Timestamp) {
+    pub(crate) fn put(&self, token: Hash, runner: Arc<KnownRunner>, now: Timestamp) {
         let mut known = self.lock();
         if known.len() >= MOST {
             known.retain(|_, entry| entry.is_fresh(now));
@@ -61,7 +63,7 @@ impl TokenCache {
 
     /// Forgets the tokens of a runner whose registration is gone.
     pub(crate) fn forget(&self, runner: RunnerId) {
-        self.lock().retain(|_, entry| entry.runner != runner);
+        self.lock().retain(|_, entry| entry.runner.id != runner);
     }
 }
 
@@ -72,6 +74,15 @@ mod tests {
     const RUNNER: RunnerId = RunnerId(7);
     const TOKEN: Hash = [7; 32];
 
+    fn runner(id: i64) -> Arc<KnownRunner> {
+        let id = RunnerId(id);
+        Arc::new(KnownRunner { id, name: format!("vm-{id}"), scope: startline_protocol::scope::Scope::Instance })
+    }
+
+    fn get(cache: &TokenCache, token: &Hash, now: Timestamp) -> Option<RunnerId> {
+        cache.get(token, now).map(|runner| runner.id)
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
     }
@@ -79,29 +90,29 @@ mod tests {
     #[test]
     fn a_look_up_is_believed_for_five_seconds() {
         let cache = TokenCache::default();
-        cache.put(TOKEN, RUNNER, at(100));
-        assert_eq!(cache.get(&TOKEN, at(104)), Some(RUNNER));
-        assert_eq!(cache.get(&TOKEN, at(105)), None);
-        assert_eq!(cache.get(&[8; 32], at(100)), None);
+        cache.put(TOKEN, runner(7), at(100));
+        assert_eq!(get(&cache, &TOKEN, at(104)), Some(RUNNER));
+        assert_eq!(get(&cache, &TOKEN, at(105)), None);
+        assert_eq!(get(&cache, &[8; 32], at(100)), None);
     }
 
     #[test]
     fn a_clock_that_is_set_back_ends_an_entry() {
         let cache = TokenCache::default();
-        cache.put(TOKEN, RUNNER, at(100));
-        assert_eq!(cache.get(&TOKEN, at(99)), None);
+        cache.put(TOKEN, runner(7), at(100));
+        assert_eq!(get(&cache, &TOKEN, at(99)), None);
     }
 
     #[test]
     fn a_deleted_runner_is_forgotten_at_once_with_all_its_tokens() {
         let cache = TokenCache::default();
-        cache.put(TOKEN, RUNNER, at(100));
-        cache.put([8; 32], RUNNER, at(100));
-        cache.put([9; 32], RunnerId(9), at(100));
+        cache.put(TOKEN, runner(7), at(100));
+        cache.put([8; 32], runner(7), at(100));
+        cache.put([9; 32], runner(9), at(100));
         cache.forget(RUNNER);
-        assert_eq!(cache.get(&TOKEN, at(100)), None);
-        assert_eq!(cache.get(&[8; 32], at(100)), None);
-        assert_eq!(cache.get(&[9; 32], at(100)), Some(RunnerId(9)));
+        assert_eq!(get(&cache, &TOKEN, at(100)), None);
+        assert_eq!(get(&cache, &[8; 32], at(100)), None);
+        assert_eq!(get(&cache, &[9; 32], at(100)), Some(RunnerId(9)));
     }
 
     #[test]
@@ -113,13 +124,13 @@ mod tests {
             token
         };
         for number in 0..MOST {
-            cache.put(token(number), RUNNER, at(if number == 0 { 104 } else { 100 }));
+            cache.put(token(number), runner(7), at(if number == 0 { 104 } else { 100 }));
         }
-        cache.put(token(MOST), RUNNER, at(106));
+        cache.put(token(MOST), runner(7), at(106));
         assert_eq!(cache.lock().len(), 2);
-        assert_eq!(cache.get(&token(0), at(106)), Some(RUNNER));
+        assert_eq!(get(&cache, &token(0), at(106)), Some(RUNNER));
         for number in 0..3 * MOST {
-            cache.put(token(number), RUNNER, at(107));
+            cache.put(token(number), runner(7), at(107));
             assert!(cache.lock().len() <= MOST);
         }
     }

@@ -72,7 +72,7 @@ pub(crate) fn spec(record: &RunnerRecord) -> RunnerSpec {
         id: record.id,
         name: record.name.clone(),
         labels: record.labels.clone(),
-        scope: startline_protocol::scope::Scope::Instance,
+        scope: record.scope.clone(),
         group: record.group.clone(),
         capabilities: record.capabilities.clone(),
         ephemeral: record.ephemeral,

@@ -22,7 +22,7 @@ use tower::BoxError;
 
 use super::open::{Begun, Parked};
 use crate::App;
-use crate::auth::PresentedRunnerToken;
+use crate::auth::{Origin, PresentedRunnerToken};
 use crate::dispatch::Delivery;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::{self, polls};
@@ -116,7 +116,9 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, body) = request.into_parts();
-    let token = PresentedRunnerToken::of(&app, &head.headers)?;
+    let id = head.headers.get(RequestId::NAME).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= 128);
+    let origin = Origin::new(&head.method, super::POLL, &head.extensions, id);
+    let token = PresentedRunnerToken::of(&app, &head.headers, origin).await?;
     // The head's bytes lie in the connection's read buffer, which is free for its next use from here on.
     drop(head);
     let runner = token.runner(&app).await?.id;

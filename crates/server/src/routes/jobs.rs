@@ -1,5 +1,6 @@
 //! Jobs and their logs, for people.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, header};
 use serde::Deserialize;
-use startline_protocol::ids::JobId;
+use startline_protocol::ids::{JobId, RunnerId};
+use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{Candidate, Explanation, JobPage, JobView, LogEvent};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::JobStatus;
 use startline_store::JobRecord;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::runs::Window;
 use crate::problem::{ApiError, ApiResult};
@@ -24,6 +28,8 @@ use crate::{App, auth, views};
 
 /// Most log bytes in one event.
 const CHUNK: usize = 64 * 1024;
+/// How often the token of somebody who follows a log is looked at again.
+const RECHECK: Duration = Duration::from_secs(4);
 
 #[derive(Deserialize)]
 pub(super) struct Filter {
@@ -34,7 +40,7 @@ pub(super) struct Filter {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    admin: auth::Admin,
     Query(filter): Query<Filter>,
 ) -> ApiResult<Json<JobPage>> {
     let status = filter
@@ -48,33 +54,46 @@ pub(super) async fn list(
             })
         })
         .transpose()?;
+    admin.need(Permission::JobsRead)?;
     let window = Window { cursor: filter.cursor, limit: filter.limit };
-    let page = app.store.jobs(status, window.before()?.map(JobId), window.limit()).await?;
-    let next_cursor = page.items.last().filter(|_| page.more).map(|job| job.id.to_string());
-    let jobs = page.items.into_iter().map(|job| JobView { steps: Vec::new(), ..views::job(job) }).collect();
+    let seen = |job: &JobRecord| admin.sees(&job.repository);
+    let read = |before: Option<i64>, limit| app.store.jobs(status, before.map(JobId), limit);
+    let (jobs, next) = window.gather(read, |job| job.id.0, seen).await?;
+    let next_cursor = next.map(|id| id.to_string());
+    let jobs = jobs.into_iter().map(|job| JobView { steps: Vec::new(), ..views::job(job) }).collect();
     Ok(Json(JobPage { jobs, next_cursor }))
 }
 
-async fn find(app: &App, id: JobId) -> ApiResult<JobRecord> {
-    app.store.job(id).await?.ok_or_else(|| ApiError::not_found(format_args!("job {id}")))
+/// The job, if the caller may read jobs and know of this one.
+async fn find(app: &App, admin: &auth::Admin, id: JobId) -> ApiResult<JobRecord> {
+    admin.need(Permission::JobsRead)?;
+    let job = app.store.job(id).await?.filter(|job| admin.sees(&job.repository));
+    job.ok_or_else(|| ApiError::not_found(format_args!("job {id}")))
 }
 
 pub(super) async fn get(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    admin: auth::Admin,
     Path(id): Path<JobId>,
 ) -> ApiResult<Json<JobView>> {
-    Ok(Json(views::job(find(&app, id).await?)))
+    Ok(Json(views::job(find(&app, &admin, id).await?)))
 }
 
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    admin: auth::Admin,
     Path(id): Path<JobId>,
 ) -> ApiResult<Json<Explanation>> {
-    let job = find(&app, id).await?;
+    let job = find(&app, &admin, id).await?;
     let found = app.dispatch.lock().dispatcher.explain(id);
-    let found = found.map(|found| found.candidates).unwrap_or_default();
+    let mut found = found.map(|found| found.candidates).unwrap_or_default();
+    // Runners that serve other repositories alone are nobody's business here.
+    let scopes: HashMap<RunnerId, Scope> =
+        app.store.runners().await?.into_iter().map(|runner| (runner.id, runner.scope)).collect();
+    found.retain(|candidate| {
+        let scope = scopes.get(&candidate.runner);
+        scope.is_some_and(|scope| admin.covers(scope) || scope.covers_repository(&job.repository))
+    });
     // A runner that only has to come and ask is not what the job waits for.
     let able = found.iter().filter(|candidate| candidate.fits()).count();
     let candidates: Vec<Candidate> = found
@@ -113,17 +132,19 @@ pub(super) struct Follow {
 
 pub(super) async fn logs(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    admin: auth::Admin,
     Path(id): Path<JobId>,
     Query(query): Query<Follow>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let job = find(&app, id).await?;
+    let job = find(&app, &admin, id).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let events = accept.contains("application/x-ndjson");
     let attempt = query.attempt.unwrap_or(job.attempt);
     let reader = Reader {
         app,
+        admin,
+        checked: Instant::now(),
         id,
         attempt,
         follow_attempts: query.follow,
@@ -159,6 +180,9 @@ fn encode(event: LogEvent, events: bool) -> Option<Bytes> {
 /// Walks a job's log and state, in the order in which a viewer needs them.
 struct Reader {
     app: Arc<App>,
+    admin: auth::Admin,
+    /// When the token was last looked at.
+    checked: Instant,
     id: JobId,
     attempt: u32,
     /// Go on with a later attempt when there is one.
@@ -180,6 +204,9 @@ enum Place {
 impl Reader {
     async fn next(&mut self) -> Option<LogEvent> {
         loop {
+            if !self.may_go_on().await {
+                self.state = Place::Ended;
+            }
             match self.state {
                 Place::Ended => return None,
                 Place::Begin => {
@@ -261,7 +288,17 @@ impl Reader {
             () = self.app.drain.cancelled() => false,
             () = changed(&mut run) => true,
             _ = log.changed() => true,
+            () = tokio::time::sleep_until(self.checked + RECHECK) => true,
         }
+    }
+
+    /// Whether the token that opened the answer may still be used, as of a moment ago.
+    async fn may_go_on(&mut self) -> bool {
+        if self.checked.elapsed() < RECHECK {
+            return true;
+        }
+        self.checked = Instant::now();
+        self.admin.still_stands(&self.app).await
     }
 
     async fn ends_with_line(&self, length: u64) -> bool {

@@ -18,6 +18,7 @@ use startline_store::{JobRecord, RunRecord};
 use uuid::Uuid;
 
 use super::Body;
+use crate::auth::Origin;
 use crate::dispatch::{Deadline, Delivery};
 use crate::front::HeldPoll;
 use crate::problem::{ApiError, ApiResult};
@@ -32,7 +33,7 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Respo
 pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Delivery) -> ApiResult<Response> {
     let written = match assignment.kind {
         AssignmentKind::Offer { .. } => offer(&app, &assignment).await,
-        AssignmentKind::Lease { .. } => lease(&app, &assignment).await,
+        AssignmentKind::Lease { .. } => lease(&app, &assignment, &Origin::default()).await,
     };
     let (answer, job) = delivery.settle(written)?;
     app.note_assigned(&job);
@@ -50,7 +51,7 @@ async fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<(JobAssignm
 
 pub(super) async fn acquire(
     State(app): State<Arc<App>>,
-    auth::Runner(runner): auth::Runner,
+    runner: auth::Runner,
     Path(job): Path<startline_protocol::ids::JobId>,
     Body(request): Body<AcquireRequest>,
 ) -> ApiResult<Json<JobAssignment>> {
@@ -62,32 +63,25 @@ pub(super) async fn acquire(
     };
     app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
-    let (answer, _) = delivery.settle(lease(&app, &assignment).await)?;
+    let (answer, _) = delivery.settle(lease(&app, &assignment, &runner.origin).await)?;
     Ok(Json(answer))
 }
 
 /// Makes a lease durable and builds what its runner needs.
-async fn lease(app: &Arc<App>, assignment: &Assignment) -> ApiResult<(JobAssignment, JobRecord)> {
+async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(JobAssignment, JobRecord)> {
     let now = app.clock.now();
     app.leases.begin(assignment.job, None);
     let (run, job) =
         app.store.acquire(assignment.job, assignment.epoch, assignment.runner, assignment.attempt, now).await?;
+    // The line becomes durable while the message is read.
+    let audited = app.audit_acquired(&job, assignment.runner, origin, now);
     let message = app.store.job_message(job.id).await?.unwrap_or_default();
+    audited.await?;
     let mut message: JobMessage = serde_json::from_str(&message).map_err(|error| {
         tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
     })?;
-    let secrets = match secrets(app, &run) {
-        Ok(secrets) => secrets,
-        Err(error) => {
-            // No other runner would fare better, and the jobs behind it must not wait for it.
-            app.fail_job(
-                assignment,
-                "the run's secrets cannot be opened; was secrets.key replaced? submit the run again",
-            );
-            return Err(error);
-        }
-    };
+    let secrets = secrets(app, &run)?;
     let job_guid = Uuid::new_v4();
     let limit = SignedDuration::from_mins(i64::from(job.timeout_minutes));
     let token = app.job_tokens.mint(&Claims {

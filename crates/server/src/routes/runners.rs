@@ -1,5 +1,6 @@
 //! Registration, heartbeats and listings of runners.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,32 +9,51 @@ use http::StatusCode;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use startline_crypto::token;
+use startline_daemon::client_address::Networks;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
+use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{
     HeartbeatRequest, HeartbeatResponse, RegisterRequest, RegisterResponse, RegistrationTokenRequest,
     RegistrationTokenResponse, RunnerCommand, RunnerTokenResponse,
 };
 use startline_protocol::runs_api::{RunnerPage, RunnerView};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::RunnerStatus;
 use startline_store::{NewRegistrationToken, NewRunner};
 
 use super::Body;
+use crate::audit::Record;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth, views};
 
 /// Life of a runner token.
 const RUNNER_TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(24);
 const MAX_LABELS: usize = 64;
+const MAX_NETWORKS: usize = 64;
 const MAX_LABEL_BYTES: usize = 256;
 const MAX_SUPPORTED_ACTIONS: usize = 256;
 
 pub(super) async fn registration_token(
     State(app): State<Arc<App>>,
-    auth::Admin(admin): auth::Admin,
+    admin: auth::Admin,
     Body(request): Body<RegistrationTokenRequest>,
 ) -> ApiResult<Json<RegistrationTokenResponse>> {
+    let mut record = app.audit(&admin, "token.create", "registration_token");
+    let result = mint(&app, &admin, request, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn mint(
+    app: &Arc<App>,
+    admin: &auth::Admin,
+    request: RegistrationTokenRequest,
+    record: &mut Record,
+) -> ApiResult<Json<RegistrationTokenResponse>> {
+    admin.need(Permission::RunnersRegister)?;
+    let scope = admin.within(request.scope)?;
+    record.scope(scope.clone());
     let life = request.expires_in_seconds.unwrap_or(3600);
     if !(60..=604_800).contains(&life) {
         return Err(ApiError::invalid(format!("`expires_in_seconds` is {life}; it must be 60 to 604800 (7 days)")));
@@ -42,16 +62,20 @@ pub(super) async fn registration_token(
         return Err(ApiError::invalid("`max_uses` is 0; leave it out for unlimited"));
     }
     check_labels(request.labels.as_deref().unwrap_or_default())?;
+    let cidr = request.cidr.as_deref().map(networks).transpose()?;
+    let name = request.name.unwrap_or_default();
+    super::tokens::check_name(&name)?;
     let token = token::new_registration_token();
     let now = app.clock.now();
     let expires_at = now + SignedDuration::from_secs(i64::from(life));
-    app.store
+    let created = app
+        .store
         .create_registration_token(NewRegistrationToken {
-            name: request.name.unwrap_or_default(),
+            name,
             hash: token::hash(token.expose()).0,
-            scope: admin.scope,
+            scope,
             labels: request.labels,
-            cidr: None,
+            cidr,
             group: request.runner_group.unwrap_or_else(|| "default".to_owned()),
             ephemeral: request.ephemeral,
             max_uses: request.max_uses.or_else(|| request.ephemeral.then_some(1)),
@@ -59,14 +83,38 @@ pub(super) async fn registration_token(
             expires_at,
         })
         .await?;
+    record.subject(format_args!("registration_token:{}", created.id));
+    record.detail("group", &created.token.group);
     Ok(Json(RegistrationTokenResponse { token, expires_at: expires_at.as_second() }))
 }
 
 pub(super) async fn register(
     State(app): State<Arc<App>>,
-    auth::Registrar(registration): auth::Registrar,
+    registrar: auth::Registrar,
     Body(request): Body<RegisterRequest>,
 ) -> ApiResult<(StatusCode, Json<RegisterResponse>)> {
+    let mut record = app.audit(&registrar, "runner.register", format_args!("runner ({})", request.name));
+    let result = admit(&app, &registrar, request, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn admit(
+    app: &Arc<App>,
+    registrar: &auth::Registrar,
+    request: RegisterRequest,
+    record: &mut Record,
+) -> ApiResult<(StatusCode, Json<RegisterResponse>)> {
+    if let Some(networks) = &registrar.record.token.cidr
+        && !is_within(registrar.origin.address, networks)
+    {
+        app.metrics.registration("refused");
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            kind::FORBIDDEN,
+            "the registration token may not be used from this address",
+        )
+        .detail("register from one of the networks that the token was minted for"));
+    }
     check_name(&request.name)?;
     check_labels(&request.labels)?;
     check_capabilities(&request.capabilities)?;
@@ -76,7 +124,7 @@ pub(super) async fn register(
     let registered = app
         .store
         .register_runner(
-            token::hash(registration.expose()).0,
+            token::hash(registrar.token.expose()).0,
             NewRunner {
                 name: request.name,
                 labels: request.labels,
@@ -96,6 +144,12 @@ pub(super) async fn register(
         app.forget_runner(replaced);
     }
     let runner = registered.runner;
+    record.subject(format_args!("runner:{} ({})", runner.id, runner.name));
+    record.detail("group", &runner.group);
+    record.detail("labels", runner.labels.join(", "));
+    if let Some(replaced) = registered.replaced {
+        record.detail("replaced", format_args!("runner:{replaced}"));
+    }
     {
         let mut inner = app.dispatch.lock();
         let effects = inner.dispatcher.add_runner(now, views::spec(&runner));
@@ -127,9 +181,38 @@ pub(super) async fn delete(
     Path(id): Path<RunnerId>,
     Query(query): Query<DeleteQuery>,
 ) -> ApiResult<StatusCode> {
-    may_see(&caller, id)?;
+    let mut record = app.audit(&caller, "runner.delete", format_args!("runner:{id}"));
+    if query.force {
+        record.detail("force", true);
+    }
+    let result = remove(&app, &caller, id, query.force, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn remove(
+    app: &Arc<App>,
+    caller: &auth::AdminOrRunner,
+    id: RunnerId,
+    force: bool,
+    record: &mut Record,
+) -> ApiResult<StatusCode> {
+    may(caller, Permission::RunnersWrite, id)?;
+    match (app.store.runner(id).await?, caller) {
+        (Some(runner), auth::AdminOrRunner::Admin(admin)) if !admin.covers(&runner.scope) => {
+            return Err(ApiError::not_found(format_args!("runner {id}")));
+        }
+        // Whose it was is not known any more, so it must look like one of somebody else.
+        (None, auth::AdminOrRunner::Admin(admin)) if admin.token.scope != Scope::Instance => {
+            return Err(ApiError::not_found(format_args!("runner {id}")));
+        }
+        (Some(runner), _) => {
+            record.subject(format_args!("runner:{id} ({})", runner.name));
+            record.scope(runner.scope);
+        }
+        (None, _) => {}
+    }
     let busy = app.dispatch.lock().dispatcher.runner(id).is_some_and(|runner| !runner.current_jobs.is_empty());
-    if busy && !query.force {
+    if busy && !force {
         return Err(ApiError::new(StatusCode::CONFLICT, kind::RUNNER_BUSY, format!("runner {id} holds a job"))
             .detail("drain it first, or delete with `?force=true`: its job then follows the lost-runner policy"));
     }
@@ -138,11 +221,13 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn list(State(app): State<Arc<App>>, auth::Admin(_): auth::Admin) -> ApiResult<Json<RunnerPage>> {
+pub(super) async fn list(State(app): State<Arc<App>>, admin: auth::Admin) -> ApiResult<Json<RunnerPage>> {
+    admin.need(Permission::RunnersRead)?;
     let records = app.store.runners().await?;
     let inner = app.dispatch.lock();
     let runners = records
         .into_iter()
+        .filter(|record| admin.covers(&record.scope))
         .map(|record| {
             let live = inner.dispatcher.runner(record.id);
             views::runner(record, live)
@@ -156,15 +241,19 @@ pub(super) async fn get(
     caller: auth::AdminOrRunner,
     Path(id): Path<RunnerId>,
 ) -> ApiResult<Json<RunnerView>> {
-    may_see(&caller, id)?;
-    let record = app.store.runner(id).await?.ok_or_else(|| ApiError::not_found(format_args!("runner {id}")))?;
+    may(&caller, Permission::RunnersRead, id)?;
+    let found = app.store.runner(id).await?.filter(|record| match &caller {
+        auth::AdminOrRunner::Admin(admin) => admin.covers(&record.scope),
+        auth::AdminOrRunner::Runner(_) => true,
+    });
+    let record = found.ok_or_else(|| ApiError::not_found(format_args!("runner {id}")))?;
     let live = app.dispatch.lock().dispatcher.runner(id);
     Ok(Json(views::runner(record, live)))
 }
 
 pub(super) async fn heartbeat(
     State(app): State<Arc<App>>,
-    auth::Runner(runner): auth::Runner,
+    runner: auth::Runner,
     Body(request): Body<HeartbeatRequest>,
 ) -> ApiResult<Json<HeartbeatResponse>> {
     if let Some(info) = &request.system_info {
@@ -201,21 +290,24 @@ pub(super) async fn heartbeat(
 
 pub(super) async fn capabilities(
     State(app): State<Arc<App>>,
-    auth::Runner(runner): auth::Runner,
+    runner: auth::Runner,
     Body(capabilities): Body<Capabilities>,
 ) -> ApiResult<StatusCode> {
-    app.set_capabilities(runner.id, capabilities).await?;
-    Ok(StatusCode::OK)
+    let record = app.audit(&runner, "runner.capabilities", format_args!("runner:{}", runner.id));
+    let result = app.set_capabilities(runner.id, capabilities).await.map(|()| StatusCode::OK);
+    record.conclude(result).await
 }
 
 pub(super) async fn renew_token(
     State(app): State<Arc<App>>,
-    auth::Runner(runner): auth::Runner,
+    runner: auth::Runner,
 ) -> ApiResult<Json<RunnerTokenResponse>> {
     let token = token::new_runner_token();
     let now = app.clock.now();
     let expires_at = now + RUNNER_TOKEN_LIFE;
-    app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now).await?;
+    let record = app.audit(&runner, "token.renew", format_args!("runner:{}", runner.id));
+    let renewed = app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now).await;
+    record.conclude(renewed.map_err(ApiError::from)).await?;
     Ok(Json(RunnerTokenResponse { runner_token: token, expires_at: expires_at.as_second() }))
 }
 
@@ -248,12 +340,33 @@ impl App {
     }
 }
 
-/// A runner may see itself; of others it may not even know whether they exist.
-fn may_see(caller: &auth::AdminOrRunner, id: RunnerId) -> ApiResult<()> {
+/// A runner may do all to itself; of others it may not even know whether they exist.
+fn may(caller: &auth::AdminOrRunner, permission: Permission, id: RunnerId) -> ApiResult<()> {
     match caller {
-        auth::AdminOrRunner::Runner(own) if *own != id => Err(ApiError::not_found(format_args!("runner {id}"))),
-        _ => Ok(()),
+        auth::AdminOrRunner::Runner(own) if own.id != id => Err(ApiError::not_found(format_args!("runner {id}"))),
+        auth::AdminOrRunner::Runner(_) => Ok(()),
+        auth::AdminOrRunner::Admin(admin) => admin.need(permission),
     }
+}
+
+/// Networks as they are kept, or what is wrong with them.
+fn networks(given: &[String]) -> ApiResult<Vec<String>> {
+    if given.is_empty() || given.len() > MAX_NETWORKS {
+        return Err(ApiError::invalid(format!(
+            "`cidr` has {} networks; it must have 1 to {MAX_NETWORKS}",
+            given.len()
+        ))
+        .detail("leave it out to allow any address"));
+    }
+    let parsed = given.iter().map(|text| text.parse::<Networks>()).collect::<Result<Vec<_>, _>>();
+    let parsed = parsed.map_err(|error| ApiError::invalid(format!("`cidr`: {error}")))?;
+    Ok(parsed.into_iter().flatten().map(|network| network.to_string()).collect())
+}
+
+/// An address that is not known lies in no network, and a network that cannot be read holds no address.
+fn is_within(address: Option<IpAddr>, networks: &[String]) -> bool {
+    let parsed = networks.iter().filter_map(|text| text.parse::<Networks>().ok()).flatten();
+    address.is_some_and(|address| parsed.into_iter().any(|network| network.contains(&address)))
 }
 
 fn check_name(name: &str) -> ApiResult<()> {

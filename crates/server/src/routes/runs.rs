@@ -8,13 +8,14 @@ use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::Deserialize;
 use startline_protocol::ids::RunId;
+use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
-use startline_store::{CreatedRun, NewRun, RunRecord};
-use startline_workflow::Workflow;
-use startline_workflow::expression::Object;
+use startline_protocol::scope::Scope;
+use startline_store::{Answer, CreatedRun, NewRun, Page, RunRecord};
 use uuid::Uuid;
 
 use super::Body;
+use crate::audit::Record;
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
 use crate::submission::{self, Submission};
@@ -22,19 +23,42 @@ use crate::{App, auth, views};
 
 /// How long a look at a run waits for further changes once there is one.
 const FLOCK: Duration = Duration::from_millis(10);
+/// How often the token of somebody who waits is looked at again.
+const RECHECK: Duration = Duration::from_secs(4);
+/// Most rows that one request looks through for those that its caller may see.
+const SCAN: u32 = 5000;
 
 pub(super) async fn submit(
     State(app): State<Arc<App>>,
-    auth::Admin(admin): auth::Admin,
-    Body(mut request): Body<SubmitRequest>,
+    admin: auth::Admin,
+    Body(request): Body<SubmitRequest>,
 ) -> ApiResult<(StatusCode, Json<RunDetail>)> {
+    let mut record = app.audit(&admin, "run.submit", "run");
+    let result = create(&app, &admin, request, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn create(
+    app: &Arc<App>,
+    admin: &auth::Admin,
+    mut request: SubmitRequest,
+    record: &mut Record,
+) -> ApiResult<(StatusCode, Json<RunDetail>)> {
+    admin.need(Permission::JobsWrite)?;
+    if let (None, Scope::Repository(name)) = (&request.repository, &admin.token.scope) {
+        request.repository = Some(name.clone());
+    }
     let secrets = std::mem::take(&mut request.secrets);
     for name in secrets.keys() {
         check_secret_name(name)?;
     }
-    let path = request.path.as_deref().unwrap_or(submission::DEFAULT_PATH);
+    let path = request.path.as_deref().unwrap_or("workflow.yml");
     let workflow = submission::parse(&request.workflow, path)?;
     let submission = Submission::new(request, &workflow)?;
+    if !admin.sees(&submission.repository) {
+        return Err(ApiError::not_found(format_args!("repository {}", submission.repository)));
+    }
+    record.repository(&submission.repository);
     let plan_id = Uuid::new_v4();
     let sealed_secrets = if secrets.is_empty() {
         None
@@ -64,36 +88,14 @@ pub(super) async fn submit(
             Vec::new(),
         )
         .await?;
-    let run = match run_name(&submission, &workflow, &run, &app.config.url) {
-        Some(name) => app.store.rename_run(run.id, name).await?.unwrap_or(run),
-        None => run,
-    };
+    record.subject(format_args!("run:{}", run.id));
+    record.detail("path", &run.run.path);
     app.changes.begin(run.id);
     app.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
-    tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.id, "run submitted");
+    tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");
     // The jobs follow from the stored run, here as after a restart.
     app.touch_run(run.id);
-    Ok((StatusCode::CREATED, Json(detail(&app, run).await?)))
-}
-
-/// What the workflow's `run-name` comes to; the run's own id and number may be in it, so it is known only now.
-fn run_name(submission: &Submission, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Option<String> {
-    let template = workflow.run_name.as_ref()?;
-    let context = submission.context(workflow, run, public_url);
-    let scope: Object = [
-        ("github".to_owned(), context.github),
-        ("inputs".to_owned(), context.inputs),
-        ("vars".to_owned(), context.vars),
-    ]
-    .into_iter()
-    .collect();
-    match startline_workflow::template::evaluate(template, &scope) {
-        Ok(value) => Some(value.to_text().trim().chars().take(255).collect::<String>()).filter(|name| !name.is_empty()),
-        Err(error) => {
-            tracing::warn!(run.id = %run.id, %error, "run-name cannot be evaluated; the workflow's name is used");
-            None
-        }
-    }
+    Ok((StatusCode::CREATED, Json(detail(app, run).await?)))
 }
 
 /// GitHub's rules: letters, digits and `_`, not beginning with a digit or `GITHUB_`.
@@ -125,10 +127,11 @@ pub(super) struct Held {
 
 pub(super) async fn get(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    admin: auth::Admin,
     Path(id): Path<RunId>,
     Query(held): Query<Held>,
 ) -> ApiResult<Json<RunDetail>> {
+    find(&app, &admin, Permission::JobsRead, id).await?;
     if let Some(after) = held.after_version
         && let Some(mut version) = app.changes.subscribe(id)
     {
@@ -141,11 +144,29 @@ pub(super) async fn get(
                 // Changes come in flocks; one look sees all of them.
                 tokio::time::sleep(FLOCK).await;
             }
+            () = lapsed(&app, &admin) => return Err(ApiError::unauthenticated("the API token was revoked or expired")),
             () = tokio::time::sleep(wait) => {}
         }
     }
-    let run = app.store.run(id).await?.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))?;
+    let run = find(&app, &admin, Permission::JobsRead, id).await?;
     Ok(Json(detail(&app, run).await?))
+}
+
+/// The run, if the caller has the permission and may know of it.
+async fn find(app: &App, admin: &auth::Admin, permission: Permission, id: RunId) -> ApiResult<RunRecord> {
+    admin.need(permission)?;
+    let run = app.store.run(id).await?.filter(|run| admin.sees(&run.run.repository));
+    run.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))
+}
+
+/// Ends when the caller's token is no longer good, within a few seconds.
+async fn lapsed(app: &Arc<App>, admin: &auth::Admin) {
+    loop {
+        tokio::time::sleep(RECHECK).await;
+        if !admin.still_stands(app).await {
+            return;
+        }
+    }
 }
 
 /// Where a listing starts and how much of it is wanted.
@@ -166,24 +187,67 @@ impl Window {
     pub(super) fn limit(&self) -> u32 {
         self.limit.unwrap_or(50).clamp(1, 500)
     }
+
+    /// One page of those that the caller may see, and where the next one starts, if there may be more. A page may be
+    /// short, or even empty, where a caller sees little of what there is.
+    pub(super) async fn gather<T>(
+        &self,
+        read: impl Fn(Option<i64>, u32) -> Answer<Page<T>>,
+        id: impl Fn(&T) -> i64,
+        seen: impl Fn(&T) -> bool,
+    ) -> ApiResult<(Vec<T>, Option<i64>)> {
+        let wanted = usize::try_from(self.limit()).unwrap_or(usize::MAX);
+        let (mut found, mut before, mut scanned) = (Vec::new(), self.before()?, 0);
+        while scanned < SCAN {
+            // All of a first page are seen by most callers; those who see little look through more at once.
+            let size = if scanned == 0 { self.limit() } else { 500 };
+            let page = read(before, size).await?;
+            for item in page.items {
+                if found.len() == wanted {
+                    return Ok((found, before));
+                }
+                before = Some(id(&item));
+                if seen(&item) {
+                    found.push(item);
+                }
+            }
+            if !page.more {
+                return Ok((found, None));
+            }
+            if found.len() == wanted {
+                break;
+            }
+            scanned += size;
+        }
+        Ok((found, before))
+    }
 }
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    auth::Admin(_): auth::Admin,
+    admin: auth::Admin,
     Query(window): Query<Window>,
 ) -> ApiResult<Json<RunPage>> {
-    let page = app.store.runs(window.before()?.map(RunId), window.limit()).await?;
-    let next_cursor = page.items.last().filter(|_| page.more).map(|run| run.id.to_string());
-    Ok(Json(RunPage { runs: page.items.into_iter().map(views::run).collect(), next_cursor }))
+    admin.need(Permission::JobsRead)?;
+    let read = |before: Option<i64>, limit| app.store.runs(before.map(RunId), limit);
+    let (runs, next) = window.gather(read, |run| run.id.0, |run| admin.sees(&run.run.repository)).await?;
+    Ok(Json(RunPage { runs: runs.into_iter().map(views::run).collect(), next_cursor: next.map(|id| id.to_string()) }))
 }
 
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
-    auth::Admin(admin): auth::Admin,
+    admin: auth::Admin,
     Path(id): Path<RunId>,
 ) -> ApiResult<Json<RunView>> {
-    tracing::info!(run.id = %id, token.id = admin.id, token.name = admin.name, "cancel asked for");
+    let mut record = app.audit(&admin, "run.cancel", format_args!("run:{id}"));
+    let result = stop(&app, &admin, id, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn stop(app: &Arc<App>, admin: &auth::Admin, id: RunId, record: &mut Record) -> ApiResult<Json<RunView>> {
+    let run = find(app, admin, Permission::JobsWrite, id).await?;
+    record.repository(&run.run.repository);
+    tracing::info!(run.id = %id, token.id = admin.token.id, token.name = admin.token.name, "cancel asked for");
     let run = app.cancel_run(id).await?.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))?;
     Ok(Json(views::run(run)))
 }

@@ -15,12 +15,13 @@ use startline_store::logs::LogError;
 use startline_store::{CompleteOutcome, Completion};
 
 use super::Body;
+use crate::audit::Record;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
 
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
-    auth::Worker(claims): auth::Worker,
+    auth::Worker { claims, .. }: auth::Worker,
     Body(request): Body<RenewRequest>,
 ) -> ApiResult<Json<RenewResponse>> {
     if request.wait_seconds > 60 {
@@ -64,7 +65,7 @@ fn extend(app: &Arc<App>, claims: &Claims) -> ApiResult<jiff::Timestamp> {
 
 pub(super) async fn status(
     State(app): State<Arc<App>>,
-    auth::Worker(claims): auth::Worker,
+    auth::Worker { claims, .. }: auth::Worker,
     Body(request): Body<StatusRequest>,
 ) -> ApiResult<StatusCode> {
     let job = app.store.update_steps(claims.job, claims.epoch, request.steps).await?;
@@ -74,7 +75,7 @@ pub(super) async fn status(
 
 pub(super) async fn logs(
     State(app): State<Arc<App>>,
-    auth::Worker(claims): auth::Worker,
+    auth::Worker { claims, .. }: auth::Worker,
     request: Request,
 ) -> ApiResult<Json<LogOffset>> {
     holds(&app, &claims)?;
@@ -109,9 +110,17 @@ fn offset(request: &Request) -> ApiResult<u64> {
 
 pub(super) async fn complete(
     State(app): State<Arc<App>>,
-    auth::Worker(claims): auth::Worker,
+    worker: auth::Worker,
     Body(request): Body<CompleteRequest>,
 ) -> ApiResult<StatusCode> {
+    let mut record = app.audit(&worker, "job.complete", format_args!("job:{}", worker.claims.job));
+    record.detail("conclusion", request.conclusion);
+    record.detail("attempt", worker.claims.attempt);
+    let result = end(&app, &worker.claims, request, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn end(app: &Arc<App>, claims: &Claims, request: CompleteRequest, record: &mut Record) -> ApiResult<StatusCode> {
     if let Err(error) = app.logs.sync(claims.job, claims.attempt).await {
         tracing::error!(job.id = %claims.job, %error, "a log cannot be written");
         return Err(ApiError::unavailable("the log cannot be written now"));
@@ -144,15 +153,19 @@ pub(super) async fn complete(
     app.leases.end(claims.job);
     match answer.await? {
         CompleteOutcome::Completed(job) => {
+            record.repository(&job.repository);
             tracing::info!(job.id = %job.id, conclusion = %request.conclusion, "job completed");
             if freed.is_some_and(|freed| freed.ephemeral)
                 && let Some(runner) = job.runner_id
             {
-                app.forget_runner(runner);
+                app.forget_spent_runner(runner);
             }
             app.job_ended(&job);
         }
-        CompleteOutcome::AlreadyCompleted(_) => {}
+        CompleteOutcome::AlreadyCompleted(job) => {
+            record.repository(&job.repository);
+            record.detail("repeat", true);
+        }
     }
     Ok(StatusCode::OK)
 }

@@ -1,0 +1,280 @@
+//! The audit log, as handlers write it: who did what to which thing, from where, and how it ended.
+//!
+//! A handler opens a [`Record`] with [`App::audit`], does its work, and passes the outcome through
+//! [`Record::conclude`], which answers once the line is durable. A handler that is dropped on the way leaves a line too.
+//! Lines hold stable codes and ids, and names that callers gave; never a token, a secret's value or a part of a body.
+//!
+//! What is refused is written through [`Refusals`], so that whoever tries a million tokens fills no disk.
+
+mod refusals;
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use startline_protocol::ids::RunnerId;
+use startline_protocol::scope::Scope;
+use startline_store::{Answer, AuditRecord, JobRecord, NewAudit};
+
+use crate::App;
+use crate::auth::{Admin, AdminOrRunner, Origin, Registrar, Runner, Worker};
+use crate::problem::ApiResult;
+
+pub(crate) use refusals::{Refusals, Refused};
+
+/// Longest text that a caller gave and that is written down.
+const LONGEST: usize = 256;
+
+/// Somebody who does something.
+pub(crate) trait Principal {
+    /// A kind with an id, and a name in parentheses where there is one.
+    fn actor(&self) -> String;
+    /// The scope that the deed concerns, as long as the handler knows no better.
+    fn home(&self) -> Scope;
+    fn origin(&self) -> &Origin;
+}
+
+impl Principal for Admin {
+    fn actor(&self) -> String {
+        self.actor()
+    }
+
+    fn home(&self) -> Scope {
+        self.token.scope.clone()
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Principal for Registrar {
+    fn actor(&self) -> String {
+        let name = &self.record.token.name;
+        let id = self.record.id;
+        if name.is_empty() { format!("registration_token:{id}") } else { format!("registration_token:{id} ({name})") }
+    }
+
+    fn home(&self) -> Scope {
+        self.record.token.scope.clone()
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Principal for Runner {
+    fn actor(&self) -> String {
+        format!("runner:{} ({})", self.id, self.known.name)
+    }
+
+    fn home(&self) -> Scope {
+        self.known.scope.clone()
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Principal for Worker {
+    fn actor(&self) -> String {
+        format!("job:{}", self.claims.job)
+    }
+
+    fn home(&self) -> Scope {
+        Scope::Instance
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Principal for AdminOrRunner {
+    fn actor(&self) -> String {
+        match self {
+            Self::Admin(admin) => Principal::actor(admin),
+            Self::Runner(runner) => runner.actor(),
+        }
+    }
+
+    fn home(&self) -> Scope {
+        match self {
+            Self::Admin(admin) => admin.home(),
+            Self::Runner(runner) => runner.home(),
+        }
+    }
+
+    fn origin(&self) -> &Origin {
+        match self {
+            Self::Admin(admin) => &admin.origin,
+            Self::Runner(runner) => &runner.origin,
+        }
+    }
+}
+
+/// A line of the audit log in the making.
+pub(crate) struct Record {
+    app: Arc<App>,
+    /// Taken when it is written.
+    entry: Option<NewAudit>,
+    action: &'static str,
+    origin: Origin,
+}
+
+impl App {
+    /// Opens the line of a deed: `runner.delete` to `runner:7`.
+    pub(crate) fn audit(self: &Arc<Self>, by: &impl Principal, action: &'static str, subject: impl Display) -> Record {
+        self.record(by.actor(), by.home(), by.origin().clone(), action, &subject)
+    }
+
+    /// Writes down what the service did by itself. Sent in order, and not waited for.
+    pub(crate) fn audit_own(
+        self: &Arc<Self>,
+        action: &'static str,
+        subject: impl Display,
+        scope: Scope,
+        details: &[(&str, &dyn Display)],
+    ) {
+        let mut record = self.record("service".to_owned(), scope, Origin::default(), action, &subject);
+        for (key, value) in details {
+            record.detail(key, value);
+        }
+        record.send("success".to_owned());
+    }
+
+    /// The line of a job that a runner took; written when this is called, durable when the answer comes. A poll keeps
+    /// nothing of its request while it waits, so that the line of one names no address.
+    pub(crate) fn audit_acquired(
+        self: &Arc<Self>,
+        job: &JobRecord,
+        runner: RunnerId,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Answer<AuditRecord> {
+        let name = job.runner_name.as_deref().unwrap_or_default();
+        self.store.append_audit(NewAudit {
+            at: now,
+            actor: bounded(&format_args!("runner:{runner} ({name})")),
+            action: "job.acquire".to_owned(),
+            subject: format!("job:{}", job.id),
+            outcome: "success".to_owned(),
+            scope: Scope::repository(&job.repository).unwrap_or_default(),
+            request_id: origin.request_id.clone(),
+            address: origin.address.map(|address| address.to_string()),
+            details: [("attempt".to_owned(), job.attempt.to_string())].into(),
+        })
+    }
+
+    fn record(
+        self: &Arc<Self>,
+        actor: String,
+        scope: Scope,
+        origin: Origin,
+        action: &'static str,
+        subject: &dyn Display,
+    ) -> Record {
+        let entry = NewAudit {
+            at: self.clock.now(),
+            actor: bounded(&actor),
+            action: action.to_owned(),
+            subject: bounded(subject),
+            outcome: String::new(),
+            scope,
+            request_id: origin.request_id.clone(),
+            address: origin.address.map(|address| address.to_string()),
+            details: std::collections::BTreeMap::new(),
+        };
+        Record { app: Arc::clone(self), entry: Some(entry), action, origin }
+    }
+}
+
+impl Record {
+    /// Names the thing, when it is known only now.
+    pub(crate) fn subject(&mut self, subject: impl Display) {
+        if let Some(entry) = &mut self.entry {
+            entry.subject = bounded(&subject);
+        }
+    }
+
+    /// Names the scope, when it is not the caller's own.
+    pub(crate) fn scope(&mut self, scope: Scope) {
+        if let Some(entry) = &mut self.entry {
+            entry.scope = scope;
+        }
+    }
+
+    /// Names the repository concerned, `owner/name`.
+    pub(crate) fn repository(&mut self, repository: &str) {
+        if let Ok(scope) = Scope::repository(repository) {
+            self.scope(scope);
+        }
+    }
+
+    /// Adds a fact. Never a token or a secret's value.
+    pub(crate) fn detail(&mut self, key: &str, value: impl Display) {
+        if let Some(entry) = &mut self.entry {
+            entry.details.insert(key.to_owned(), bounded(&value));
+        }
+    }
+
+    /// Writes the line with the deed's outcome and hands the outcome on, once the line is durable. Where the line cannot
+    /// be written, a success is answered as a fault of ours: what is not on record must not be taken for done.
+    pub(crate) async fn conclude<T>(mut self, result: ApiResult<T>) -> ApiResult<T> {
+        let Some(mut entry) = self.entry.take() else { return result };
+        match &result {
+            Ok(_) => {
+                entry.outcome = "success".to_owned();
+                self.app.store.append_audit(entry).await?;
+            }
+            Err(error) if error.problem().status < 500 => {
+                let refused = Refused {
+                    origin: &self.origin,
+                    actor: entry.actor,
+                    action: self.action,
+                    subject: entry.subject,
+                    scope: entry.scope,
+                    reason: refusals::known(&error.problem().kind),
+                };
+                self.app.refused(refused).await;
+            }
+            Err(error) => {
+                entry.outcome = format!("failed: {}", error.problem().kind);
+                if let Err(error) = self.app.store.append_audit(entry).await {
+                    tracing::error!(%error, "a line of the audit log was not written");
+                }
+            }
+        }
+        result
+    }
+
+    /// Writes the line without waiting for it.
+    fn send(&mut self, outcome: String) {
+        let Some(mut entry) = self.entry.take() else { return };
+        entry.outcome = outcome;
+        let answer = self.app.store.append_audit(entry);
+        self.app.tasks.spawn(async move {
+            if let Err(error) = answer.await {
+                tracing::error!(%error, "a line of the audit log was not written");
+            }
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.send("failed: the caller went away before the answer".to_owned());
+    }
+}
+
+/// Text as it is written down: of bounded length.
+fn bounded(text: &(impl Display + ?Sized)) -> String {
+    let mut text = text.to_string();
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    text
+}

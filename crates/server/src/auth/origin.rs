@@ -1,0 +1,40 @@
+//! Where a request comes from, as the audit log tells it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, MatchedPath};
+use http::request::Parts;
+use http::{Extensions, HeaderValue, Method};
+use startline_daemon::ClientIp;
+
+/// The id under which a request is answered, in its extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub HeaderValue);
+
+/// A request's sender and name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// The client, which may stand behind proxies.
+    pub address: Option<IpAddr>,
+    pub request_id: Option<String>,
+    /// Method and path as the router knows it, such as `GET /api/v1/jobs/{id}`.
+    pub route: String,
+}
+
+impl Origin {
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let path = parts.extensions.get::<MatchedPath>().map_or_else(|| parts.uri.path(), MatchedPath::as_str);
+        let id = parts.extensions.get::<RequestId>().and_then(|RequestId(id)| id.to_str().ok());
+        Self::new(&parts.method, path, &parts.extensions, id)
+    }
+
+    pub(crate) fn new(method: &Method, path: &str, extensions: &Extensions, request_id: Option<&str>) -> Self {
+        let client = extensions.get::<ClientIp>().map(|ClientIp(address)| *address);
+        let peer = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical());
+        Self {
+            address: client.or_else(peer),
+            request_id: request_id.map(str::to_owned),
+            route: format!("{method} {path}"),
+        }
+    }
+}
