@@ -155,6 +155,35 @@ async fn late_reports_of_a_lost_runner_are_refused() {
 }
 
 #[tokio::test]
+async fn an_ephemeral_runner_that_is_lost_with_its_job_is_not_taken_back() {
+    let service = Service::start(&["--lease", "2s", "--heartbeat-interval", "1s", "--offline-after", "2s"]);
+    let client = RunnerClient::new(Transport::new(&Options::default()).unwrap(), &service.url).unwrap();
+    let admin = ApiToken::parse(service.token.clone()).unwrap();
+    let token = client.request_registration_token(&admin, &RegistrationTokenRequest::default()).await.unwrap().token;
+    let request = RegisterRequest {
+        name: "mayfly".to_owned(),
+        labels: vec!["ubuntu-latest".to_owned()],
+        capabilities: Capabilities::default(),
+        ephemeral: true,
+        replace: false,
+        version: String::new(),
+    };
+    let registered = client.register(&token, &request).await.unwrap();
+    let session = client.session(Credentials::of(&registered, Timestamp::now()));
+    let run = service.submit(HELLO).await;
+    let poll = PollRequest { timeout_seconds: 30, capabilities: None, auto_acquire: true };
+    let PollResult::JobAssigned(_) = session.poll_for_job(&poll).await else { panic!("no job") };
+
+    // It falls silent; another one takes over, and the first has had its job.
+    let _second = service.runner("second", &[]);
+    assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Success));
+    let outcome = session.poll_for_job(&poll).await;
+    assert!(matches!(outcome, PollResult::RunnerOffline), "{outcome:?}");
+    let names: Vec<_> = service.client.runners().await.unwrap().into_iter().map(|runner| runner.name).collect();
+    assert_eq!(names, ["second"]);
+}
+
+#[tokio::test]
 async fn a_cancel_reaches_running_jobs_at_once_and_leaves_those_that_always_run() {
     let service = Service::start(&[]);
     let _runner = service.runner("one", &["--parallel", "2"]);
