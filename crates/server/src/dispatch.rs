@@ -260,6 +260,19 @@ impl App {
         self.dispatch.reschedule();
     }
 
+    /// Concludes a job that the service cannot hand to any runner.
+    pub(crate) fn fail_job(self: &Arc<Self>, assignment: &Assignment, reason: &str) {
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        let freed = inner.dispatcher.complete(now, assignment.job, assignment.epoch);
+        let answer = self.store.conclude(assignment.job, assignment.epoch, Conclusion::Failure, reason.to_owned(), now);
+        self.apply(&mut inner, now, freed.map(|freed| freed.effects).unwrap_or_default());
+        drop(inner);
+        self.leases.end(assignment.job);
+        self.dispatch.reschedule();
+        self.spawn_concluded(answer);
+    }
+
     fn forget_deadline(&self, job: JobId) {
         self.deadlines.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
     }

@@ -85,7 +85,7 @@ impl Metrics {
         seconds(
             registry,
             "dispatch_latency",
-            "From queued, or from free runner if later, to assigned",
+            "From queued to the assignment being written, waiting for a runner included",
             m.dispatch_latency,
         );
         seconds(registry, "job_queue", "From queued to acquired", m.queue);

@@ -16,10 +16,10 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::RunnerId;
-use startline_protocol::problem::kind;
+use startline_protocol::problem::{CONTENT_TYPE, Problem, kind};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::App;
@@ -122,8 +122,43 @@ async fn request_id(mut request: Request, next: Next) -> Response {
         http.method = %method, http.path = path, http.status = response.status().as_u16(),
         request.id = id.to_str().unwrap_or_default(), "request answered"
     );
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = as_problem(response, &id).await;
+    }
     response.headers_mut().insert(NAME.clone(), id);
     response
+}
+
+/// Makes a problem of every error, also of those that the framework answers as plain text or without a body, and puts
+/// the request's id in.
+async fn as_problem(response: Response, id: &HeaderValue) -> Response {
+    /// Errors are short; a longer body is not one of ours.
+    const LONGEST: usize = 4 * 1024 * 1024;
+    let (mut head, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
+    let ours = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == CONTENT_TYPE.as_bytes());
+    let known = ours.then(|| serde_json::from_slice::<Problem>(&bytes).ok()).flatten();
+    let mut problem = known.unwrap_or_else(|| {
+        let text = String::from_utf8_lossy(&bytes);
+        let (kind, title) = match head.status {
+            StatusCode::SERVICE_UNAVAILABLE => (kind::UNAVAILABLE, "the service took too long to answer"),
+            status if status.is_server_error() => (kind::INTERNAL, "the service failed to handle the request"),
+            _ => (kind::INVALID, "the request is not what this route takes"),
+        };
+        Problem {
+            kind: kind.to_owned(),
+            title: title.to_owned(),
+            status: head.status.as_u16(),
+            detail: (!text.is_empty()).then(|| text.into_owned()),
+            request_id: None,
+            offset: None,
+            diagnostics: Vec::new(),
+        }
+    });
+    problem.request_id = id.to_str().ok().map(str::to_owned);
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    Response::from_parts(head, serde_json::to_vec(&problem).unwrap_or_default().into())
 }
 
 /// An id for a request that came without one.

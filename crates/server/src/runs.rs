@@ -263,18 +263,31 @@ impl App {
             self.apply(&mut inner, now, effects);
             answer
         };
-        match answer {
-            None => Ok(()),
-            Some(answer) => match answer.await {
+        let Some(mut answer) = answer else { return Ok(()) };
+        loop {
+            match answer.await {
                 Ok(job) => {
                     self.audit_job("job.cancel", &job, &[("reason", &reason)]);
                     self.job_ended(&job);
-                    Ok(())
+                    return Ok(());
                 }
-                // It was acquired or completed in the same moment; the request is on record.
-                Err(startline_store::Error::StaleEpoch { .. }) => Ok(()),
-                Err(error) => Err(error),
-            },
+                // The dispatcher was ahead of the store (an offer that is not written yet and now never will be), or the
+                // job was acquired or completed in the same moment, and then the request is on record.
+                Err(startline_store::Error::StaleEpoch { .. }) => {
+                    let Some(found) = self.store.job(job.id).await? else { return Ok(()) };
+                    if matches!(found.status, JobStatus::Running | JobStatus::Completed) {
+                        return Ok(());
+                    }
+                    answer = self.store.conclude(
+                        job.id,
+                        found.epoch,
+                        Conclusion::Cancelled,
+                        reason.to_owned(),
+                        self.clock.now(),
+                    );
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -31,6 +31,9 @@ pub(crate) struct Submission {
     pub matrix: BTreeMap<String, Vec<String>>,
 }
 
+/// Where a workflow that comes without a path is taken to lie.
+pub(crate) const DEFAULT_PATH: &str = ".github/workflows/workflow.yml";
+
 /// Compiles a workflow or says all that is wrong with it.
 pub(crate) fn parse(source: &str, path: &str) -> ApiResult<Workflow> {
     let (workflow, diagnostics) = startline_workflow::parse(source);
@@ -94,7 +97,7 @@ impl Submission {
         }
         body.entry("ref").or_insert_with(|| git_ref.clone().into());
         Ok(Self {
-            path: request.path.unwrap_or_else(|| ".github/workflows/workflow.yml".to_owned()),
+            path: request.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
             repository: repository(request.repository)?,
             sha: request.sha.unwrap_or_else(|| "0".repeat(40)),
             actor: request.actor.unwrap_or_else(|| "startline".to_owned()),

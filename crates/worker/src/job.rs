@@ -214,6 +214,9 @@ impl Job {
                 self.console.write(&format!("Terminate orphan process: pid ({id}) ({name})"));
             }
         }
+        if let Err(error) = self.directories.clear() {
+            self.console.write(&format!("##[warning]The temporary directory cannot be emptied: {error}"));
+        }
         self.end(record, conclusion, conclusion);
         Some(CompleteRequest {
             conclusion: self.status,

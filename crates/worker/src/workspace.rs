@@ -78,6 +78,11 @@ impl Directories {
         }
         Ok(directories)
     }
+
+    /// Empties `_temp`: scripts in it hold what expressions came to, secrets too.
+    pub(crate) fn clear(&self) -> Result<(), Error> {
+        remove(&self.temp)
+    }
 }
 
 /// Whether `name` is one plain component of a path.

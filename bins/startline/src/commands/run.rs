@@ -45,7 +45,7 @@ pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
 
     let parallel = args.parallel.unwrap_or_else(cores);
     let mut fleet = Fleet::new(transport, running.url(), token, home.path(), &prepared.root, parallel)?;
-    let detail = client.submit_run(&prepared.request).await?;
+    let detail = submission::submit(&client, &prepared.request).await?;
     let run = detail.run.id;
     let form = if args.json { Form::Json } else { Form::Text };
     if form == Form::Text {

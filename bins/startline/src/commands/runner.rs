@@ -1,5 +1,6 @@
 //! `startline runner register|start|remove`.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
@@ -27,7 +28,12 @@ async fn register(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     let transport = args.network.transport()?;
     let token = registration_token(&args, &transport).await?;
     let dir = &args.place.dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot create the runner's directory {}", dir.display()))?;
+    // It will hold the runner's token and what jobs leave behind.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot create the runner's directory {}", dir.display()))?;
     let mut labels = args.labels.clone();
     if labels.is_empty() {
         labels = startline_runner::default_labels();
@@ -100,11 +106,17 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
     let running = startline_runner::run(options, registration, Transport::new(&network)?, shutdown.clone());
     let mut running = std::pin::pin!(running);
+    let mut asked = false;
     let outcome = loop {
         tokio::select! {
             outcome = &mut running => break outcome?,
             _ = signals.recv() => {
-                eprintln!("stopping; jobs that run are finished first. Again to cancel them.");
+                if asked {
+                    eprintln!("cancelling the jobs that run");
+                } else {
+                    eprintln!("stopping; jobs that run are finished first. Again to cancel them.");
+                }
+                asked = true;
                 shutdown.escalate();
             }
         }

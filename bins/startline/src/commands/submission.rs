@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anstream::eprint;
 use anyhow::Context;
-use startline_protocol::runs_api::SubmitRequest;
+use startline_client::ApiClient;
+use startline_protocol::runs_api::{RunDetail, SubmitRequest};
 
 use crate::cli::Submission;
 use crate::exit::Usage;
@@ -73,6 +74,17 @@ fn report(diagnostics: &[startline_workflow::diagnostic::Diagnostic], source: &s
     if errors > 0 {
         eprint!("{errors} mistake{} in {path}; nothing was started\n", if errors == 1 { "" } else { "s" });
     }
+}
+
+/// Submits; what the service finds wrong with the request is a mistake of the command line.
+pub(crate) async fn submit(client: &ApiClient, request: &SubmitRequest) -> anyhow::Result<RunDetail> {
+    client.submit_run(request).await.map_err(|error| match error.problem() {
+        Some(problem) if problem.status == 422 => {
+            let detail = problem.detail.as_deref().map(|detail| format!("; {detail}")).unwrap_or_default();
+            Usage(format!("{}{detail}", problem.title)).into()
+        }
+        _ => error.into(),
+    })
 }
 
 /// A file far larger than any workflow is not worth reading whole.

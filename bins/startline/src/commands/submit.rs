@@ -15,7 +15,7 @@ pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(exit::USAGE));
     };
     let client = args.connect.client()?;
-    let detail = client.submit_run(&prepared.request).await?;
+    let detail = submission::submit(&client, &prepared.request).await?;
     let form = if args.json { Form::Json } else { Form::Text };
     if !args.follow {
         match form {

@@ -4,8 +4,11 @@
 
 mod bad_input;
 mod examples;
+mod fake_runner;
+mod faults;
 mod harness;
 mod house;
 mod local_run;
 mod polls;
 mod service;
+mod soak;

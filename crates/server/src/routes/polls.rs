@@ -81,7 +81,17 @@ async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiR
         tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
     })?;
-    let secrets = secrets(app, &run)?;
+    let secrets = match secrets(app, &run) {
+        Ok(secrets) => secrets,
+        Err(error) => {
+            // No other runner would fare better, and the jobs behind it must not wait for it.
+            app.fail_job(
+                assignment,
+                "the run's secrets cannot be opened; was secrets.key replaced? submit the run again",
+            );
+            return Err(error);
+        }
+    };
     let job_guid = Uuid::new_v4();
     let limit = SignedDuration::from_mins(i64::from(job.timeout_minutes));
     let token = app.job_tokens.mint(&Claims {

@@ -12,6 +12,8 @@ use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
 use startline_protocol::scope::Scope;
 use startline_store::{Answer, CreatedRun, NewRun, Page, RunRecord};
+use startline_workflow::Workflow;
+use startline_workflow::expression::Object;
 use uuid::Uuid;
 
 use super::Body;
@@ -52,7 +54,7 @@ async fn create(
     for name in secrets.keys() {
         check_secret_name(name)?;
     }
-    let path = request.path.as_deref().unwrap_or("workflow.yml");
+    let path = request.path.as_deref().unwrap_or(submission::DEFAULT_PATH);
     let workflow = submission::parse(&request.workflow, path)?;
     let submission = Submission::new(request, &workflow)?;
     if !admin.sees(&submission.repository) {
@@ -88,6 +90,10 @@ async fn create(
             Vec::new(),
         )
         .await?;
+    let run = match run_name(&submission, &workflow, &run, &app.config.url) {
+        Some(name) => app.store.rename_run(run.id, name).await?.unwrap_or(run),
+        None => run,
+    };
     record.subject(format_args!("run:{}", run.id));
     record.detail("path", &run.run.path);
     app.changes.begin(run.id);
@@ -96,6 +102,26 @@ async fn create(
     // The jobs follow from the stored run, here as after a restart.
     app.touch_run(run.id);
     Ok((StatusCode::CREATED, Json(detail(app, run).await?)))
+}
+
+/// What the workflow's `run-name` comes to; the run's own id and number may be in it, so it is known only now.
+fn run_name(submission: &Submission, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Option<String> {
+    let template = workflow.run_name.as_ref()?;
+    let context = submission.context(workflow, run, public_url);
+    let scope: Object = [
+        ("github".to_owned(), context.github),
+        ("inputs".to_owned(), context.inputs),
+        ("vars".to_owned(), context.vars),
+    ]
+    .into_iter()
+    .collect();
+    match startline_workflow::template::evaluate(template, &scope) {
+        Ok(value) => Some(value.to_text().trim().chars().take(255).collect::<String>()).filter(|name| !name.is_empty()),
+        Err(error) => {
+            tracing::warn!(run.id = %run.id, %error, "run-name cannot be evaluated; the workflow's name is used");
+            None
+        }
+    }
 }
 
 /// GitHub's rules: letters, digits and `_`, not beginning with a digit or `GITHUB_`.
