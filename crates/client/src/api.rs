@@ -1,4 +1,4 @@
-//! The calls of people and forges: runs, jobs, logs, runners.
+//! The calls of people and forges: runs, jobs, logs, runners; those of administrators are in `admin`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,8 +17,11 @@ use crate::error::Error;
 use crate::retry::Retry;
 use crate::transport::Transport;
 
+mod admin;
 mod follow;
+mod lines;
 
+pub use admin::{AuditExport, AuditFilter};
 pub use follow::LogFollow;
 
 /// How long a whole log may take to arrive.
@@ -224,12 +227,19 @@ fn query(parameters: &[(&str, Option<&str>)]) -> String {
         text.push(if text.is_empty() { '?' } else { '&' });
         text.push_str(name);
         text.push('=');
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                text.push(char::from(byte));
-            } else {
-                let _ = write!(text, "%{byte:02X}");
-            }
+        text.push_str(&escaped(value));
+    }
+    text
+}
+
+/// `value` as one part of a path or a query (RFC 3986, section 2.3).
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text

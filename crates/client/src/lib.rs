@@ -13,7 +13,7 @@ mod retry;
 mod runner;
 mod transport;
 
-pub use api::{ApiClient, LogFollow};
+pub use api::{ApiClient, AuditExport, AuditFilter, LogFollow};
 pub use error::Error;
 pub use job::{AppendOutcome, JobClient};
 pub use retry::{Backoff, Retry};

@@ -1,19 +1,14 @@
 //! Following a job's log over as many connections as it takes.
 
-use bytes::BytesMut;
 use http::{HeaderValue, header};
-use http_body_util::BodyExt;
 use startline_protocol::ids::JobId;
 use startline_protocol::runs_api::LogEvent;
 
 use super::ApiClient;
+use super::lines::Lines;
 use crate::call::Call;
 use crate::error::Error;
 use crate::retry::Backoff;
-use crate::transport::ResponseBody;
-
-/// A line of the answer longer than this is not ours: an append is at most a few megabytes.
-const LONGEST_LINE: usize = 64 << 20;
 
 /// A job's log as it grows. See [`ApiClient::follow_job_log`].
 ///
@@ -36,9 +31,7 @@ pub struct LogFollow {
 
 #[derive(Debug)]
 struct Connection {
-    call: String,
-    body: ResponseBody,
-    unread: BytesMut,
+    lines: Lines,
     /// The job was told once.
     begun: bool,
 }
@@ -121,8 +114,10 @@ impl LogFollow {
         if self.connection.is_none() {
             self.connection = Some(self.connect().await?);
         }
-        let Some(connection) = &mut self.connection else { unreachable!("it was just opened") };
-        connection.event().await
+        let Some(Connection { lines, .. }) = &mut self.connection else { unreachable!("it was just opened") };
+        // The end is an event too: a stream that just stops was cut.
+        let line = lines.next().await?.ok_or_else(|| lines.closed())?;
+        lines.decode(&line)
     }
 
     async fn connect(&mut self) -> Result<Connection, Error> {
@@ -135,38 +130,6 @@ impl LogFollow {
         let call = Call::get(&*url)
             .bearer(self.client.token.expose())?
             .header(header::ACCEPT, HeaderValue::from_static("application/x-ndjson"));
-        let response = call.begin(&service.transport).await?;
-        Ok(Connection { call: url, body: response.into_body(), unread: BytesMut::new(), begun: false })
-    }
-}
-
-impl Connection {
-    /// The next whole line as an event. Blank lines keep a quiet connection open and mean nothing.
-    async fn event(&mut self) -> Result<LogEvent, Error> {
-        let mut searched = 0;
-        loop {
-            if let Some(end) = self.unread[searched..].iter().position(|byte| *byte == b'\n') {
-                let line = self.unread.split_to(searched + end + 1);
-                searched = 0;
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                return serde_json::from_slice(&line)
-                    .map_err(|error| Error::Decode { url: self.call.clone(), cause: error.to_string() });
-            }
-            searched = self.unread.len();
-            if searched > LONGEST_LINE {
-                return Err(Error::Decode { url: self.call.clone(), cause: "a line has no end".to_owned() });
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.unread.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(error)) => return Err(Call::get(&*self.call).broken(&*error)),
-                None => return Err(Error::Transport { url: self.call.clone(), cause: "it was closed".to_owned() }),
-            }
-        }
+        Ok(Connection { lines: Lines::open(&service.transport, call, url).await?, begun: false })
     }
 }
