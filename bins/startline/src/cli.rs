@@ -1,10 +1,14 @@
 //! The command line.
 
+mod admin;
+mod life;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use startline_protocol::ids::{JobId, RunId, RunnerId};
 
+pub(crate) use self::admin::*;
 use crate::connect::{Connect, Network};
 
 /// Hands CI jobs to runners: GitHub Actions workflows on your own machines.
@@ -23,26 +27,46 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Run a workflow file here and now: service, runner and run in one command
+    #[command(after_help = "Example:\n  startline run .github/workflows/ci.yml --job test --secret NPM_TOKEN")]
     Run(Box<RunArgs>),
     /// Run the service
+    #[command(after_help = "Example:\n  startline server --listen 127.0.0.1:7070 --data-dir /var/lib/startline")]
     Server(Box<startline_server::Args>),
     /// Register, start and remove runners
     #[command(subcommand)]
     Runner(RunnerCommand),
-    /// Mint tokens
+    /// Mint, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Say which runners take whose jobs, and how many
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Set, list and delete secrets; their values are never shown
+    #[command(subcommand)]
+    Secret(ValueCommand),
+    /// Set, list and delete configuration variables (`vars`)
+    #[command(subcommand)]
+    Variable(ValueCommand),
+    /// Read, check and export the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Submit a workflow file to a service
+    #[command(after_help = "Example:\n  startline submit .github/workflows/ci.yml --follow")]
     Submit(Box<SubmitArgs>),
     /// Cancel a run
+    #[command(after_help = "Example:\n  startline cancel 12")]
     Cancel(CancelArgs),
     /// List runs, or show one
+    #[command(after_help = "Examples:\n  startline runs --limit 5\n  startline runs 12 --json")]
     Runs(RunsArgs),
     /// List jobs, show one, or tell why one waits
+    #[command(after_help = "Examples:\n  startline jobs --status queued\n  startline jobs 34 --explain")]
     Jobs(JobsArgs),
     /// Show the log of a job
+    #[command(after_help = "Example:\n  startline logs 34 --follow")]
     Logs(LogsArgs),
     /// List runners
+    #[command(after_help = "Example:\n  startline runners --json")]
     Runners(ListArgs),
     /// Execute one job, given on standard input (started by the runner)
     #[command(hide = true)]
@@ -183,39 +207,20 @@ pub(crate) struct LogsArgs {
 }
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum TokenCommand {
-    /// Mint a token that registers runners and can do nothing else
-    Registration(RegistrationTokenArgs),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct RegistrationTokenArgs {
-    #[command(flatten)]
-    pub list: ListArgs,
-    /// Label that its runners may carry; may be repeated [default: any]
-    #[arg(long = "label", value_name = "LABEL")]
-    pub labels: Vec<String>,
-    /// Group that its runners join
-    #[arg(long, value_name = "NAME")]
-    pub group: Option<String>,
-    /// Life in seconds, 60 to 604800
-    #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
-    pub expires_in: u32,
-    /// How often it may be used [default: once for ephemeral runners, else unlimited]
-    #[arg(long, value_name = "N")]
-    pub max_uses: Option<u32>,
-    /// Its runners take one job each
-    #[arg(long)]
-    pub ephemeral: bool,
-}
-
-#[derive(Subcommand, Debug)]
 pub(crate) enum RunnerCommand {
     /// Register this machine with a service
+    #[command(
+        after_help = "Example:\n  STARTLINE_TOKEN=slr_… startline runner register --url https://ci.example.com \\\n      \
+                            --name build-1 --label self-hosted --label linux"
+    )]
     Register(Box<RegisterArgs>),
     /// Take jobs until stopped; the first Ctrl-C lets jobs finish, the second cancels them
+    #[command(after_help = "Example:\n  startline runner start --dir /var/lib/startline-runner")]
     Start(StartArgs),
     /// Remove a registration
+    #[command(
+        after_help = "Examples:\n  startline runner remove --dir /var/lib/startline-runner\n  startline runner remove 7 --force"
+    )]
     Remove(RemoveArgs),
 }
 
@@ -297,5 +302,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_that_is_a_command() {
+        let mut open = vec![(String::from("startline"), super::Cli::command())];
+        while let Some((path, command)) = open.pop() {
+            if command.has_subcommands() {
+                let visible = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+                open.extend(visible.map(|inner| (format!("{path} {}", inner.get_name()), inner.clone())));
+                continue;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example"), "{path}: {help:?}");
+            assert!(help.contains(&path), "{path} is not in its own example: {help}");
+        }
     }
 }

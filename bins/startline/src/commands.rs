@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
+mod audit;
 mod follow;
+mod group;
 mod listing;
 mod run;
 mod runner;
@@ -8,6 +10,7 @@ mod server;
 mod submission;
 mod submit;
 mod token;
+mod value;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,10 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server(args) => server::execute(*args).await,
         Command::Runner(command) => runner::execute(command).await,
         Command::Token(command) => token::execute(command).await,
+        Command::Group(command) => group::execute(command).await,
+        Command::Secret(command) => value::execute(value::Kind::Secret, command).await,
+        Command::Variable(command) => value::execute(value::Kind::Variable, command).await,
+        Command::Audit(command) => audit::execute(command).await,
         Command::Submit(args) => submit::execute(*args).await,
         Command::Cancel(args) => submit::cancel(args).await,
         Command::Runs(args) => listing::runs(args).await,

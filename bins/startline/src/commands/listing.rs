@@ -17,12 +17,12 @@ use crate::render::log::{JobLog, elapsed};
 use crate::render::style::harmless;
 use crate::render::table::{Listing, ago};
 
-fn json(value: &impl Serialize) -> anyhow::Result<ExitCode> {
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<ExitCode> {
     println!("{}", serde_json::to_string(value)?);
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(listing: &Listing, empty: &str, next: Option<&str>) -> ExitCode {
+pub(super) fn table(listing: &Listing, empty: &str, next: Option<&str>) -> ExitCode {
     println!("{}", listing.text(empty));
     if let Some(cursor) = next {
         eprintln!("there are more: --cursor {cursor}");

@@ -34,11 +34,20 @@ impl Listing {
 
 /// `12s ago`, `5m ago`, `3h ago`, `2d ago`.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(at).as_secs().max(0);
+    format!("{} ago", span(at, now))
+}
+
+/// `in 12s`, `in 5m`, `in 3h`, `in 2d`.
+pub(crate) fn until(at: Timestamp, now: Timestamp) -> String {
+    format!("in {}", span(now, at))
+}
+
+fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
     match seconds {
-        0..60 => format!("{seconds}s ago"),
-        60..3600 => format!("{}m ago", seconds / 60),
-        3600..86_400 => format!("{}h ago", seconds / 3600),
-        _ => format!("{}d ago", seconds / 86_400),
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
 
+mod admin;
 mod bad_input;
 mod examples;
 mod fake_runner;
