@@ -4,6 +4,7 @@ mod audit;
 mod follow;
 mod group;
 mod listing;
+mod load;
 mod run;
 mod runner;
 mod server;
@@ -33,6 +34,7 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => listing::jobs(args).await,
         Command::Logs(args) => listing::logs(args).await,
         Command::Runners(args) => listing::runners(args).await,
+        Command::Load(command) => load::execute(command).await,
         Command::Worker => Ok(startline_worker::run_process(std::io::stdin()).await.into()),
     }
 }

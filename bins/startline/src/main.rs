@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod connect;
+mod descriptors;
 mod exit;
 mod render;
 mod terminal;

@@ -6,6 +6,7 @@ use anstream::{eprintln, print, println};
 use startline_daemon::Signals;
 use startline_server::Args;
 
+use crate::descriptors;
 use crate::exit::Usage;
 use crate::render::style::{BOLD, RESET};
 
@@ -19,6 +20,7 @@ pub(super) async fn execute(args: Args) -> anyhow::Result<ExitCode> {
     let config = resolved.config;
     config.check().map_err(|error| Usage(error.to_string()))?;
     startline_daemon::logs::init(config.log_format, &config.log)?;
+    allow_connections(config.max_connections);
     // Before the start, so that a signal during it is not lost.
     let mut signals = Signals::listen()?;
     let running = startline_server::start(config, another).await?;
@@ -49,5 +51,21 @@ pub(super) async fn execute(args: Args) -> anyhow::Result<ExitCode> {
             stopped.await;
             Ok(ExitCode::from(signal.exit_code()))
         }
+    }
+}
+
+/// Makes room for the connections that the settings allow, as far as the system does.
+fn allow_connections(wanted: usize) {
+    match descriptors::raise_limit() {
+        Ok(limit) if u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(descriptors::RESERVE) > limit => {
+            tracing::warn!(
+                max_connections = wanted,
+                open_files = limit,
+                "the system allows fewer open files than --max-connections needs; raise the hard limit (`ulimit -Hn`, \
+                 LimitNOFILE= in a systemd unit) or lower --max-connections"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
 }

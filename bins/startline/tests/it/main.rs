@@ -9,6 +9,7 @@ mod fake_runner;
 mod faults;
 mod harness;
 mod house;
+mod load;
 mod local_run;
 mod polls;
 mod service;
