@@ -49,6 +49,10 @@ pub struct SubmitRequest {
     /// Environment added to the workflow's own `env`; wins over it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// The code is not trusted, as that of a pull request from a fork: its jobs get no secrets and go only to ephemeral
+    /// runners of groups that accept such jobs.
+    #[serde(default)]
+    pub untrusted: bool,
     /// Only this job and what it needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,

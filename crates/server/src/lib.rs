@@ -11,6 +11,7 @@ mod config;
 mod data_dir;
 mod dispatch;
 mod front;
+mod groups;
 mod leases;
 mod message;
 mod metrics;
@@ -20,6 +21,7 @@ mod routes;
 mod runs;
 mod submission;
 mod token_cache;
+mod values;
 mod views;
 
 use std::collections::HashMap;

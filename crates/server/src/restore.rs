@@ -16,6 +16,10 @@ impl App {
     /// Reads the unfinished state into memory. Call before anything else happens.
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), startline_store::Error> {
         let now = self.clock.now();
+        // Before the runners, so that none is matched under another policy than its group's.
+        for group in self.store.groups().await? {
+            self.group_changed(&group);
+        }
         for runner in self.store.runners().await? {
             let mut inner = self.dispatch.lock();
             let effects = inner.dispatcher.add_runner(now, views::spec(&runner));

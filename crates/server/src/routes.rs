@@ -1,11 +1,13 @@
 //! The routes of `/api/v1`, one file a resource.
 
 mod audit;
+mod groups;
 mod jobs;
 pub(crate) mod polls;
 mod runners;
 mod runs;
 mod tokens;
+mod values;
 mod work;
 
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{delete, get, patch, post, put};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::RunnerId;
@@ -47,6 +49,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/v1/runners/jobs/{id}/acquire", post(polls::acquire))
         .route("/api/v1/runners/jobs/{id}/status", post(work::status))
         .route("/api/v1/runners/jobs/{id}/complete", post(work::complete))
+        .route("/api/v1/runner-groups", get(groups::list))
+        .route("/api/v1/runner-groups/{name}", put(groups::put).delete(groups::delete))
+        .route("/api/v1/secrets", get(values::secrets))
+        .route("/api/v1/secrets/{name}", put(values::put_secret).delete(values::delete_secret))
+        .route("/api/v1/variables", get(values::variables))
+        .route("/api/v1/variables/{name}", put(values::put_variable).delete(values::delete_variable))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{kind}/{id}", delete(tokens::revoke))
         .route("/api/v1/audit", get(audit::list))

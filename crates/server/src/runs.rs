@@ -119,7 +119,8 @@ impl App {
             if run.conclusion.is_some() {
                 return Ok(true);
             }
-            let context = compiled.submission.context(&compiled.workflow, &run, &self.config.url);
+            let mut context = compiled.submission.context(&compiled.workflow, &run, &self.config.url);
+            context.vars = self.variables_of(&compiled.submission).await?;
             let instances: Vec<Instance> = jobs.iter().map(instance).collect();
             let decisions = plan::advance(&compiled.workflow, &context, &instances);
             if decisions.is_empty() {

@@ -61,6 +61,7 @@ pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
         env: pairs("--env", &args.env)?.into_iter().collect(),
         job: args.job.clone(),
         matrix,
+        untrusted: false,
     };
     Ok(Some(Prepared { request, root }))
 }

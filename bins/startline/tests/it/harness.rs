@@ -208,6 +208,8 @@ impl Service {
         let listen = self.url.trim_start_matches("http://").to_owned();
         self.process = Self::launch(self.data.path(), &listen, &self.flags);
         self.process.line("API: ");
+        // Connections to the process before are of no use any more.
+        self.client = Self::client(&self.url, &self.token);
     }
 
     /// A registered runner's process.

@@ -11,6 +11,7 @@ mod harness;
 mod house;
 mod load;
 mod local_run;
+mod policy;
 mod polls;
 mod service;
 mod soak;

@@ -14,7 +14,7 @@ use startline_dispatcher::{Assignment, AssignmentKind};
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls};
-use startline_store::{JobRecord, RunRecord};
+use startline_store::JobRecord;
 use uuid::Uuid;
 
 use super::Body;
@@ -22,6 +22,7 @@ use crate::auth::Origin;
 use crate::dispatch::{Deadline, Delivery};
 use crate::front::HeldPoll;
 use crate::problem::{ApiError, ApiResult};
+use crate::values::SecretsError;
 use crate::{App, auth};
 
 /// The poll, when it reaches the router; [`crate::front`] takes most past it.
@@ -81,15 +82,15 @@ async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiR
         tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
     })?;
-    let secrets = match secrets(app, &run) {
+    let secrets = match app.secrets_of(&run).await {
         Ok(secrets) => secrets,
+        Err(SecretsError::Store(error)) => return Err(error.into()),
         Err(error) => {
+            tracing::error!(run.id = %run.id, %error, "a job cannot be handed out");
             // No other runner would fare better, and the jobs behind it must not wait for it.
-            app.fail_job(
-                assignment,
-                "the run's secrets cannot be opened; was secrets.key replaced? submit the run again",
-            );
-            return Err(error);
+            app.fail_job(assignment, &error.to_string());
+            let title = "the run's secrets cannot be opened";
+            return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, title));
         }
     };
     let job_guid = Uuid::new_v4();
@@ -170,15 +171,4 @@ fn outline(app: &App, job: &JobRecord, assignment: &Assignment) -> JobAssignment
             complete: url("complete"),
         },
     }
-}
-
-fn secrets(app: &App, run: &RunRecord) -> ApiResult<BTreeMap<String, String>> {
-    let Some(sealed) = &run.run.sealed_secrets else { return Ok(BTreeMap::new()) };
-    let fault = |error: &dyn std::fmt::Display| {
-        tracing::error!(run.id = %run.id, %error, "the secrets of a run cannot be opened");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the run's secrets cannot be opened")
-            .detail("was secrets.key replaced? restore the key that the run was submitted under")
-    };
-    let open = app.sealing.open(sealed, run.run.plan_id.as_bytes()).map_err(|error| fault(&error))?;
-    serde_json::from_slice(&open).map_err(|error| fault(&error))
 }

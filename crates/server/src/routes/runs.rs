@@ -51,6 +51,7 @@ async fn create(
         request.repository = Some(name.clone());
     }
     let secrets = std::mem::take(&mut request.secrets);
+    let trusted = !request.untrusted;
     for name in secrets.keys() {
         check_secret_name(name)?;
     }
@@ -83,7 +84,7 @@ async fn create(
                 git_ref: submission.git_ref.clone(),
                 submission: stored,
                 sealed_secrets,
-                trusted: true,
+                trusted,
                 idempotency: None,
                 created_at: app.clock.now(),
             },

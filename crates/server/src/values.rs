@@ -1,0 +1,83 @@
+//! The secrets and variables that a run gets: its own, over those of its repository, the repository's organization and
+//! the instance.
+
+use std::collections::BTreeMap;
+
+use startline_protocol::scope::Scope;
+use startline_store::RunRecord;
+use startline_workflow::expression::Value;
+
+use crate::App;
+use crate::submission::Submission;
+
+/// Why a run's secrets cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretsError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] startline_store::Error),
+    /// A secret was sealed under a key that is not here, or was tampered with.
+    #[error("{what} cannot be opened: {cause}; was secrets.key replaced? put the key back that it was sealed under")]
+    Sealed {
+        /// Which.
+        what: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// What a sealed secret is bound to, so that the database cannot pass it off as another.
+pub(crate) fn bound_to(scope: &Scope, name: &str) -> String {
+    format!("secret:{scope}:{name}")
+}
+
+impl App {
+    /// The secrets of a run by name, in clear: for the runner that has acquired one of its jobs, and nobody else. None for
+    /// a run whose code is not trusted.
+    pub(crate) async fn secrets_of(&self, run: &RunRecord) -> Result<BTreeMap<String, String>, SecretsError> {
+        if !run.run.trusted {
+            return Ok(BTreeMap::new());
+        }
+        let mut secrets = BTreeMap::new();
+        for found in self.store.sealed_secrets(scopes(&run.run.repository)).await? {
+            let bound = bound_to(&found.scope, &found.name);
+            let sealed = |cause: String| SecretsError::Sealed {
+                what: format!("secret {} of {}", found.name, found.scope),
+                cause,
+            };
+            let open = self.sealing.open(&found.sealed, bound.as_bytes()).map_err(|error| sealed(error.to_string()))?;
+            let text = String::from_utf8(open).map_err(|error| sealed(error.to_string()))?;
+            secrets.insert(found.name, text);
+        }
+        if let Some(own) = &run.run.sealed_secrets {
+            let sealed = |cause: String| SecretsError::Sealed { what: format!("the secrets of run {}", run.id), cause };
+            let open = self.sealing.open(own, run.run.plan_id.as_bytes()).map_err(|error| sealed(error.to_string()))?;
+            let own: BTreeMap<String, String> =
+                serde_json::from_slice(&open).map_err(|error| sealed(error.to_string()))?;
+            for (name, value) in own {
+                // Names are compared without case, and the run's own win.
+                secrets.retain(|known, _| !known.eq_ignore_ascii_case(&name));
+                secrets.insert(name, value);
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// The `vars` context of a run.
+    pub(crate) async fn variables_of(&self, submission: &Submission) -> Result<Value, startline_store::Error> {
+        let mut variables: BTreeMap<String, String> = BTreeMap::new();
+        for found in self.store.variables(scopes(&submission.repository)).await? {
+            variables.insert(found.name, found.value);
+        }
+        for (name, value) in &submission.variables {
+            variables.retain(|known, _| !known.eq_ignore_ascii_case(name));
+            variables.insert(name.clone(), value.clone());
+        }
+        Ok(Value::object(variables.into_iter().map(|(name, value)| (name, Value::string(value)))))
+    }
+}
+
+/// Where the values of a repository come from, the narrowest last.
+fn scopes(repository: &str) -> Vec<Scope> {
+    Scope::repository(repository).map_or_else(|_| vec![Scope::Instance], |scope| scope.ancestry())
+}
