@@ -3,14 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
 
 mod admin;
+mod administration;
 mod bad_input;
+mod cast;
 mod examples;
 mod fake_runner;
 mod faults;
 mod harness;
 mod house;
+mod http;
 mod load;
 mod local_run;
+mod matrix;
 mod policy;
 mod polls;
 mod service;

@@ -360,6 +360,9 @@ fn networks(given: &[String]) -> ApiResult<Vec<String>> {
     }
     let parsed = given.iter().map(|text| text.parse::<Networks>()).collect::<Result<Vec<_>, _>>();
     let parsed = parsed.map_err(|error| ApiError::invalid(format!("`cidr`: {error}")))?;
+    if parsed.iter().any(|networks| networks.0.len() != 1) {
+        return Err(ApiError::invalid("`cidr` has an entry that is not one network").detail("write one in each string"));
+    }
     Ok(parsed.into_iter().flatten().map(|network| network.to_string()).collect())
 }
 
