@@ -56,6 +56,12 @@ startline_daemon::config! {
         poll_timeout: Period = Period::from_secs(30), env "STARTLINE_POLL_TIMEOUT", arg(value_name = "DURATION");
         /// How often a job is queued again after its runner was lost.
         requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
+        /// How long an ephemeral runner without a job may be silent before its registration is removed.
+        ephemeral_idle: Period = Period::from_secs(600), env "STARTLINE_EPHEMERAL_IDLE", arg(value_name = "DURATION");
+        /// How long any other runner may be silent before its registration is removed.
+        runner_retention: Period = Period::from_secs(14 * 86_400), env "STARTLINE_RUNNER_RETENTION", arg(value_name = "DURATION");
+        /// How often registrations and tokens are looked at for that.
+        housekeeping_interval: Period = Period::from_secs(60), env "STARTLINE_HOUSEKEEPING_INTERVAL", arg(value_name = "DURATION");
         /// Most connections at once; further ones wait.
         max_connections: usize = 10_000, env "STARTLINE_MAX_CONNECTIONS", arg(value_name = "N");
         /// How long a client may take to send the head of a request.
@@ -130,6 +136,7 @@ impl ServerConfig {
             ("offer-window", self.offer_window),
             ("offline-after", self.offline_after),
             ("heartbeat-interval", self.heartbeat_interval),
+            ("housekeeping-interval", self.housekeeping_interval),
         ] {
             if period.get().as_secs() == 0 {
                 bail!("--{name} is {period}; it must be at least 1s");

@@ -12,6 +12,7 @@ mod data_dir;
 mod dispatch;
 mod front;
 mod groups;
+mod housekeeping;
 mod leases;
 mod message;
 mod metrics;
@@ -206,6 +207,11 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
     let admin_token = admin_token(&app, new_admin_token).await?;
     app.restore().await.context("cannot take up the unfinished runs")?;
     app.tasks.spawn(Arc::clone(&app).run_timer());
+    app.tasks.spawn(Arc::clone(&app).keep_house(housekeeping::Limits {
+        every: config.housekeeping_interval.get(),
+        ephemeral_idle: signed(config.ephemeral_idle.get()),
+        runner_retention: signed(config.runner_retention.get()),
+    }));
 
     let health = Health::new(&drain);
     let router = routes::router(&app).merge(health_router(health, registry.finish()));

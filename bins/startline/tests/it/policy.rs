@@ -123,3 +123,37 @@ async fn a_group_bounds_who_runs_and_how_many() {
     assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Success));
     assert!(service.client.delete_group("default", None).await.is_err(), "the default group stays");
 }
+
+#[tokio::test]
+async fn registrations_that_nobody_stands_behind_are_removed() {
+    let mut service = Service::start(&[
+        "--heartbeat-interval",
+        "1s",
+        "--offline-after",
+        "2s",
+        "--housekeeping-interval",
+        "1s",
+        "--ephemeral-idle",
+        "3s",
+        "--runner-retention",
+        "600s",
+    ]);
+    let mut gone = service.runner("gone", &["--ephemeral"]);
+    let mut kept = service.runner("kept", &[]);
+    let _alive = service.runner("alive", &["--ephemeral"]);
+    gone.crash();
+    kept.crash();
+    let names = async |service: &Service| -> Vec<String> {
+        service.client.runners().await.unwrap().into_iter().map(|runner| runner.name).collect()
+    };
+    eventually("the silent ephemeral runner is removed", async || {
+        (names(&service).await == ["kept", "alive"]).then_some(())
+    })
+    .await;
+    let log = service.client.audit_page(&startline_client::AuditFilter::default(), None, Some(500)).await.unwrap();
+    assert!(log.records.iter().any(|line| line.action == "runner.expire" && line.subject.contains("gone")), "{log:?}");
+    // What is asked for at the next start holds too.
+    service.process.crash();
+    service.restart();
+    assert_eq!(names(&service).await, ["kept", "alive"]);
+}

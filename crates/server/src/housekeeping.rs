@@ -1,0 +1,87 @@
+//! What the service clears away by itself: registrations that nobody stands behind any more, and tokens long dead.
+//!
+//! Driven by one timer on the service's clock. Each round is bounded; what is left over waits for the next one.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use startline_protocol::ids::RunnerId;
+use startline_protocol::state::RunnerStatus;
+
+use crate::App;
+
+/// When what is cleared away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Between two rounds.
+    pub every: std::time::Duration,
+    /// An ephemeral runner without a job and without a sign of life.
+    pub ephemeral_idle: SignedDuration,
+    /// Any other runner without a sign of life.
+    pub runner_retention: SignedDuration,
+}
+
+/// How long a token is listed after its end.
+const TOKEN_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+impl App {
+    /// Keeps house until the service stops.
+    pub(crate) async fn keep_house(self: Arc<Self>, limits: Limits) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.drain.cancelled() => return,
+                () = tokio::time::sleep(limits.every) => {}
+            }
+            if let Err(error) = self.clear(limits).await {
+                tracing::warn!(%error, "housekeeping goes on in the next round");
+            }
+        }
+    }
+
+    async fn clear(self: &Arc<Self>, limits: Limits) -> Result<(), startline_store::Error> {
+        let now = self.clock.now();
+        // Signs of life are kept in memory; written down, they outlive a restart.
+        let seen: Vec<(RunnerId, Timestamp)> =
+            self.dispatch.lock().dispatcher.runners().map(|runner| (runner.id, runner.last_seen_at)).collect();
+        if !seen.is_empty() {
+            self.store.touch_runners(seen).await?;
+        }
+        let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN);
+        let ephemeral = self.store.expired_ephemeral_runners(before(limits.ephemeral_idle)).await?;
+        self.remove_silent(ephemeral, before(limits.ephemeral_idle)).await?;
+        let stale = self.store.stale_runners(before(limits.runner_retention)).await?;
+        self.remove_silent(stale, before(limits.runner_retention)).await?;
+        let purged = self.store.purge_tokens(before(TOKEN_RETENTION)).await?;
+        if purged > 0 {
+            tracing::info!(tokens = purged, "purged tokens that ended long ago");
+        }
+        Ok(())
+    }
+
+    /// Removes the registrations of those among `runners` that are offline and were last seen before `before`.
+    async fn remove_silent(
+        self: &Arc<Self>,
+        runners: Vec<RunnerId>,
+        before: Timestamp,
+    ) -> Result<(), startline_store::Error> {
+        for id in runners {
+            let live = self.dispatch.lock().dispatcher.runner(id);
+            if live.is_some_and(|live| live.status != RunnerStatus::Offline || live.last_seen_at >= before) {
+                continue;
+            }
+            let Some(record) = self.store.runner(id).await? else { continue };
+            if self.store.delete_runner(id, self.clock.now()).await? {
+                tracing::info!(runner.id = %id, runner.name = record.name, "removed a runner that has not been seen for long");
+                self.audit_own(
+                    "runner.expire",
+                    format_args!("runner:{id} ({})", record.name),
+                    record.scope,
+                    &[("ephemeral", &record.ephemeral)],
+                );
+                self.forget_runner(id);
+            }
+        }
+        Ok(())
+    }
+}
