@@ -306,6 +306,9 @@ pub(crate) enum LoadCommand {
     /// a socket in this process and in the service, and both raise their limit of open files as far as they may
     /// (`ulimit -Hn`); with --http2 many polls share a socket.
     /// Exits with 1 when a job was lost, handed out twice or failed, or when any request did.
+    #[command(
+        after_help = "Examples:\n  startline load polls --runners 10000 --jobs 1000\n  startline load polls --http2 --json"
+    )]
     Polls(PollsArgs),
     /// A server that only parks requests, on bare hyper: what `load polls --compare-hyper` measures against
     #[command(hide = true)]

@@ -189,19 +189,21 @@ async fn a_cancel_reaches_running_jobs_at_once_and_leaves_those_that_always_run(
     let _runner = service.runner("one", &["--parallel", "2"]);
     let place = tempfile::tempdir().unwrap();
     let release = place.path().join("go");
+    let ready = place.path().join("ready");
     let workflow = format!(
         "on: push\njobs:\n  stops:\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          \
-         trap 'date +%s%N > {stopped}; exit 1' INT\n          while true; do sleep 0.05; done\n  \
+         trap 'date +%s%N > {stopped}; exit 1' INT\n          touch {ready}\n          while true; do sleep 0.05; done\n  \
          stays:\n    if: always()\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          \
          while [ ! -e {release} ]; do sleep 0.02; done; echo stayed\n",
         stopped = place.path().join("stopped").display(),
+        ready = ready.display(),
         release = release.display(),
     );
     let run = service.submit(&workflow).await;
     eventually("both jobs run", async || {
         let detail = service.client.run(run, None, Duration::ZERO).await.ok()?;
         let begun = |job: &JobView| job.status == JobStatus::Running && job.steps.iter().any(|step| step.number == 2);
-        (detail.jobs.len() == 2 && detail.jobs.iter().all(begun)).then_some(())
+        (detail.jobs.len() == 2 && detail.jobs.iter().all(begun) && ready.exists()).then_some(())
     })
     .await;
     let asked = Timestamp::now();
