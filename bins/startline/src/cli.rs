@@ -71,6 +71,12 @@ pub(crate) enum Command {
     /// Put a service under load and check that it loses nothing
     #[command(subcommand)]
     Load(LoadCommand),
+    /// Follow what happens, as it happens
+    #[command(after_help = "Examples:\n  startline events\n  startline events --types run,job --json")]
+    Events(EventsArgs),
+    /// Print the document of the API (OpenAPI 3.1)
+    #[command(hide = true)]
+    Openapi,
     /// Execute one job, given on standard input (started by the runner)
     #[command(hide = true)]
     Worker,
@@ -205,6 +211,24 @@ pub(crate) struct LogsArgs {
     /// Attempt [default: the last]
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Only events of this kind: runner, job, run, log; several separated by commas [default: all]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = ["runner", "job", "run", "log"])]
+    pub types: Vec<String>,
+    /// Only events of this run
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<RunId>,
+    /// Only events of this repository
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repository: Option<String>,
+    /// Begin behind the event with this sequence number [default: from now on]
+    #[arg(long, value_name = "SEQUENCE")]
+    pub after: Option<u64>,
     #[command(flatten)]
     pub list: ListArgs,
 }

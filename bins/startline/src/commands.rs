@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod audit;
+mod events;
 mod follow;
 mod group;
 mod listing;
@@ -35,6 +36,8 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => listing::logs(args).await,
         Command::Runners(args) => listing::runners(args).await,
         Command::Load(command) => load::execute(command).await,
+        Command::Events(args) => events::execute(args).await,
+        Command::Openapi => events::openapi(),
         Command::Worker => Ok(startline_worker::run_process(std::io::stdin()).await.into()),
     }
 }

@@ -14,6 +14,7 @@ use startline_protocol::token::ApiToken;
 
 use crate::call::{Call, HELD_DEADLINE, Service};
 use crate::error::Error;
+use crate::events::{EventFollow, EventOptions};
 use crate::retry::Retry;
 use crate::transport::Transport;
 
@@ -159,6 +160,24 @@ impl ApiClient {
         LogFollow::new(self.clone(), id, offset, attempt)
     }
 
+    /// Follows what happens, as it happens, across cut connections and restarts of the service.
+    #[must_use]
+    pub fn events(&self, options: EventOptions) -> EventFollow {
+        EventFollow::new(self.clone(), options)
+    }
+
+    pub(crate) const fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(crate) const fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    pub(crate) fn authorize(&self, call: Call) -> Result<Call, Error> {
+        call.bearer(self.token.expose())
+    }
+
     /// One page of runners.
     ///
     /// # Errors
@@ -220,7 +239,7 @@ fn number(value: Option<u32>) -> Option<String> {
 }
 
 /// A query string of the parameters that have a value, with its question mark.
-fn query(parameters: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
     let mut text = String::new();
     for (name, value) in parameters {
         let Some(value) = value else { continue };

@@ -8,6 +8,7 @@
 mod api;
 mod call;
 mod error;
+mod events;
 mod job;
 mod retry;
 mod runner;
@@ -15,6 +16,7 @@ mod transport;
 
 pub use api::{ApiClient, AuditExport, AuditFilter, LogFollow};
 pub use error::Error;
+pub use events::{EventFollow, EventOptions};
 pub use job::{AppendOutcome, JobClient};
 pub use retry::{Backoff, Retry};
 pub use runner::{Credentials, PollResult, RunnerClient, RunnerSession};

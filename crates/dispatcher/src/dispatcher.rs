@@ -55,6 +55,8 @@ pub struct Dispatcher {
     pub(crate) polls: BTreeMap<PollId, (RunnerId, u64)>,
     /// Everything that expires, in order. Exact: what no longer expires is no longer here.
     deadlines: BTreeSet<(Timestamp, Due)>,
+    /// Runners whose status may have changed since the caller last asked.
+    changed_runners: BTreeSet<RunnerId>,
     /// Grows with each use.
     stamp: u64,
 }
@@ -78,6 +80,7 @@ impl Dispatcher {
             held: BTreeMap::new(),
             polls: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            changed_runners: BTreeSet::new(),
             stamp: 0,
         }
     }
@@ -86,6 +89,12 @@ impl Dispatcher {
     #[must_use]
     pub fn next_expiry(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The runners that came, went or may have another status than when this was last called; a look at
+    /// [`Self::runner`] tells. Whoever wants to know asks after each call; until then they add up, each runner once.
+    pub fn take_changed_runners(&mut self) -> BTreeSet<RunnerId> {
+        std::mem::take(&mut self.changed_runners)
     }
 
     fn next_stamp(&mut self) -> u64 {
@@ -177,6 +186,7 @@ impl Dispatcher {
 
     /// The runner got or gave up a slot: it goes to the end of the line, if it stands there at all.
     fn slots_changed(&mut self, id: RunnerId) {
+        self.changed_runners.insert(id);
         self.stop_waiting(id);
         let stamp = self.next_stamp();
         if let Some(runner) = self.runners.get_mut(&id) {

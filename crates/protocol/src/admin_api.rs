@@ -14,6 +14,7 @@ use crate::token::{ApiToken, TokenKind};
 
 /// `POST /api/v1/tokens`: mints an API token. 201 [`CreatedToken`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateTokenRequest {
     /// A note for people.
@@ -30,6 +31,7 @@ pub struct CreateTokenRequest {
 
 /// Answer to [`CreateTokenRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct CreatedToken {
     /// The token; shown this once.
     pub token: ApiToken,
@@ -39,6 +41,7 @@ pub struct CreatedToken {
 
 /// A token in a listing: never its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct TokenView {
     /// Its id, unique among tokens of its kind.
     pub id: i64,
@@ -78,6 +81,7 @@ pub struct TokenView {
 
 /// `GET /api/v1/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct TokenPage {
     /// Tokens of both kinds within the caller's scope, by kind and id.
     pub tokens: Vec<TokenView>,
@@ -85,6 +89,7 @@ pub struct TokenPage {
 
 /// `PUT /api/v1/runner-groups/{name}?organization=…`: makes or replaces a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GroupRequest {
     /// Repositories, `owner/name`, whose jobs its runners take; absent means all of the group's scope.
@@ -106,6 +111,7 @@ pub struct GroupRequest {
 
 /// A runner group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct GroupView {
     /// Its name, unique in its scope without regard to case. `default` always exists.
     pub name: String,
@@ -119,6 +125,7 @@ pub struct GroupView {
 
 /// `GET /api/v1/runner-groups`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct GroupPage {
     /// Groups within the caller's scope.
     pub groups: Vec<GroupView>,
@@ -126,6 +133,7 @@ pub struct GroupPage {
 
 /// `PUT /api/v1/secrets/{name}` and `PUT /api/v1/variables/{name}`, with `?organization=` or `?repository=`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ValueRequest {
     /// The value; a secret's is sealed and never returned.
@@ -140,6 +148,7 @@ impl std::fmt::Debug for ValueRequest {
 
 /// A secret in a listing: never its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SecretView {
     /// Its name, upper case.
     pub name: String,
@@ -153,6 +162,7 @@ pub struct SecretView {
 
 /// `GET /api/v1/secrets`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SecretPage {
     /// Secrets of one scope, by name.
     pub secrets: Vec<SecretView>,
@@ -160,6 +170,7 @@ pub struct SecretPage {
 
 /// A variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct VariableView {
     /// Its name, upper case.
     pub name: String,
@@ -175,6 +186,7 @@ pub struct VariableView {
 
 /// `GET /api/v1/variables`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct VariablePage {
     /// Variables of one scope, by name.
     pub variables: Vec<VariableView>,
@@ -183,6 +195,7 @@ pub struct VariablePage {
 /// One line of the audit log. `hash` = SHA-256 over the previous line's hash and this line's canonical JSON without
 /// `hash`, so that no line can be changed or taken out without breaking all that follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct AuditView {
     /// Place in the log, from 1 without gaps.
     pub sequence: i64,
@@ -213,6 +226,7 @@ pub struct AuditView {
 
 /// `GET /api/v1/audit`, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct AuditPage {
     /// The lines.
     pub records: Vec<AuditView>,
@@ -223,6 +237,7 @@ pub struct AuditPage {
 
 /// `GET /api/v1/audit/verify`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct AuditVerification {
     /// The whole chain holds.
     pub valid: bool,

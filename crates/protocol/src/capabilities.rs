@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A runner's machine and limits; measured by the runner, overridable in its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Capabilities {
     /// `x64`, `arm64`, `x86` or `arm`.

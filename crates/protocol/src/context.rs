@@ -161,6 +161,19 @@ fn from_json(value: Value, depth: usize) -> Result<ContextData, String> {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl schemars::JsonSchema for ContextData {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ContextData".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A context value: a bare JSON scalar, `{\"t\":1,\"a\":[…]}` for a list, `{\"t\":2,\"d\":[{\"k\",\"v\"}…]}` for a dictionary.",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

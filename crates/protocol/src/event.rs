@@ -8,6 +8,7 @@ use crate::state::{Conclusion, JobStatus, RunStatus, RunnerStatus};
 
 /// One event: a text message on a WebSocket; `data` with `id` = `sequence` as a server-sent event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Event {
     /// Grows by one with each event of the process and starts anew, higher, with the next process. Pass the last one
     /// seen as `?after=` (or `Last-Event-ID`) to resume.
@@ -20,6 +21,7 @@ pub struct Event {
 
 /// What happened. A viewer that needs more than this asks for the thing itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventBody {
     /// A runner came, went or changed its status.

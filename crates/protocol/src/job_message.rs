@@ -17,6 +17,7 @@ pub const MESSAGE_TYPE: &str = "RunnerJobRequest";
 
 /// What a worker executes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobMessage {
     /// [`MESSAGE_TYPE`].
@@ -95,6 +96,7 @@ impl JobMessage {
 
 /// The run attempt that a job belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// One GUID per workflow run attempt.
@@ -109,6 +111,7 @@ pub struct Plan {
 
 /// Where step records hang.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
     /// Not empty.
@@ -120,6 +123,7 @@ pub struct Timeline {
 
 /// Endpoints of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// One is named `SystemVssConnection`.
@@ -129,6 +133,7 @@ pub struct Resources {
 
 /// A service that the worker may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// Name.
@@ -151,6 +156,7 @@ pub struct Endpoint {
 
 /// Credentials of an [`Endpoint`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Authorization {
     /// Exactly `OAuth`.
     pub scheme: String,
@@ -161,6 +167,7 @@ pub struct Authorization {
 
 /// A variable's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Variable {
     /// Text.
@@ -173,6 +180,7 @@ pub struct Variable {
 
 /// A pattern to mask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct MaskHint {
     /// `regex`; others are ignored.
     #[serde(rename = "type")]
@@ -183,6 +191,7 @@ pub struct MaskHint {
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ActionStep {
     /// `action`.
@@ -218,6 +227,7 @@ pub struct ActionStep {
 
 /// The `type` of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum StepKind {
     /// Script or action.
@@ -227,6 +237,7 @@ pub enum StepKind {
 
 /// What a step runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum StepReference {
     /// `run:`.

@@ -7,6 +7,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// An error that a person can act on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// Stable code, a short word such as `runner-offline`; never changes between versions.
     #[serde(rename = "type")]
@@ -31,6 +32,7 @@ pub struct Problem {
 
 /// One mistake in a workflow file, as the API carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Diagnostic {
     /// Stable code.
     pub code: String,
@@ -77,6 +79,10 @@ pub mod kind {
     pub const LOG_GAP: &str = "log-gap";
     /// The body is larger than the route takes.
     pub const TOO_LARGE: &str = "too-large";
+    /// Something else still needs the thing, or the service itself does.
+    pub const IN_USE: &str = "in-use";
+    /// The caller asks for more at once than it may; try again later.
+    pub const TOO_MANY_REQUESTS: &str = "too-many-requests";
     /// The service cannot answer now; try again.
     pub const UNAVAILABLE: &str = "unavailable";
     /// The fault is the service's own.

@@ -15,6 +15,7 @@ use crate::token::{JobToken, RegistrationToken, RunnerToken};
 
 /// `POST /api/v1/runners/registration-token`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegistrationTokenRequest {
     /// A note for people.
@@ -45,6 +46,7 @@ pub struct RegistrationTokenRequest {
 
 /// Answer to [`RegistrationTokenRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RegistrationTokenResponse {
     /// The token; shown this once.
     pub token: RegistrationToken,
@@ -54,6 +56,7 @@ pub struct RegistrationTokenResponse {
 
 /// `POST /api/v1/runners`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// Unique among the runners of the scope; 1 to 64 printable characters.
@@ -75,6 +78,7 @@ pub struct RegisterRequest {
 
 /// Answer to [`RegisterRequest`], 201.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RegisterResponse {
     /// The registration.
     pub runner_id: RunnerId,
@@ -94,6 +98,7 @@ pub struct RegisterResponse {
 
 /// `POST /api/v1/runners/token`, 200: the runner's next bearer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunnerTokenResponse {
     /// The new bearer.
     pub runner_token: RunnerToken,
@@ -103,6 +108,7 @@ pub struct RunnerTokenResponse {
 
 /// `POST /api/v1/runners/jobs/poll`: 200 [`JobAssignment`], 204 no job, 410 `runner-offline`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PollRequest {
     /// How long to hold the poll: 0 to 60.
@@ -122,6 +128,7 @@ const fn default_poll_timeout() -> u32 {
 
 /// A job in a runner's hands: an offer when `job_token` is absent, a lease when it is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobAssignment {
     /// Always true; a poll without a job answers 204.
     pub job_assigned: bool,
@@ -158,6 +165,7 @@ pub struct JobAssignment {
 
 /// Where the calls about one job go; built from the service's configuration only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobUrls {
     /// `POST` [`AcquireRequest`].
     pub acquire: String,
@@ -173,6 +181,7 @@ pub struct JobUrls {
 
 /// `POST /api/v1/runners/jobs/{id}/acquire`: 200 [`JobAssignment`] with a lease; 409 when the offer is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AcquireRequest {
     /// The offer's epoch.
@@ -184,6 +193,7 @@ pub struct AcquireRequest {
 /// The lease is extended when the request arrives. With `wait_seconds` the *answer* is then held until a cancel is
 /// asked for or the time has passed, so that a cancel reaches the worker at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// 0 to 60.
@@ -193,6 +203,7 @@ pub struct RenewRequest {
 
 /// Answer to [`RenewRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RenewResponse {
     /// Unix seconds.
     pub lease_expires_at: i64,
@@ -205,6 +216,7 @@ pub struct RenewResponse {
 
 /// `POST /api/v1/runners/jobs/{id}/status`: all steps as they stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StatusRequest {
     /// All steps, in order.
@@ -213,6 +225,7 @@ pub struct StatusRequest {
 
 /// Answer to `PATCH /api/v1/runners/jobs/{id}/logs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct LogOffset {
     /// Bytes that the service now holds: where the next append starts.
     pub offset: u64,
@@ -220,6 +233,7 @@ pub struct LogOffset {
 
 /// `POST /api/v1/runners/jobs/{id}/complete`. An exact repeat answers 200; an older epoch 409.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CompleteRequest {
     /// How the job ended.
@@ -237,6 +251,7 @@ pub struct CompleteRequest {
 
 /// `POST /api/v1/runners/heartbeat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatRequest {
     /// What the runner does.
@@ -251,6 +266,7 @@ pub struct HeartbeatRequest {
 
 /// Load of a runner's machine in per cent, 0 to 100.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SystemInfo {
     /// Of all processors.
@@ -263,6 +279,7 @@ pub struct SystemInfo {
 
 /// Answer to [`HeartbeatRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct HeartbeatResponse {
     /// What the service wants of the runner.
     pub commands: Vec<RunnerCommand>,
@@ -270,6 +287,7 @@ pub struct HeartbeatResponse {
 
 /// What the service wants of a runner; desired state, repeated until it is so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RunnerCommand {
     /// Stop this job.

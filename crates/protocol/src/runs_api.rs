@@ -12,6 +12,7 @@ use crate::step::{Annotation, StepRecord};
 
 /// `POST /api/v1/runs`: a workflow file becomes a run. 201 [`RunDetail`]; 422 `workflow-invalid` with diagnostics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
     /// The workflow file's text.
@@ -63,6 +64,7 @@ pub struct SubmitRequest {
 
 /// A run in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunView {
     /// The run.
     pub id: RunId,
@@ -98,6 +100,7 @@ pub struct RunView {
 /// A run with its jobs. `GET /api/v1/runs/{id}?after_version=N&timeout_seconds=S` is held until the version has
 /// passed `N` or `S` (at most 60) seconds have gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunDetail {
     /// The run.
     pub run: RunView,
@@ -111,6 +114,7 @@ pub struct RunDetail {
 
 /// One page of runs, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<RunView>,
@@ -121,6 +125,7 @@ pub struct RunPage {
 
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobView {
     /// The job.
     pub id: JobId,
@@ -172,6 +177,7 @@ pub struct JobView {
 
 /// One page of jobs, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobPage {
     /// The jobs, without steps.
     pub jobs: Vec<JobView>,
@@ -183,6 +189,7 @@ pub struct JobPage {
 /// One line of `GET /api/v1/jobs/{id}/logs?follow=true` with `Accept: application/x-ndjson`. Without that header the
 /// answer is the log's plain text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum LogEvent {
     /// The job as it stands; sent first and whenever a step or the status changes, always before the log lines
@@ -206,6 +213,7 @@ pub enum LogEvent {
 
 /// A runner registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunnerView {
     /// The registration.
     pub id: RunnerId,
@@ -235,6 +243,7 @@ pub struct RunnerView {
 
 /// All runners.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunnerPage {
     /// The runners, by id.
     pub runners: Vec<RunnerView>,
@@ -245,6 +254,7 @@ pub struct RunnerPage {
 
 /// `GET /api/v1/jobs/{id}/explain`: why a job waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// Where the job stands.
     pub status: JobStatus,
@@ -256,6 +266,7 @@ pub struct Explanation {
 
 /// A runner in an [`Explanation`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Candidate {
     /// The runner.
     pub runner_id: RunnerId,

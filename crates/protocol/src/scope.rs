@@ -125,6 +125,21 @@ impl<'de> Deserialize<'de> for Scope {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl schemars::JsonSchema for Scope {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "`instance`, `organization:NAME` or `repository:OWNER/NAME`.",
+            "type": "string",
+            "pattern": "^(instance|organization:[A-Za-z0-9._-]+|repository:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)$",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

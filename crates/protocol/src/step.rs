@@ -7,6 +7,7 @@ use crate::state::{Conclusion, StepStatus};
 
 /// One line of a job's list of steps. Reports are level-triggered: each carries all steps as they stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct StepRecord {
     /// Place in the list, from 1.
     pub number: u32,
@@ -40,6 +41,7 @@ pub struct StepRecord {
 
 /// How serious an annotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AnnotationLevel {
     /// For information.
@@ -52,6 +54,7 @@ pub enum AnnotationLevel {
 
 /// A message that a job leaves for people, often tied to a place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Annotation {
     /// How serious it is.
     pub level: AnnotationLevel,

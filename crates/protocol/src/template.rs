@@ -214,6 +214,19 @@ fn from_json(value: Value, depth: usize) -> Result<TemplateToken, String> {
     Ok(TemplateToken { kind, position })
 }
 
+#[cfg(feature = "openapi")]
+impl schemars::JsonSchema for TemplateToken {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TemplateToken".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A template token: a bare JSON scalar, or an object whose `type` says which of the worker's tokens it is.",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The kinds of bearer that the service knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
     /// Administers within its scope (`slp_`).
@@ -64,6 +65,8 @@ macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $kind:expr, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Serialize)]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+        #[cfg_attr(feature = "openapi", schemars(extend("pattern" = concat!("^", $prefix, ".+"))))]
         #[serde(transparent)]
         pub struct $name(String);
 

@@ -62,6 +62,8 @@ startline_daemon::config! {
         runner_retention: Period = Period::from_secs(14 * 86_400), env "STARTLINE_RUNNER_RETENTION", arg(value_name = "DURATION");
         /// How often registrations and tokens are looked at for that.
         housekeeping_interval: Period = Period::from_secs(60), env "STARTLINE_HOUSEKEEPING_INTERVAL", arg(value_name = "DURATION");
+        /// How many live events are kept for readers that are slow or come back.
+        events_kept: usize = 8192, env "STARTLINE_EVENTS_KEPT", arg(value_name = "N");
         /// Most connections at once; further ones wait.
         max_connections: usize = 10_000, env "STARTLINE_MAX_CONNECTIONS", arg(value_name = "N");
         /// How long a client may take to send the head of a request.

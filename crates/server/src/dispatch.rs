@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use startline_store::JobRecord;
 use tokio::sync::{Notify, oneshot};
 
 use crate::App;
+use crate::events::Hub;
 use crate::problem::ApiResult;
 
 /// The dispatcher and the polls that wait for it.
@@ -29,6 +31,7 @@ pub(crate) struct Dispatch {
     inner: Mutex<Inner>,
     /// The earliest expiry may have changed.
     timer: Notify,
+    events: Arc<Hub>,
 }
 
 /// What the lock guards.
@@ -42,20 +45,51 @@ pub(crate) struct Inner {
 }
 
 impl Dispatch {
-    pub(crate) fn new(dispatcher: Dispatcher) -> Self {
+    pub(crate) fn new(dispatcher: Dispatcher, events: Arc<Hub>) -> Self {
         Self {
             inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, closed: false }),
             timer: Notify::new(),
+            events,
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked { inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner), events: &self.events }
     }
 
     /// Tells the timer to look at the earliest expiry again.
     pub(crate) fn reschedule(&self) {
         self.timer.notify_one();
+    }
+}
+
+/// The dispatcher, locked. What has become of runners is told before the lock is let go.
+#[derive(Debug)]
+pub(crate) struct Locked<'a> {
+    inner: MutexGuard<'a, Inner>,
+    events: &'a Hub,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let changed = self.inner.dispatcher.take_changed_runners();
+        if !changed.is_empty() {
+            self.events.runners(&self.inner.dispatcher, &changed);
+        }
     }
 }
 
@@ -149,6 +183,7 @@ impl App {
                     self.tasks.spawn(async move {
                         match answer.await {
                             Ok(job) => {
+                                app.events.job(&job);
                                 app.audit_job("job.requeue", &job, &[("reason", &reason), ("attempt", &attempt)]);
                                 app.forget_deleted_runner(&job).await;
                                 app.changes.bump(job.run_id);
@@ -240,6 +275,7 @@ impl App {
             _ => None,
         };
         self.forget_deadline(job.id);
+        self.events.job(job);
         if let Some(conclusion) = job.conclusion {
             self.metrics.completed(conclusion, ran);
         }

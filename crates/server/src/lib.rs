@@ -10,12 +10,15 @@ mod changes;
 mod config;
 mod data_dir;
 mod dispatch;
+mod endpoint;
+mod events;
 mod front;
 mod groups;
 mod housekeeping;
 mod leases;
 mod message;
 mod metrics;
+mod openapi;
 mod problem;
 mod restore;
 mod routes;
@@ -56,6 +59,8 @@ pub(crate) struct App {
     pub dispatch: Arc<dispatch::Dispatch>,
     pub runs: runs::Runs,
     pub changes: changes::Changes,
+    pub events: Arc<events::Hub>,
+    pub streams: routes::Streams,
     pub leases: leases::Leases,
     pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
     pub runner_tokens: token_cache::TokenCache,
@@ -145,6 +150,14 @@ impl Running {
     }
 }
 
+/// The document of the API, OpenAPI 3.1, as it is checked in under `docs`.
+#[must_use]
+pub fn openapi() -> String {
+    let mut text = serde_json::to_string_pretty(&openapi::document()).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
 /// Starts the service: binds, opens the data directory, takes unfinished runs up again and answers.
 ///
 /// # Errors
@@ -183,7 +196,8 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         offline_after: signed(config.offline_after.get()),
         ..startline_dispatcher::Config::default()
     });
-    let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher));
+    let events = events::Hub::new(clock, config.events_kept);
+    let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher, Arc::clone(&events)));
     registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch)));
     let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
     let app = Arc::new(App {
@@ -194,6 +208,8 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         dispatch,
         runs: runs::Runs::default(),
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
+        events,
+        streams: routes::Streams::default(),
         leases: leases::Leases::default(),
         deadlines: Mutex::default(),
         runner_tokens: token_cache::TokenCache::default(),
@@ -206,12 +222,14 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
     });
     let admin_token = admin_token(&app, new_admin_token).await?;
     app.restore().await.context("cannot take up the unfinished runs")?;
+    app.events.open();
     app.tasks.spawn(Arc::clone(&app).run_timer());
     app.tasks.spawn(Arc::clone(&app).keep_house(housekeeping::Limits {
         every: config.housekeeping_interval.get(),
         ephemeral_idle: signed(config.ephemeral_idle.get()),
         runner_retention: signed(config.runner_retention.get()),
     }));
+    app.tasks.spawn(Arc::clone(&app.events).run(app.drain.clone()));
 
     let health = Health::new(&drain);
     let router = routes::router(&app).merge(health_router(health, registry.finish()));

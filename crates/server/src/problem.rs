@@ -60,9 +60,19 @@ impl ApiError {
             .detail("the job was given to another runner or has ended; stop working on it")
     }
 
+    pub(crate) const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// What the answer says.
     pub(crate) const fn problem(&self) -> &Problem {
         &self.problem
+    }
+
+    /// The caller may not, now or ever; the fault is not the service's.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self.problem.status, 401 | 403 | 404 | 410)
     }
 
     pub(crate) fn is_stale(&self) -> bool {
@@ -110,7 +120,7 @@ impl From<StoreError> for ApiError {
                 .detail("register without these labels, or with a token whose `labels` name them"),
             StoreError::NoGroup { .. } => Self::invalid(text).detail("make the group first, or leave the group out"),
             StoreError::GroupInUse { .. } | StoreError::DefaultGroup => {
-                Self::new(StatusCode::CONFLICT, kind::INVALID, text)
+                Self::new(StatusCode::CONFLICT, kind::IN_USE, text)
             }
             StoreError::TooMany { .. } => Self::invalid(text).detail("delete some that are not needed any more"),
             StoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, kind::NAME_TAKEN, text)

@@ -32,6 +32,7 @@ impl App {
             match compile(&run) {
                 Ok(compiled) => {
                     self.changes.begin(run.id);
+                    self.events.begin(&run, &run_jobs);
                     self.runs.begin(run.id, Arc::new(compiled));
                     for job in run_jobs.iter().filter(|job| job.status != JobStatus::Completed) {
                         self.restore_job(job).await?;

@@ -1,11 +1,14 @@
 //! The routes of `/api/v1`, one file a resource.
 
 mod audit;
+mod events;
+mod extract;
 mod groups;
 mod jobs;
 pub(crate) mod polls;
 mod runners;
 mod runs;
+mod table;
 mod tokens;
 mod values;
 mod work;
@@ -17,7 +20,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post, put};
+use axum::routing::delete;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::RunnerId;
@@ -26,7 +29,11 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::App;
 use crate::auth::RequestId;
+use crate::endpoint::Class;
 use crate::problem::{ApiError, ApiResult};
+
+pub(crate) use events::Streams;
+pub(crate) use table::table;
 
 /// Largest body of an ordinary request.
 const BODY_LIMIT: usize = 2 * 1024 * 1024;
@@ -39,53 +46,22 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All routes.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let timed = Router::new()
-        .route("/api/v1/runners/registration-token", post(runners::registration_token))
-        .route("/api/v1/runners", post(runners::register).get(runners::list))
-        .route("/api/v1/runners/{id}", get(runners::get).delete(runners::delete))
-        .route("/api/v1/runners/heartbeat", post(runners::heartbeat))
-        .route("/api/v1/runners/capabilities", patch(runners::capabilities))
-        .route("/api/v1/runners/token", post(runners::renew_token))
-        .route("/api/v1/runners/jobs/{id}/acquire", post(polls::acquire))
-        .route("/api/v1/runners/jobs/{id}/status", post(work::status))
-        .route("/api/v1/runners/jobs/{id}/complete", post(work::complete))
-        .route("/api/v1/runner-groups", get(groups::list))
-        .route("/api/v1/runner-groups/{name}", put(groups::put).delete(groups::delete))
-        .route("/api/v1/secrets", get(values::secrets))
-        .route("/api/v1/secrets/{name}", put(values::put_secret).delete(values::delete_secret))
-        .route("/api/v1/variables", get(values::variables))
-        .route("/api/v1/variables/{name}", put(values::put_variable).delete(values::delete_variable))
-        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/api/v1/tokens/{kind}/{id}", delete(tokens::revoke))
-        .route("/api/v1/audit", get(audit::list))
-        .route("/api/v1/audit/verify", get(audit::verify))
-        .route("/api/v1/runs", get(runs::list))
-        .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
-        .route("/api/v1/jobs", get(jobs::list))
-        .route("/api/v1/jobs/{id}", get(jobs::get))
-        .route("/api/v1/jobs/{id}/explain", get(jobs::explain))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
-    let large = Router::new()
-        .route("/api/v1/runs", post(runs::submit))
-        .layer(DefaultBodyLimit::max(SUBMISSION_LIMIT))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
-    let logs = Router::new()
-        .route("/api/v1/runners/jobs/{id}/logs", patch(work::logs))
-        .layer(DefaultBodyLimit::max(LOG_LIMIT))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT));
-    // Held answers: each route ends by itself, and at once when the service drains.
-    let held = Router::new()
-        .route(crate::front::POLL, post(polls::poll))
-        .route("/api/v1/runners/jobs/{id}/renew", post(work::renew))
-        .route("/api/v1/runs/{id}", get(runs::get))
-        .route("/api/v1/jobs/{id}/logs", get(jobs::logs))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT));
-    Router::new()
-        .merge(timed)
-        .merge(large)
-        .merge(logs)
-        .merge(held)
+    let mut router = Router::new();
+    for class in Class::ALL {
+        let endpoints = table().into_iter().filter(|endpoint| endpoint.class == class);
+        let routes = endpoints.fold(Router::new(), |routes, endpoint| routes.route(endpoint.path, endpoint.route));
+        let limit = match class {
+            Class::Ordinary | Class::Held => BODY_LIMIT,
+            Class::Submission => SUBMISSION_LIMIT,
+            Class::Log => LOG_LIMIT,
+        };
+        let routes = routes.layer(DefaultBodyLimit::max(limit));
+        router = router.merge(match class {
+            Class::Held => routes,
+            _ => routes.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT)),
+        });
+    }
+    router
         .route("/api/v1/{*rest}", delete(no_route).get(no_route).post(no_route).put(no_route).patch(no_route))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)

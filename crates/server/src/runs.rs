@@ -116,7 +116,8 @@ impl App {
         loop {
             let Some(run) = self.store.run(run_id).await? else { return Ok(true) };
             let jobs = self.store.jobs_of_run(run_id).await?;
-            if run.conclusion.is_some() {
+            if let Some(conclusion) = run.conclusion {
+                self.events.finish(run_id, conclusion, &jobs);
                 return Ok(true);
             }
             let mut context = compiled.submission.context(&compiled.workflow, &run, &self.config.url);
@@ -128,6 +129,7 @@ impl App {
                     return Ok(false);
                 };
                 self.store.finish_run(run_id, conclude(conclusion), self.clock.now()).await?;
+                self.events.finish(run_id, conclude(conclusion), &jobs);
                 tracing::info!(run.id = %run_id, conclusion = %conclude(conclusion), "run completed");
                 return Ok(true);
             }
@@ -199,6 +201,7 @@ impl App {
                     if let Some(job) = find(&key, index)
                         && let Some(job) = self.store.release_job(job.id, now).await?
                     {
+                        self.events.job(&job);
                         self.enqueue(&[job]);
                     }
                 }
@@ -211,6 +214,7 @@ impl App {
         }
         if !new.is_empty() {
             let added = self.store.add_jobs(run.id, new).await?;
+            self.events.jobs(&added);
             let queued: Vec<JobRecord> = added.into_iter().filter(|job| job.status == JobStatus::Queued).collect();
             self.enqueue(&queued);
         }

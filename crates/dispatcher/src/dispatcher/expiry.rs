@@ -50,6 +50,7 @@ impl Dispatcher {
         runner.offline_at = None;
         runner.braked = false;
         effects.push(Effect::RunnerOffline { runner: id, last_seen_at: runner.last_seen_at });
+        self.changed_runners.insert(id);
         self.withdraw_offers(id, Gone::Offline, effects);
     }
 

@@ -41,6 +41,7 @@ impl Dispatcher {
     pub fn add_runner(&mut self, now: Timestamp, spec: RunnerSpec) -> Vec<Effect> {
         let mut effects = Vec::new();
         let id = spec.id;
+        self.changed_runners.insert(id);
         let holds_lease = self.leases_of(id) > 0;
         let profile = self.index.retain_profile(&spec);
         self.stop_waiting(id);
@@ -106,6 +107,7 @@ impl Dispatcher {
         let runner = self.runners.get_mut(&id).ok_or(UnknownRunner(id))?;
         change(&mut runner.spec);
         self.reprofile(id);
+        self.changed_runners.insert(id);
         let mut effects = Vec::new();
         self.settle(now, &mut effects);
         Ok(effects)
@@ -128,6 +130,7 @@ impl Dispatcher {
         self.withdraw_offers(id, Gone::Removed, &mut effects);
         self.stop_waiting(id);
         let Some(runner) = self.runners.remove(&id) else { return effects };
+        self.changed_runners.insert(id);
         for Parked { poll, .. } in runner.polls.into_values() {
             self.polls.remove(&poll);
             effects.push(Effect::PollClosed { poll, runner: id, why: PollEnd::RunnerRemoved });
@@ -234,6 +237,7 @@ impl Dispatcher {
             runner.offline_at = Some(at);
             self.deadlines.insert((at, Due::Runner(id)));
             effects.push(Effect::RunnerOnline { runner: id });
+            self.changed_runners.insert(id);
             self.wait(id);
         }
     }

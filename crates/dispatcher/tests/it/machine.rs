@@ -13,7 +13,7 @@ use startline_dispatcher::{
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::scope::Scope;
-use startline_protocol::state::JobStatus;
+use startline_protocol::state::{JobStatus, RunnerStatus};
 
 use crate::given::at;
 use crate::naive::Naive;
@@ -190,6 +190,8 @@ struct Play {
     ended: BTreeSet<JobId>,
     /// Assigned in the last step.
     fresh: Vec<Assignment>,
+    /// Runners as somebody knows them who looks only at those that are said to have changed.
+    statuses: BTreeMap<RunnerId, RunnerStatus>,
     checks: usize,
 }
 
@@ -206,6 +208,7 @@ impl Play {
             live: BTreeMap::new(),
             ended: BTreeSet::new(),
             fresh: Vec::new(),
+            statuses: BTreeMap::new(),
             checks: 0,
         }
     }
@@ -413,6 +416,15 @@ impl Play {
                 assert_eq!(self.live[&job].1, Some(runner.id));
             }
         }
+
+        // Whoever looks at the changed runners alone knows all.
+        for id in self.tested.take_changed_runners() {
+            match self.tested.runner(id) {
+                Some(runner) => self.statuses.insert(id, runner.status),
+                None => self.statuses.remove(&id),
+            };
+        }
+        assert_eq!(self.statuses, self.tested.runners().map(|runner| (runner.id, runner.status)).collect());
 
         // No fitting poll is parked while a fitting job is queued.
         assert_eq!(self.naive.missed(), []);

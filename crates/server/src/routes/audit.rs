@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use startline_protocol::admin_api::{AuditPage, AuditVerification, AuditView};
 use startline_protocol::permission::Permission;
@@ -16,6 +17,7 @@ use startline_protocol::problem::kind;
 use startline_protocol::scope::Scope;
 use startline_store::AuditFilter;
 
+use super::extract::Query;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
 
@@ -24,7 +26,7 @@ const CHUNK: u32 = 1000;
 /// The media type of an export.
 const NDJSON: &str = "application/x-ndjson";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Wanted {
     /// `next_cursor` of the page before.
     cursor: Option<String>,

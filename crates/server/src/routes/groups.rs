@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use startline_protocol::admin_api::{GroupPage, GroupRequest, GroupView};
 use startline_protocol::permission::Permission;
@@ -11,6 +11,7 @@ use startline_protocol::scope::Scope;
 use startline_store::{GroupRecord, RunnerRecord};
 
 use super::Body;
+use super::extract::{Path, Query};
 use super::tokens::Whose;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::permission::Permission;
@@ -22,6 +23,7 @@ use startline_store::JobRecord;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::extract::{Path, Query};
 use super::runs::Window;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth, views};
@@ -31,10 +33,13 @@ const CHUNK: usize = 64 * 1024;
 /// How often the token of somebody who follows a log is looked at again.
 const RECHECK: Duration = Duration::from_secs(4);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Filter {
+    /// Only jobs in this state: `waiting`, `queued`, `offered`, `running` or `completed`.
     status: Option<String>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// At most so many: 1 to 500, 50 when absent.
     limit: Option<u32>,
 }
 
@@ -121,12 +126,15 @@ pub(super) async fn explain(
     Ok(Json(Explanation { status: job.status, summary, candidates }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Follow {
+    /// Go on until the job has ended.
     #[serde(default)]
     follow: bool,
+    /// Where to begin, in bytes.
     #[serde(default)]
     offset: u64,
+    /// Whose log; the latest attempt's when absent.
     attempt: Option<u32>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::SignedDuration;
@@ -18,6 +18,7 @@ use startline_store::JobRecord;
 use uuid::Uuid;
 
 use super::Body;
+use super::extract::Path;
 use crate::auth::Origin;
 use crate::dispatch::{Deadline, Delivery};
 use crate::front::HeldPoll;
@@ -120,6 +121,7 @@ async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiR
 impl App {
     /// Measures how long a job waited until its assignment was written.
     fn note_assigned(&self, job: &JobRecord) {
+        self.events.job(job);
         if let Ok(waited) = Duration::try_from(self.clock.now().duration_since(job.queued_at)) {
             self.metrics.assigned(waited);
         }
@@ -131,6 +133,7 @@ impl App {
             self.tell_to_stop(job.id, reason);
         }
         self.set_deadline(job);
+        self.events.job(job);
         if let Ok(queued) = Duration::try_from(now.duration_since(job.queued_at)) {
             self.metrics.acquired(queued);
         }

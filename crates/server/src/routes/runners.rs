@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use startline_crypto::token;
 use startline_daemon::client_address::Networks;
@@ -24,6 +25,7 @@ use startline_protocol::state::RunnerStatus;
 use startline_store::{NewRegistrationToken, NewRunner};
 
 use super::Body;
+use super::extract::{Path, Query};
 use crate::audit::Record;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth, views};
@@ -169,8 +171,9 @@ async fn admit(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct DeleteQuery {
+    /// Even when it holds a job, which then follows the lost-runner policy.
     #[serde(default)]
     force: bool,
 }

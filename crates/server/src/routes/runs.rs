@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use startline_protocol::ids::RunId;
 use startline_protocol::permission::Permission;
@@ -17,6 +18,7 @@ use startline_workflow::expression::Object;
 use uuid::Uuid;
 
 use super::Body;
+use super::extract::{Path, Query};
 use crate::audit::Record;
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
@@ -98,6 +100,7 @@ async fn create(
     record.subject(format_args!("run:{}", run.id));
     record.detail("path", &run.run.path);
     app.changes.begin(run.id);
+    app.events.begin(&run, &[]);
     app.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");
     // The jobs follow from the stored run, here as after a restart.
@@ -145,9 +148,11 @@ async fn detail(app: &Arc<App>, run: RunRecord) -> ApiResult<RunDetail> {
     Ok(RunDetail { run: views::run(run), version, jobs: jobs.into_iter().map(views::job).collect(), pending })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Held {
+    /// The `version` last seen: the answer is held until it is another.
     after_version: Option<u64>,
+    /// How long to hold the answer, in seconds; at most 60.
     #[serde(default)]
     timeout_seconds: u64,
 }
@@ -197,9 +202,11 @@ async fn lapsed(app: &Arc<App>, admin: &auth::Admin) {
 }
 
 /// Where a listing starts and how much of it is wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Window {
+    /// `next_cursor` of the page before.
     pub cursor: Option<String>,
+    /// At most so many: 1 to 500, 50 when absent.
     pub limit: Option<u32>,
 }
 

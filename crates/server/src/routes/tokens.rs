@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use startline_crypto::token;
 use startline_protocol::admin_api::{CreateTokenRequest, CreatedToken, TokenPage, TokenView};
@@ -16,6 +17,7 @@ use startline_protocol::token::TokenKind;
 use startline_store::{ApiTokenRecord, NewApiToken, RegistrationTokenRecord};
 
 use super::Body;
+use super::extract::{Path, Query};
 use crate::audit::Record;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
@@ -26,9 +28,11 @@ const LIFE: std::ops::RangeInclusive<u64> = 60..=315_360_000;
 const MAX_NAME: usize = 100;
 
 /// Whose things are wanted; the caller's own when both are absent.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Whose {
+    /// An organization.
     organization: Option<String>,
+    /// A repository, `owner/name`.
     repository: Option<String>,
 }
 

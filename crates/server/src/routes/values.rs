@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use startline_protocol::admin_api::{SecretPage, SecretView, ValueRequest, VariablePage, VariableView};
 use startline_protocol::permission::Permission;
 use startline_store::{SecretRecord, VariableRecord};
 
 use super::Body;
+use super::extract::{Path, Query};
 use super::tokens::Whose;
 use crate::problem::{ApiError, ApiResult};
 use crate::values::bound_to;

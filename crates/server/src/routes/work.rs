@@ -90,6 +90,7 @@ pub(super) async fn logs(
             ApiError::unavailable("the log cannot be written now")
         }
     })?;
+    app.events.log(claims.run, claims.job, claims.attempt, length);
     Ok(Json(LogOffset { offset: length }))
 }
 

@@ -1,0 +1,188 @@
+//! What was told last of each run, job and runner, so that each state is told once and in order.
+//!
+//! Only what may still change is kept: a run with its jobs until its conclusion, a runner until it is removed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use startline_daemon::Clock;
+use startline_protocol::event::EventBody;
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::scope::Scope;
+use startline_protocol::state::{Conclusion, JobStatus, RunStatus, RunnerStatus};
+use startline_store::{JobRecord, RunRecord};
+use tokio::time::Instant;
+
+use super::{Audience, Inner, LOG_INTERVAL};
+
+/// What was told last.
+#[derive(Debug, Default)]
+pub(super) struct Tracked {
+    runs: HashMap<RunId, Run>,
+    runners: HashMap<RunnerId, Runner>,
+    /// Jobs whose logs have grown beyond what was told.
+    grown: BTreeSet<(RunId, JobId)>,
+}
+
+/// What is told of a runner, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Runner {
+    pub name: String,
+    pub scope: Scope,
+    pub status: RunnerStatus,
+}
+
+#[derive(Debug)]
+struct Run {
+    repository: String,
+    started: bool,
+    jobs: HashMap<JobId, Job>,
+}
+
+#[derive(Debug)]
+struct Job {
+    told: Place,
+    runner: Option<RunnerId>,
+    log: Log,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    told_at: Option<Instant>,
+    /// Attempt and length that were not told yet.
+    untold: Option<(u32, u64)>,
+}
+
+/// A state's place in the life of a job; later ones are higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(Epoch, u8);
+
+impl Place {
+    fn of(job: &JobRecord) -> Self {
+        // A job is offered under a new epoch, and keeps it when it goes back to the queue.
+        let rank = match job.status {
+            JobStatus::Waiting => 0,
+            JobStatus::Offered => 1,
+            JobStatus::Running => 2,
+            JobStatus::Queued => 3,
+            JobStatus::Completed => 4,
+        };
+        Self(job.epoch, rank)
+    }
+}
+
+impl Inner {
+    pub(super) fn begin_run(&mut self, clock: &Clock, run: &RunRecord) {
+        let repository = run.run.repository.clone();
+        let known = Run { repository: repository.clone(), started: run.started_at.is_some(), jobs: HashMap::new() };
+        self.tracked.runs.insert(run.id, known);
+        let body = EventBody::Run { run_id: run.id, repository, status: run.status, conclusion: run.conclusion };
+        self.publish(clock, Audience::job(&run.run.repository, None), body);
+    }
+
+    pub(super) fn see_job(&mut self, clock: &Clock, job: &JobRecord) {
+        let Some(run) = self.tracked.runs.get_mut(&job.run_id) else { return };
+        let place = Place::of(job);
+        let mut untold = None;
+        match run.jobs.get_mut(&job.id) {
+            Some(known) if known.told >= place => return,
+            Some(known) => {
+                // What it wrote before comes first.
+                untold = known.log.untold.take();
+                known.told = place;
+                known.runner = job.runner_id;
+            }
+            None => {
+                let known = Job { told: place, runner: job.runner_id, log: Log::default() };
+                run.jobs.insert(job.id, known);
+            }
+        }
+        let begins = !run.started && job.status == JobStatus::Running;
+        run.started |= begins;
+        let audience = Audience::job(&job.repository, job.runner_id);
+        if begins {
+            let body = EventBody::Run {
+                run_id: job.run_id,
+                repository: job.repository.clone(),
+                status: RunStatus::Running,
+                conclusion: None,
+            };
+            self.publish(clock, Audience::job(&job.repository, None), body);
+        }
+        if let Some((attempt, length)) = untold {
+            self.publish(clock, audience.clone(), log(job.run_id, job.id, &job.repository, attempt, length));
+        }
+        let body = EventBody::Job {
+            job_id: job.id,
+            run_id: job.run_id,
+            repository: job.repository.clone(),
+            status: job.status,
+            conclusion: job.conclusion,
+            attempt: job.attempt,
+        };
+        self.publish(clock, audience, body);
+    }
+
+    pub(super) fn finish_run(&mut self, clock: &Clock, id: RunId, conclusion: Conclusion) {
+        let Some(run) = self.tracked.runs.remove(&id) else { return };
+        let audience = Audience::job(&run.repository, None);
+        let (status, conclusion) = (RunStatus::Completed, Some(conclusion));
+        self.publish(clock, audience, EventBody::Run { run_id: id, repository: run.repository, status, conclusion });
+    }
+
+    /// True when it is to be told later.
+    pub(super) fn see_log(&mut self, clock: &Clock, run_id: RunId, id: JobId, attempt: u32, length: u64) -> bool {
+        let Some(run) = self.tracked.runs.get_mut(&run_id) else { return false };
+        let Some(job) = run.jobs.get_mut(&id) else { return false };
+        let now = Instant::now();
+        if job.log.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+            job.log.untold = Some((attempt, length));
+            self.tracked.grown.insert((run_id, id));
+            return true;
+        }
+        job.log = Log { told_at: Some(now), untold: None };
+        let audience = Audience::job(&run.repository, job.runner);
+        let body = log(run_id, id, &run.repository, attempt, length);
+        self.publish(clock, audience, body);
+        false
+    }
+
+    /// Tells the growth of logs that is due; true when there is more to tell later.
+    pub(super) fn tell_logs(&mut self, clock: &Clock) -> bool {
+        let now = Instant::now();
+        for (run_id, id) in std::mem::take(&mut self.tracked.grown) {
+            let Some(run) = self.tracked.runs.get_mut(&run_id) else { continue };
+            let Some(job) = run.jobs.get_mut(&id) else { continue };
+            if job.log.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+                self.tracked.grown.insert((run_id, id));
+                continue;
+            }
+            let Some((attempt, length)) = job.log.untold.take() else { continue };
+            job.log.told_at = Some(now);
+            let audience = Audience::job(&run.repository, job.runner);
+            let body = log(run_id, id, &run.repository, attempt, length);
+            self.publish(clock, audience, body);
+        }
+        !self.tracked.grown.is_empty()
+    }
+
+    pub(super) fn see_runner(&mut self, clock: &Clock, id: RunnerId, now: Option<Runner>) {
+        let status = now.as_ref().map(|now| now.status);
+        let runner = match now {
+            Some(now) if self.tracked.runners.get(&id) == Some(&now) => return,
+            Some(now) => {
+                self.tracked.runners.insert(id, now.clone());
+                now
+            }
+            None => match self.tracked.runners.remove(&id) {
+                Some(gone) => gone,
+                None => return,
+            },
+        };
+        let audience = Audience { scope: runner.scope, runner: Some(id) };
+        self.publish(clock, audience, EventBody::Runner { runner_id: id, name: runner.name, status });
+    }
+}
+
+fn log(run_id: RunId, job_id: JobId, repository: &str, attempt: u32, length: u64) -> EventBody {
+    EventBody::Log { job_id, run_id, repository: repository.to_owned(), attempt, length }
+}
