@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
-use startline_daemon::LogFormat;
+use startline_daemon::client_address::Networks;
 use startline_daemon::config::{self, Period, Resolved};
+use startline_daemon::{LogFormat, ProxyHeader};
 
 /// How durable a commit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,16 @@ startline_daemon::config! {
         url: String, env "STARTLINE_PUBLIC_URL", arg(id = "public_url", long = "public-url", value_name = "URL");
         /// Directory for everything that the service keeps; created with mode 0700.
         data_dir: PathBuf = PathBuf::from("startline-data"), env "STARTLINE_DATA_DIR", arg(value_name = "DIR");
+        /// PEM file with the service's certificate, then those between it and the root; read again when it changes.
+        tls_cert: PathBuf, env "STARTLINE_TLS_CERT", arg(value_name = "FILE");
+        /// PEM file with the certificate's private key.
+        tls_key: PathBuf, env "STARTLINE_TLS_KEY", arg(value_name = "FILE");
+        /// Speak TLS with a certificate of the service's own authority, which is made in the data directory.
+        tls_self_signed: bool = false, env "STARTLINE_TLS_SELF_SIGNED", arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false");
+        /// Networks of proxies that are believed when they say whom they forward for, such as `10.0.0.0/8,192.0.2.1`.
+        trusted_proxies: Networks = Networks::default(), env "STARTLINE_TRUSTED_PROXIES", arg(value_name = "CIDR,…");
+        /// Header in which the trusted proxies say so.
+        proxy_header: ProxyHeader = ProxyHeader::XForwardedFor, env "STARTLINE_PROXY_HEADER";
         /// Allow plain HTTP on other addresses than loopback, as behind a proxy that speaks TLS.
         allow_plain_http: bool = false, env "STARTLINE_ALLOW_PLAIN_HTTP", arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false");
         /// When a commit counts as durable: `full` (survives a loss of power) or `normal`.
@@ -117,13 +128,7 @@ impl ServerConfig {
     /// # Errors
     /// Names the setting and the remedy.
     pub fn check(&self) -> anyhow::Result<()> {
-        if !self.listen.ip().is_loopback() && !self.allow_plain_http {
-            bail!(
-                "refusing to serve tokens and secrets over plain HTTP on {}; listen on 127.0.0.1 behind a proxy that \
-                 speaks TLS, or pass --allow-plain-http if the network is trusted",
-                self.listen
-            );
-        }
+        crate::transport::check(self)?;
         if let Some(url) = &self.url
             && !(url.starts_with("http://") || url.starts_with("https://"))
         {

@@ -53,6 +53,11 @@ impl DataDir {
         self.root.join("job-token.key")
     }
 
+    /// Where the service keeps an authority of its own.
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }

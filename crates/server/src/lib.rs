@@ -25,18 +25,20 @@ mod routes;
 mod runs;
 mod submission;
 mod token_cache;
+mod transport;
 mod values;
 mod views;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use jiff::SignedDuration;
 use startline_crypto::{JobTokenKey, KeyRing};
-use startline_daemon::{BuildInfo, Clock, Drain, Health, Listener, Report, health_router, serve};
+use startline_daemon::{BuildInfo, ClientAddress, Clock, Drain, Health, Listener, Report, health_router, serve_with};
 use startline_dispatcher::Dispatcher;
 use startline_protocol::ids::JobId;
 use startline_protocol::permission::Permission;
@@ -47,6 +49,7 @@ use startline_store::{NewApiToken, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Layer as _;
 
 pub use config::{Args, ServerConfig, ServerLayer, Synchronous};
 
@@ -84,10 +87,10 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn new(config: &ServerConfig, address: SocketAddr) -> Self {
+    fn new(config: &ServerConfig, scheme: &str, address: SocketAddr) -> Self {
         let seconds =
             |period: startline_daemon::config::Period| u32::try_from(period.get().as_secs()).unwrap_or(u32::MAX);
-        let url = config.url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let url = config.url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
         Self {
             url: url.trim_end_matches('/').to_owned(),
             requeues: config.requeues,
@@ -108,6 +111,7 @@ impl Settings {
 pub struct Running {
     url: String,
     address: SocketAddr,
+    authority: Option<PathBuf>,
     admin_token: Option<ApiToken>,
     drain: Drain,
     task: JoinHandle<Report>,
@@ -124,6 +128,12 @@ impl Running {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificate that clients must trust, where the service has made its own authority.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 
     /// The admin token, if one was minted by this start.
@@ -169,6 +179,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
     let listener = Listener::bind(config.listen).await?;
     let address = listener.local_addr();
     let directory = data_dir::DataDir::open(&config.data_dir)?;
+    let transport::Transport { listen, authority } = transport::Transport::new(&config, &directory.tls(), address)?;
     let build =
         BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: option_env!("STARTLINE_COMMIT").unwrap_or("unknown") };
     let mut registry = startline_daemon::Metrics::new(build);
@@ -204,7 +215,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         store,
         logs,
         clock,
-        config: Settings::new(&config, address),
+        config: Settings::new(&config, listen.scheme(), address),
         dispatch,
         runs: runs::Runs::default(),
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
@@ -233,7 +244,8 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
 
     let health = Health::new(&drain);
     let router = routes::router(&app).merge(health_router(health, registry.finish()));
-    let service = front::Front::new(&app, router);
+    let clients = ClientAddress::new(config.trusted_proxies.clone(), config.proxy_header);
+    let service = clients.layer(front::Front::new(&app, router));
     let options = startline_daemon::Options {
         header_read_timeout: config.header_timeout.get(),
         max_connections: config.max_connections,
@@ -242,10 +254,13 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         ..startline_daemon::Options::default()
     };
     let url = app.config.url.clone();
+    if config.url.is_none() && address.ip().is_unspecified() {
+        tracing::warn!("runners are told to come to {url}, which works on this machine alone; give --public-url");
+    }
     let task = TaskTracker::new().spawn({
         let drain = drain.clone();
         async move {
-            let report = serve(listener, service, options, drain).await;
+            let report = serve_with(listener, listen, service, options, drain).await;
             app.tasks.close();
             // What is still being written is written; a pass that retries against a broken disk is not waited for.
             drop(tokio::time::timeout(Duration::from_secs(5), app.tasks.wait()).await);
@@ -255,7 +270,7 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
             report
         }
     });
-    Ok(Running { url, address, admin_token, drain, task })
+    Ok(Running { url, address, authority, admin_token, drain, task })
 }
 
 fn signed(duration: Duration) -> SignedDuration {

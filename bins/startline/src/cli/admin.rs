@@ -20,8 +20,8 @@ pub(crate) enum TokenCommand {
                             --permission jobs:write,jobs:read --expires-in 30d")]
     Create(CreateTokenArgs),
     /// List tokens; their text is not kept anywhere
-    #[command(after_help = "Example:\n  startline token list --json")]
-    List(ListArgs),
+    #[command(after_help = "Example:\n  startline token list --organization acme")]
+    List(ListValuesArgs),
     /// Revoke a token; connections opened with it are closed within seconds
     #[command(after_help = "Examples:\n  startline token revoke api 3\n  startline token revoke registration 14")]
     Revoke(RevokeTokenArgs),

@@ -32,6 +32,13 @@ pub(super) async fn execute(args: Args) -> anyhow::Result<ExitCode> {
              If it is lost, `startline server --new-admin-token` prints another."
         );
     }
+    if let Some(authority) = running.authority() {
+        println!("authority: {}", authority.display());
+        eprintln!(
+            "Clients and runners must trust this authority: give them the file, and its place there as STARTLINE_CA_FILE or \
+             --ca-file."
+        );
+    }
     println!("API: {}/api/v1", running.url());
     let drain = running.drain();
     let mut stopped = std::pin::pin!(running.wait());

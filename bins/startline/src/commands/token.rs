@@ -10,7 +10,10 @@ use startline_protocol::runner_api::RegistrationTokenRequest;
 use startline_protocol::token::TokenKind;
 
 use super::listing::{json, table};
-use crate::cli::{CreateTokenArgs, ListArgs, RegistrationTokenArgs, RevocableKind, RevokeTokenArgs, TokenCommand};
+use super::value;
+use crate::cli::{
+    CreateTokenArgs, ListValuesArgs, RegistrationTokenArgs, RevocableKind, RevokeTokenArgs, TokenCommand,
+};
 use crate::exit::Usage;
 use crate::render::style::{BOLD, RESET};
 use crate::render::table::{Listing, ago, until};
@@ -46,9 +49,10 @@ async fn create(args: CreateTokenArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let tokens = args.connect.client()?.tokens().await?;
-    if args.json {
+async fn list(args: ListValuesArgs) -> anyhow::Result<ExitCode> {
+    let scope = value::scope(&args.place)?;
+    let tokens = args.list.connect.client()?.tokens(scope.as_ref()).await?;
+    if args.list.json {
         return json(&tokens);
     }
     let now = Timestamp::now();
@@ -75,7 +79,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
             },
         ]);
     }
-    Ok(table(&listing, "there are no tokens in your token's scope", None))
+    Ok(table(&listing, &format!("there are no tokens of {}", value::shown(scope.as_ref())), None))
 }
 
 const fn kind(kind: TokenKind) -> &'static str {

@@ -40,7 +40,7 @@ pub(super) async fn execute(kind: Kind, command: ValueCommand) -> anyhow::Result
     }
 }
 
-fn scope(place: &Place) -> anyhow::Result<Option<Scope>> {
+pub(super) fn scope(place: &Place) -> anyhow::Result<Option<Scope>> {
     let parsed = match (&place.organization, &place.repository) {
         (Some(name), _) => Scope::organization(name)
             .map_err(|_| Usage(format!("--organization `{name}` is not a name, such as acme")))?,
@@ -51,7 +51,7 @@ fn scope(place: &Place) -> anyhow::Result<Option<Scope>> {
     Ok(Some(parsed))
 }
 
-fn shown(scope: Option<&Scope>) -> String {
+pub(super) fn shown(scope: Option<&Scope>) -> String {
     scope.map_or_else(|| "the token's own scope".to_owned(), ToString::to_string)
 }
 

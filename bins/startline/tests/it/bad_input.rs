@@ -64,7 +64,8 @@ async fn a_wrong_token_is_refused_with_a_remedy() {
     let none: Said = startline().args(["runs", "--url", &service.url]).output().unwrap().into();
     assert!(none.code == Some(3) && none.err.contains("STARTLINE_TOKEN"), "{none:?}");
     let expired: Said = startline()
-        .args(["runner", "register", "--url", &service.url, "--token", "slr_expired"])
+        .args(["runner", "register", "--url", &service.url, "--token", "slr_expired", "--dir"])
+        .arg(service.data.path().join("runner"))
         .output()
         .unwrap()
         .into();

@@ -26,7 +26,19 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn startline() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_startline"));
     command.current_dir(root()).stdin(Stdio::null()).env("NO_COLOR", "1");
-    for name in ["STARTLINE_URL", "STARTLINE_TOKEN", "STARTLINE_LOG", "STARTLINE_CONFIG", "GITHUB_ACTIONS"] {
+    for name in [
+        "STARTLINE_URL",
+        "STARTLINE_TOKEN",
+        "STARTLINE_TOKEN_FILE",
+        "STARTLINE_CA_FILE",
+        "STARTLINE_RUNNER_DIR",
+        "STARTLINE_LOG",
+        "STARTLINE_CONFIG",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "GITHUB_ACTIONS",
+    ] {
         command.env_remove(name);
     }
     command
@@ -172,6 +184,10 @@ impl Drop for Process {
 /// A service with a data directory that outlives its processes.
 pub(crate) struct Service {
     pub data: tempfile::TempDir,
+    /// The certificate of its own authority, where it speaks TLS.
+    pub ca: Option<PathBuf>,
+    /// Environment of its runners and of commands that speak to it.
+    pub env: Vec<(&'static str, String)>,
     pub process: Process,
     pub url: String,
     pub token: String,
@@ -187,9 +203,12 @@ impl Service {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let process = Self::launch(data.path(), "127.0.0.1:0", &flags);
         let token = process.line("admin token: ");
+        let ca =
+            flags.iter().any(|flag| flag == "--tls-self-signed").then(|| PathBuf::from(process.line("authority: ")));
         let url = process.line("API: ").trim_end_matches("/api/v1").to_owned();
-        let client = Self::client(&url, &token);
-        Self { data, process, url, token, client, flags }
+        let client = Self::client(&url, &token, ca.clone());
+        let env = ca.iter().map(|path| ("STARTLINE_CA_FILE", path.display().to_string())).collect();
+        Self { data, ca, env, process, url, token, client, flags }
     }
 
     fn launch(data: &Path, listen: &str, flags: &[String]) -> Process {
@@ -198,8 +217,8 @@ impl Service {
         Process::spawn(&mut command)
     }
 
-    fn client(url: &str, token: &str) -> ApiClient {
-        let transport = Transport::new(&Options::default()).unwrap();
+    fn client(url: &str, token: &str, extra_ca: Option<PathBuf>) -> ApiClient {
+        let transport = Transport::new(&Options { extra_ca, ..Options::default() }).unwrap();
         ApiClient::new(transport, url, ApiToken::parse(token).unwrap()).unwrap()
     }
 
@@ -209,7 +228,14 @@ impl Service {
         self.process = Self::launch(self.data.path(), &listen, &self.flags);
         self.process.line("API: ");
         // Connections to the process before are of no use any more.
-        self.client = Self::client(&self.url, &self.token);
+        self.client = Self::client(&self.url, &self.token, self.ca.clone());
+    }
+
+    /// What a command of the admin says.
+    pub(crate) fn says(&self, arguments: &[&str]) -> Said {
+        let mut command = startline();
+        command.args(arguments).env("STARTLINE_URL", &self.url).env("STARTLINE_TOKEN", &self.token);
+        command.envs(self.env.iter().cloned()).output().unwrap().into()
     }
 
     /// A registered runner's process.
@@ -219,13 +245,14 @@ impl Service {
             .args(["runner", "register", "--url", &self.url, "--name", name, "--label", "ubuntu-latest"])
             .args(flags)
             .env("STARTLINE_TOKEN", &self.token)
+            .envs(self.env.iter().cloned())
             .arg("--dir")
             .arg(dir.path())
             .output()
             .unwrap()
             .into();
         assert_eq!(registered.code, Some(0), "{registered:?}");
-        let mut runner = Runner { dir, process: None };
+        let mut runner = Runner { dir, env: self.env.clone(), process: None };
         runner.start();
         runner
     }
@@ -265,13 +292,14 @@ impl Service {
 /// A runner that can be started again.
 pub(crate) struct Runner {
     pub dir: tempfile::TempDir,
+    env: Vec<(&'static str, String)>,
     pub process: Option<Process>,
 }
 
 impl Runner {
     pub(crate) fn start(&mut self) {
         let mut command = startline();
-        command.args(["runner", "start"]).arg("--dir").arg(self.dir.path());
+        command.args(["runner", "start"]).arg("--dir").arg(self.dir.path()).envs(self.env.iter().cloned());
         self.process = Some(Process::spawn(&mut command));
     }
 

@@ -16,6 +16,7 @@ mod http;
 mod load;
 mod local_run;
 mod matrix;
+mod network;
 mod policy;
 mod polls;
 mod service;

@@ -52,12 +52,12 @@ impl ApiClient {
         self.retry.run(Error::was_refused_unprocessed, || call.receive(&self.service.transport)).await
     }
 
-    /// API tokens and registration tokens within the scope of this client's token; never their text.
+    /// API tokens and registration tokens of `scope` and what lies in it; never their text.
     ///
     /// # Errors
     /// When the service refuses, or does not answer in all tries.
-    pub async fn tokens(&self) -> Result<Vec<TokenView>, Error> {
-        self.get::<TokenPage>("/api/v1/tokens").await.map(|page| page.tokens)
+    pub async fn tokens(&self, scope: Option<&Scope>) -> Result<Vec<TokenView>, Error> {
+        self.get::<TokenPage>(&at("tokens", scope)).await.map(|page| page.tokens)
     }
 
     /// Revokes an API token or a registration token; a repeat changes nothing.

@@ -102,7 +102,7 @@ async fn listings_are_read_and_retried() {
     })
     .await;
     let client = client(&server);
-    assert!(client.tokens().await.unwrap().is_empty());
+    assert!(client.tokens(Some(&Scope::organization("acme").unwrap())).await.unwrap().is_empty());
     assert!(client.groups().await.unwrap().is_empty());
     assert!(client.secrets(None).await.unwrap().is_empty());
     assert!(client.variables(None).await.unwrap().is_empty());
@@ -113,6 +113,7 @@ async fn listings_are_read_and_retried() {
     assert_eq!((verified.valid, verified.broken.as_deref()), (false, Some("line 4 was changed")));
     let uris: Vec<_> =
         server.seen().into_iter().filter(|seen| seen.method == Method::GET).map(|seen| seen.uri).collect();
+    assert!(uris.iter().any(|uri| uri == "/api/v1/tokens?organization=acme"));
     assert!(
         uris.iter().any(|uri| uri == "/api/v1/audit?cursor=0&limit=1&action=run.submit&actor=api_token%3A3%20%28a%29")
     );
