@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Run the service
     #[command(after_help = "Example:\n  startline server --listen 127.0.0.1:7070 --data-dir /var/lib/startline")]
-    Server(Box<startline_server::Args>),
+    Server(Box<ServerArgs>),
     /// Register, start and remove runners
     #[command(subcommand)]
     Runner(RunnerCommand),
@@ -80,6 +80,36 @@ pub(crate) enum Command {
     /// Execute one job, given on standard input (started by the runner)
     #[command(hide = true)]
     Worker,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub server: startline_server::Args,
+    #[command(subcommand)]
+    pub service: Option<ServerCommand>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ServerCommand {
+    /// Print a systemd unit that runs the service, hardened, and say how to install it
+    #[command(after_help = "Example:\n  startline server service --config /etc/startline/server.toml \\\n      \
+                            > /etc/systemd/system/startline-server.service")]
+    Service(ServerServiceArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServerServiceArgs {
+    /// Who it runs as
+    #[arg(long, default_value = "startline", value_name = "NAME")]
+    pub user: String,
+    /// Directory for everything that the service keeps
+    #[arg(long, default_value = "/var/lib/startline", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What a run is made from.
@@ -235,9 +265,9 @@ pub(crate) struct EventsArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RunnerCommand {
-    /// Register this machine with a service
+    /// Register this machine with a service; on a terminal and without a token it asks
     #[command(
-        after_help = "Example:\n  STARTLINE_TOKEN=slr_… startline runner register --url https://ci.example.com \\\n      \
+        after_help = "Examples:\n  startline runner register\n  STARTLINE_TOKEN=slr_… startline runner register --url https://ci.example.com \\\n      \
                             --name build-1 --label self-hosted --label linux"
     )]
     Register(Box<RegisterArgs>),
@@ -249,6 +279,10 @@ pub(crate) enum RunnerCommand {
         after_help = "Examples:\n  startline runner remove --dir /var/lib/startline-runner\n  startline runner remove 7 --force"
     )]
     Remove(RemoveArgs),
+    /// Print a systemd unit that runs the runner, hardened, and say how to install it
+    #[command(after_help = "Example:\n  startline runner service --dir /var/lib/startline-runner \\\n      \
+                            > /etc/systemd/system/startline-runner.service")]
+    Service(RunnerServiceArgs),
 }
 
 /// Where a runner keeps its registration and works.
@@ -261,12 +295,18 @@ pub(crate) struct RunnerDir {
 
 #[derive(Args, Debug)]
 pub(crate) struct RegisterArgs {
-    /// The service's address
-    #[arg(long, env = "STARTLINE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
-    pub url: String,
+    /// The service's address [default: <http://127.0.0.1:7070>]
+    #[arg(long, env = "STARTLINE_URL", value_name = "URL")]
+    pub url: Option<String>,
     /// Registration token (`slr_…`), or an API token (`slp_…`), which is used once to mint one
+    ///
+    /// Without a token, on a terminal, you are asked for everything that is not given. Prefer `STARTLINE_TOKEN` or
+    /// --token-file: a flag can be read by every user of the machine.
     #[arg(long, env = "STARTLINE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: String,
+    pub token: Option<String>,
+    /// File that holds the token
+    #[arg(long, env = "STARTLINE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
     /// Name [default: the machine's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -279,9 +319,12 @@ pub(crate) struct RegisterArgs {
     /// Take the name over from an earlier registration
     #[arg(long)]
     pub replace: bool,
-    /// How many jobs to take at once
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub parallel: u32,
+    /// How many jobs to take at once [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub parallel: Option<u32>,
+    /// Ask nothing; what is not given takes its default
+    #[arg(long, short)]
+    pub yes: bool,
     #[command(flatten)]
     pub place: RunnerDir,
     #[command(flatten)]
@@ -289,6 +332,17 @@ pub(crate) struct RegisterArgs {
     /// Write JSON to standard output
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunnerServiceArgs {
+    /// Who it runs as; jobs run as this user too
+    #[arg(long, default_value = "startline-runner", value_name = "NAME")]
+    pub user: String,
+    #[command(flatten)]
+    pub place: RunnerDir,
+    #[command(flatten)]
+    pub network: Network,
 }
 
 #[derive(Args, Debug)]

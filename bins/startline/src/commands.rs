@@ -12,17 +12,21 @@ mod server;
 mod submission;
 mod submit;
 mod token;
+mod unit;
 mod value;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ServerCommand};
 
 /// Executes what the command line asks for.
 pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::execute(*args).await,
-        Command::Server(args) => server::execute(*args).await,
+        Command::Server(args) => match args.service {
+            Some(ServerCommand::Service(service)) => unit::server(&service),
+            None => server::execute(args.server).await,
+        },
         Command::Runner(command) => runner::execute(command).await,
         Command::Token(command) => token::execute(command).await,
         Command::Group(command) => group::execute(command).await,

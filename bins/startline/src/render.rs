@@ -4,3 +4,4 @@ pub(crate) mod log;
 pub(crate) mod style;
 pub(crate) mod summary;
 pub(crate) mod table;
+pub(crate) mod unit;

@@ -1,6 +1,6 @@
 //! Questions to whoever sits at the terminal. They go to standard error, so that standard output is the answer alone.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::os::fd::AsFd;
 
 use anstream::eprint;
@@ -18,6 +18,11 @@ pub(crate) enum NoAnswer {
     /// The terminal failed.
     #[error("cannot read from the terminal: {0}")]
     Broken(#[from] io::Error),
+}
+
+/// Whether somebody can be asked: answers come from a terminal, and questions can be seen.
+pub(crate) fn is_attended() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks, and reads a line without the blanks around it.

@@ -1,53 +1,99 @@
-//! `startline runner register|start|remove`.
+//! `startline runner register|start|remove|service`.
+
+mod wizard;
 
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
 use anyhow::Context;
 use startline_client::{RunnerClient, Transport};
 use startline_daemon::Signals;
+use startline_protocol::problem::kind;
 use startline_protocol::runner_api::RegistrationTokenRequest;
 use startline_protocol::token::{ApiToken, RegistrationToken, TokenKind};
 use startline_runner::{Options, Outcome, Overrides, RegisterOptions, Registration, Shutdown};
 use startline_worker::input::Connection;
 
-use super::follow;
+use super::{follow, unit};
 use crate::cli::{RegisterArgs, RemoveArgs, RunnerCommand, StartArgs};
-use crate::exit::Usage;
+use crate::exit::{self, Usage};
+use crate::terminal;
 
 pub(super) async fn execute(command: RunnerCommand) -> anyhow::Result<ExitCode> {
     match command {
         RunnerCommand::Register(args) => register(*args).await,
         RunnerCommand::Start(args) => start(args).await,
         RunnerCommand::Remove(args) => remove(args).await,
+        RunnerCommand::Service(args) => unit::runner(&args),
+    }
+}
+
+/// A registration as it will be asked for.
+struct Plan {
+    url: String,
+    token: String,
+    name: String,
+    labels: Vec<String>,
+    parallel: u32,
+    ephemeral: bool,
+    replace: bool,
+}
+
+impl Plan {
+    /// Of what the command line and the environment say, with defaults for the rest but the token.
+    fn unattended(args: &RegisterArgs) -> anyhow::Result<Self> {
+        let token = match (&args.token, &args.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the token file {}", file.display()))?
+                .trim()
+                .to_owned(),
+            (None, None) => {
+                return Err(Usage(
+                    "no token; set STARTLINE_TOKEN to a registration token (`slr_…`, from `startline token registration`) \
+                     or give --token-file; on a terminal and without --yes you are asked for it"
+                        .to_owned(),
+                )
+                .into());
+            }
+        };
+        let labels = if args.labels.is_empty() { startline_runner::default_labels() } else { args.labels.clone() };
+        Ok(Self {
+            url: args.url.clone().unwrap_or_else(|| wizard::DEFAULT_URL.to_owned()),
+            token,
+            name: args.name.clone().unwrap_or_else(startline_runner::default_name),
+            labels,
+            parallel: args.parallel.unwrap_or(1),
+            ephemeral: args.ephemeral,
+            replace: args.replace,
+        })
     }
 }
 
 async fn register(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     let transport = args.network.transport()?;
-    let token = registration_token(&args, &transport).await?;
-    let dir = &args.place.dir;
-    // It will hold the runner's token and what jobs leave behind.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot create the runner's directory {}", dir.display()))?;
-    let mut labels = args.labels.clone();
-    if labels.is_empty() {
-        labels = startline_runner::default_labels();
-    }
-    let options = RegisterOptions {
-        url: args.url.clone(),
-        token,
-        name: args.name.clone().unwrap_or_else(startline_runner::default_name),
-        labels,
-        capabilities: startline_runner::detect(dir, args.parallel, &Overrides::default()),
-        ephemeral: args.ephemeral,
-        replace: args.replace,
+    let has_token = args.token.is_some() || args.token_file.is_some();
+    let attended = !args.yes && !args.json && !has_token && terminal::is_attended();
+    let mut plan = if attended {
+        let Some(plan) = wizard::ask(&args, &transport).await? else {
+            eprintln!("nothing was registered");
+            return Ok(ExitCode::from(exit::FAILED));
+        };
+        plan
+    } else {
+        Plan::unattended(&args)?
     };
-    let registered = startline_runner::register(transport, &options, dir).await?;
+    let dir = &args.place.dir;
+    let registered = loop {
+        match attempt(&plan, &transport, dir).await {
+            Err(error) if attended && !plan.replace && is_name_taken(&error) && wizard::take_over(&plan.name)? => {
+                plan.replace = true;
+            }
+            outcome => break outcome?,
+        }
+    };
     if args.json {
         let shown = serde_json::json!({
             "runner_id": registered.runner_id, "name": registered.name, "labels": registered.labels,
@@ -56,28 +102,57 @@ async fn register(args: RegisterArgs) -> anyhow::Result<ExitCode> {
         println!("{shown}");
     } else {
         println!("runner {} registered as `{}`", registered.runner_id, registered.name);
-        eprintln!("labels: {}\nstart it: startline runner start --dir {}", registered.labels.join(", "), dir.display());
+        eprintln!(
+            "labels: {}\nstart it: startline runner start --dir {dir}\nor with the machine: startline runner service --dir {dir}",
+            registered.labels.join(", "),
+            dir = dir.display()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn is_name_taken(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<startline_runner::Error>();
+    matches!(error, Some(startline_runner::Error::Service(error)) if error.kind() == Some(kind::NAME_TAKEN))
+}
+
+async fn attempt(plan: &Plan, transport: &Transport, dir: &Path) -> anyhow::Result<Registration> {
+    let token = registration_token(plan, transport).await?;
+    // It will hold the runner's token and what jobs leave behind.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot create the runner's directory {}", dir.display()))?;
+    let options = RegisterOptions {
+        url: plan.url.clone(),
+        token,
+        name: plan.name.clone(),
+        labels: plan.labels.clone(),
+        capabilities: startline_runner::detect(dir, plan.parallel, &Overrides::default()),
+        ephemeral: plan.ephemeral,
+        replace: plan.replace,
+    };
+    Ok(startline_runner::register(transport.clone(), &options, dir).await?)
+}
+
 /// The token given, or one minted with it.
-async fn registration_token(args: &RegisterArgs, transport: &Transport) -> anyhow::Result<RegistrationToken> {
-    match TokenKind::of(&args.token) {
-        Some(TokenKind::Registration) => Ok(RegistrationToken::parse(args.token.as_str())?),
+async fn registration_token(plan: &Plan, transport: &Transport) -> anyhow::Result<RegistrationToken> {
+    match TokenKind::of(&plan.token) {
+        Some(TokenKind::Registration) => Ok(RegistrationToken::parse(plan.token.as_str())?),
         Some(TokenKind::Api) => {
-            let client = RunnerClient::new(transport.clone(), &args.url)?;
+            let client = RunnerClient::new(transport.clone(), &plan.url)?;
             let request = RegistrationTokenRequest {
                 max_uses: Some(1),
-                ephemeral: args.ephemeral,
+                ephemeral: plan.ephemeral,
                 expires_in_seconds: Some(300),
                 ..RegistrationTokenRequest::default()
             };
-            let minted = client.request_registration_token(&ApiToken::parse(args.token.as_str())?, &request).await?;
+            let minted = client.request_registration_token(&ApiToken::parse(plan.token.as_str())?, &request).await?;
             Ok(minted.token)
         }
         _ => Err(Usage(
-            "--token is neither a registration token (`slr_…`) nor an API token (`slp_…`); mint one with `startline \
+            "the token is neither a registration token (`slr_…`) nor an API token (`slp_…`); mint one with `startline \
              token registration`"
                 .to_owned(),
         )

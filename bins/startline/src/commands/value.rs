@@ -151,11 +151,7 @@ fn piped(kind: Kind, name: &str) -> anyhow::Result<String> {
     std::io::stdin().read_to_end(&mut bytes).context("cannot read the value from standard input")?;
     let mut value = text(bytes, "standard input")?;
     if value.is_empty() {
-        // Most likely nothing was piped in; an empty value is still possible.
-        return Err(Usage(format!(
-            "standard input is empty; pipe the value in, give --file or --env, or write {name}= for an empty value"
-        ))
-        .into());
+        return Err(Usage("standard input is empty; pipe the value in, or give --file or --env".to_owned()).into());
     }
     if value.ends_with('\n') {
         value.pop();

@@ -19,5 +19,6 @@ mod matrix;
 mod network;
 mod policy;
 mod polls;
+mod registration;
 mod service;
 mod soak;

@@ -74,7 +74,7 @@ struct Export {
 /// Lines as they were when they were read; what is written meanwhile follows as long as it is caught up with.
 fn export(export: Export) -> Response {
     let body = Body::from_stream(stream::unfold(export, |mut export| async move {
-        if export.done || export.app.drain.is_cancelled() {
+        if export.done {
             return None;
         }
         let lines = match export.next().await {
@@ -93,6 +93,9 @@ fn export(export: Export) -> Response {
 
 impl Export {
     async fn next(&mut self) -> Result<Bytes, std::io::Error> {
+        if self.app.drain.is_cancelled() {
+            return Err(std::io::Error::other("the service stops"));
+        }
         if !self.admin.still_stands(&self.app).await {
             return Err(std::io::Error::other("the token was revoked or expired"));
         }
