@@ -150,8 +150,13 @@ async fn registrations_that_nobody_stands_behind_are_removed() {
         (names(&service).await == ["kept", "alive"]).then_some(())
     })
     .await;
-    let log = service.client.audit_page(&startline_client::AuditFilter::default(), None, Some(500)).await.unwrap();
-    assert!(log.records.iter().any(|line| line.action == "runner.expire" && line.subject.contains("gone")), "{log:?}");
+    // What the service does by itself is told after it is done.
+    eventually("the log tells of it", async || {
+        let filter = startline_client::AuditFilter::default();
+        let log = service.client.audit_page(&filter, None, Some(500)).await.unwrap();
+        log.records.iter().any(|line| line.action == "runner.expire" && line.subject.contains("gone")).then_some(())
+    })
+    .await;
     // What is asked for at the next start holds too.
     service.process.crash();
     service.restart();
