@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use startline_dispatcher::{
-    Assignment, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, PollId, PollOutcome,
+    Assignment, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, Patience, PollId, PollOutcome,
     Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
@@ -31,6 +31,7 @@ fn runner(id: i64, alike: bool) -> RunnerSpec {
         capabilities: Capabilities { disk_space_gb, ..Capabilities::default() },
         ephemeral: false,
         draining: false,
+        patience: Patience::default(),
     }
 }
 

@@ -8,7 +8,7 @@ mod runners;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use startline_protocol::ids::{JobId, RunnerId};
 
 pub use jobs::{AlreadyKnown, CancelOutcome, EnqueueError};
@@ -116,7 +116,7 @@ impl Dispatcher {
         self.polls.remove(&poll);
         let held = if auto_acquire {
             runner.spent = runner.spec.ephemeral;
-            Held::lease(runner_id, now, later(now, self.config.lease_duration))
+            Held::lease(runner_id, now, runner.spec.patience.lease_duration.unwrap_or(self.config.lease_duration))
         } else {
             Held::offer(runner_id, now, later(now, self.config.offer_window))
         };
@@ -239,6 +239,18 @@ impl Dispatcher {
             missing.push(Missing::NotPolling);
         }
         missing
+    }
+
+    /// How long a lease of this runner lives without being renewed.
+    fn lease_duration(&self, id: RunnerId) -> SignedDuration {
+        let own = self.runners.get(&id).and_then(|runner| runner.spec.patience.lease_duration);
+        own.unwrap_or(self.config.lease_duration)
+    }
+
+    /// When this runner counts as offline if it is silent from `now` on.
+    fn silent_until(&self, now: Timestamp, id: RunnerId) -> Timestamp {
+        let own = self.runners.get(&id).and_then(|runner| runner.spec.patience.offline_after);
+        later(now, own.unwrap_or(self.config.offline_after))
     }
 
     fn named(&self, id: RunnerId) -> RunnerRef {

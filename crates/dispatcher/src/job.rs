@@ -1,10 +1,11 @@
 //! A job as the dispatcher sees it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::state::JobStatus;
 
+use crate::config::later;
 use crate::index::{Lane, Place};
 use crate::interner::GroupId;
 use crate::{Assignment, AssignmentKind, Requirement};
@@ -73,6 +74,8 @@ pub(crate) struct Held {
 pub(crate) enum HeldKind {
     Offer,
     Lease {
+        /// From one renewal to the end.
+        lasts: SignedDuration,
         renewed_at: Option<Timestamp>,
         cancel_requested: bool,
         /// Extended by the brake since its last renewal.
@@ -95,9 +98,9 @@ impl Held {
         Self { runner, group: None, since, expires_at, kind: HeldKind::Offer }
     }
 
-    pub(crate) fn lease(runner: RunnerId, since: Timestamp, expires_at: Timestamp) -> Self {
-        let kind = HeldKind::Lease { renewed_at: None, cancel_requested: false, braked: false };
-        Self { runner, group: None, since, expires_at, kind }
+    pub(crate) fn lease(runner: RunnerId, since: Timestamp, lasts: SignedDuration) -> Self {
+        let kind = HeldKind::Lease { lasts, renewed_at: None, cancel_requested: false, braked: false };
+        Self { runner, group: None, since, expires_at: later(since, lasts), kind }
     }
 
     pub(crate) fn is_offer(&self) -> bool {

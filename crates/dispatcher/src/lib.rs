@@ -28,5 +28,5 @@ pub use group::{GroupKey, GroupPolicy, GroupSnapshot, Limit, Repositories};
 pub use job::{JobSpec, LostPolicy};
 pub use lease::{Assignment, AssignmentKind, Lease, LeaseError};
 pub use requirement::{Bound, Feature, Requirement, RequirementError};
-pub use runner::RunnerSpec;
+pub use runner::{Patience, RunnerSpec};
 pub use snapshot::{JobSnapshot, RunnerSnapshot, Stats};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::scope::Scope;
@@ -30,6 +30,19 @@ pub struct RunnerSpec {
     pub ephemeral: bool,
     /// It finishes what it has and takes nothing new.
     pub draining: bool,
+    /// How long it is waited for, where that is not what is configured for all.
+    pub patience: Patience,
+}
+
+/// How long a runner is waited for; `None` is the time in [`Config`](crate::Config).
+///
+/// Runners of another protocol speak at another pace, which they do not let themselves be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// How long its leases live without being renewed, from the acquisition on.
+    pub lease_duration: Option<SignedDuration>,
+    /// How long it may be silent before it counts as offline.
+    pub offline_after: Option<SignedDuration>,
 }
 
 /// A runner, as long as it is registered.

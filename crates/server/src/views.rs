@@ -1,6 +1,6 @@
 //! Records of the store as the API shows them.
 
-use startline_dispatcher::{RunnerSnapshot, RunnerSpec};
+use startline_dispatcher::{Patience, RunnerSnapshot, RunnerSpec};
 use startline_protocol::runs_api::{JobView, RunView, RunnerView};
 use startline_protocol::state::RunnerStatus;
 use startline_store::{JobRecord, RunRecord, RunnerRecord};
@@ -77,5 +77,6 @@ pub(crate) fn spec(record: &RunnerRecord) -> RunnerSpec {
         capabilities: record.capabilities.clone(),
         ephemeral: record.ephemeral,
         draining: false,
+        patience: Patience::default(),
     }
 }

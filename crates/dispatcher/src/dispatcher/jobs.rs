@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 
 use super::Dispatcher;
-use crate::config::later;
 use crate::effect::Effect;
 use crate::index::Place;
 use crate::job::{Held, HeldKind, Job, JobSpec};
@@ -86,7 +85,7 @@ impl Dispatcher {
         spec: JobSpec,
     ) -> Result<Assignment, EnqueueError> {
         let id = self.insert(&spec)?;
-        let held = Held::lease(runner, now, later(now, self.config.lease_duration));
+        let held = Held::lease(runner, now, self.lease_duration(runner));
         if let Some(runner) = self.runners.get_mut(&runner) {
             runner.spent |= runner.spec.ephemeral;
         }

@@ -44,7 +44,7 @@ impl Dispatcher {
         if !held.is_offer() {
             return Ok(held.assignment(id, epoch, job.attempt));
         }
-        let lease = Held { group: held.group, ..Held::lease(runner, now, later(now, self.config.lease_duration)) };
+        let lease = Held { group: held.group, ..Held::lease(runner, now, self.lease_duration(runner)) };
         let assignment = lease.assignment(id, epoch, job.attempt);
         self.extend(id, lease.expires_at);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -63,14 +63,14 @@ impl Dispatcher {
     /// The lease is not the job's current one, or was never acquired.
     pub fn renew(&mut self, now: Timestamp, id: JobId, epoch: Epoch) -> Result<Lease, LeaseError> {
         let held = self.current(id, epoch)?;
-        let HeldKind::Lease { cancel_requested, .. } = held.kind else {
+        let HeldKind::Lease { lasts, cancel_requested, .. } = held.kind else {
             return Err(LeaseError::NotAcquired { job: id, epoch });
         };
         self.postpone_offline(now, held.runner);
-        let expires_at = later(now, self.config.lease_duration);
+        let expires_at = later(now, lasts);
         self.extend(id, expires_at);
         if let Some(held) = self.jobs.get_mut(&id).and_then(|job| job.held.as_mut()) {
-            held.kind = HeldKind::Lease { renewed_at: Some(now), cancel_requested, braked: false };
+            held.kind = HeldKind::Lease { lasts, renewed_at: Some(now), cancel_requested, braked: false };
         }
         Ok(Lease { runner: held.runner, expires_at, cancel_requested })
     }

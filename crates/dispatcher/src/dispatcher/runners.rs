@@ -52,7 +52,7 @@ impl Dispatcher {
         } else {
             let spent = spec.ephemeral && holds_lease;
             let idle = self.next_stamp();
-            let offline_at = later(now, self.config.offline_after);
+            let offline_at = later(now, spec.patience.offline_after.unwrap_or(self.config.offline_after));
             let runner = Runner {
                 spec,
                 profile,
@@ -230,9 +230,9 @@ impl Dispatcher {
     /// Notes a sign of life; an offline runner is back.
     fn seen(&mut self, now: Timestamp, id: RunnerId, effects: &mut Vec<Effect>) {
         self.postpone_offline(now, id);
+        let at = self.silent_until(now, id);
         let Some(runner) = self.runners.get_mut(&id) else { return };
         if runner.offline_at.is_none() {
-            let at = later(now, self.config.offline_after);
             runner.last_seen_at = now;
             runner.offline_at = Some(at);
             self.deadlines.insert((at, Due::Runner(id)));
@@ -244,15 +244,15 @@ impl Dispatcher {
 
     /// Notes a sign of life of a runner that is online.
     pub(super) fn postpone_offline(&mut self, now: Timestamp, id: RunnerId) {
+        let until = self.silent_until(now, id);
         if let Some(runner) = self.runners.get_mut(&id)
             && let Some(at) = runner.offline_at
         {
             self.deadlines.remove(&(at, Due::Runner(id)));
-            let at = later(now, self.config.offline_after);
             runner.last_seen_at = now;
             runner.braked = false;
-            runner.offline_at = Some(at);
-            self.deadlines.insert((at, Due::Runner(id)));
+            runner.offline_at = Some(until);
+            self.deadlines.insert((until, Due::Runner(id)));
         }
     }
 

@@ -7,7 +7,7 @@ use startline_protocol::capabilities::Capabilities;
 use super::*;
 use crate::Requirement;
 use crate::group::Repositories;
-use crate::runner::RunnerSpec;
+use crate::runner::{Patience, RunnerSpec};
 
 fn runner(id: i64, scope: &str) -> RunnerSpec {
     RunnerSpec {
@@ -19,6 +19,7 @@ fn runner(id: i64, scope: &str) -> RunnerSpec {
         capabilities: Capabilities::default(),
         ephemeral: false,
         draining: false,
+        patience: Patience::default(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What time does.
 
 use startline_dispatcher::{
-    Brake, Braked, Config, Dispatcher, Effect, Gone, LeaseError, LostEnd, LostPolicy, RequeueReason,
+    Brake, Braked, Config, Dispatcher, Effect, Gone, LeaseError, LostEnd, LostPolicy, Patience, RequeueReason,
+    RunnerSpec,
 };
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::state::RunnerStatus;
@@ -164,4 +165,16 @@ fn a_wide_window_does_not_take_healthy_leases_for_lapsing_ones() {
         dispatcher.heartbeat(at(80), RunnerId(id)).unwrap();
     }
     assert!(matches!(dispatcher.advance(at(90))[..], [Effect::Requeued { job: JobId(1), .. }]));
+}
+
+#[test]
+fn a_runner_of_slower_pace_keeps_its_lease_and_its_good_name_for_longer() {
+    let patience = Patience { lease_duration: Some(seconds(600)), offline_after: Some(seconds(120)) };
+    let mut bench = Bench::with_runners([RunnerSpec { patience, ..runner(1) }]);
+    let lease = bench.running(0, 1, job(7));
+    assert_eq!(lease.kind.expires_at(), at(600));
+    assert_eq!(bench.dispatcher.advance(at(119)), []);
+    let effects = bench.dispatcher.advance(at(120));
+    assert_eq!(effects, [Effect::RunnerOffline { runner: RunnerId(1), last_seen_at: at(0) }]);
+    assert_eq!(bench.dispatcher.renew(at(500), JobId(7), lease.epoch).unwrap().expires_at, at(1100));
 }

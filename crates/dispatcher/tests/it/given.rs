@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use startline_dispatcher::{
-    Assignment, AssignmentKind, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, PollId,
-    PollOutcome, Requirement, RunnerSpec,
+    Assignment, AssignmentKind, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, Patience,
+    PollId, PollOutcome, Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
@@ -24,6 +24,7 @@ pub(crate) fn runner(id: i64) -> RunnerSpec {
         capabilities: Capabilities { memory_gb: 16, ..Capabilities::default() },
         ephemeral: false,
         draining: false,
+        patience: Patience::default(),
     }
 }
 

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use startline_dispatcher::{
     Assignment, AssignmentKind, Brake, CancelOutcome, Config, Dispatcher, Effect, GiveBack, GroupKey, GroupPolicy,
-    JobSpec, LeaseError, Limit, LostPolicy, Missing, PollId, PollOutcome, Repositories, Requirement, RunnerSpec,
+    JobSpec, LeaseError, Limit, LostPolicy, Missing, Patience, PollId, PollOutcome, Repositories, Requirement,
+    RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
@@ -108,8 +109,11 @@ fn group() -> impl Strategy<Value = GroupPolicy> {
 fn runner() -> impl Strategy<Value = RunnerSpec> {
     let labels = subsequence(vec!["Linux", "big", "docker"], 0..=3);
     let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.05));
-    (runner_id(), labels, scope(), group_name(), capabilities(), flags).prop_map(
-        |(id, labels, scope, group, capabilities, (ephemeral, draining))| RunnerSpec {
+    let own = || proptest::option::weighted(0.3, (30_i64..400).prop_map(SignedDuration::from_secs));
+    let patience =
+        (own(), own()).prop_map(|(lease_duration, offline_after)| Patience { lease_duration, offline_after });
+    (runner_id(), labels, scope(), group_name(), capabilities(), flags, patience).prop_map(
+        |(id, labels, scope, group, capabilities, (ephemeral, draining), patience)| RunnerSpec {
             id,
             name: format!("r{id}"),
             labels: labels.into_iter().map(str::to_owned).collect(),
@@ -118,6 +122,7 @@ fn runner() -> impl Strategy<Value = RunnerSpec> {
             capabilities,
             ephemeral,
             draining,
+            patience,
         },
     )
 }

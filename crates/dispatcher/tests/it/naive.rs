@@ -24,6 +24,8 @@ pub(crate) struct Held {
     pub(crate) group: Option<GroupKey>,
     since: Timestamp,
     expires_at: Timestamp,
+    /// From one renewal to the end, once it is leased.
+    lasts: jiff::SignedDuration,
     pub(crate) leased: bool,
     renewed_at: Option<Timestamp>,
     cancel: bool,
@@ -198,9 +200,18 @@ impl Naive {
 
     // What all events have in common.
 
+    fn lasts(&self, id: RunnerId) -> jiff::SignedDuration {
+        let own = self
+            .runners
+            .iter()
+            .find(|runner| runner.spec.id == id)
+            .and_then(|runner| runner.spec.patience.lease_duration);
+        own.unwrap_or(self.config.lease_duration)
+    }
+
     fn settle(&mut self, now: Timestamp) -> Vec<Effect> {
         while let Some(&(job, runner)) = self.missed().first() {
-            let (lease, offer) = (self.config.lease_duration, self.config.offer_window);
+            let (lease, offer) = (self.lasts(runner), self.config.offer_window);
             let waiting = self.runner(runner).unwrap();
             let (poll, auto) = waiting.polls.remove(0);
             waiting.spent = waiting.spec.ephemeral && auto;
@@ -213,6 +224,7 @@ impl Naive {
                 group,
                 since: now,
                 expires_at,
+                lasts: lease,
                 leased: auto,
                 renewed_at: None,
                 cancel: false,
@@ -307,13 +319,14 @@ impl Naive {
     }
 
     fn seen(&mut self, now: Timestamp, id: RunnerId, revives: bool) {
-        let offline_at = now + self.config.offline_after;
+        let configured = self.config.offline_after;
         let Some(runner) = self.runner(id) else { return };
         if runner.offline_at.is_none() && !revives {
             return;
         }
         runner.seen = now;
         runner.braked = false;
+        let offline_at = now + runner.spec.patience.offline_after.unwrap_or(configured);
         if runner.offline_at.replace(offline_at).is_none() {
             self.effects.push(Effect::RunnerOnline { runner: id });
         }
@@ -329,7 +342,7 @@ impl Naive {
             runner.spec = spec;
         } else {
             let (idle, spent) = (self.tick(), spec.ephemeral && leases);
-            let offline_at = Some(now + self.config.offline_after);
+            let offline_at = Some(now + spec.patience.offline_after.unwrap_or(self.config.offline_after));
             self.runners.push(Runner { spec, polls: vec![], idle, seen: now, offline_at, braked: false, spent });
         }
         self.regroup();
@@ -435,13 +448,15 @@ impl Naive {
     }
 
     pub(crate) fn restore_lease(&mut self, now: Timestamp, id: RunnerId, spec: JobSpec) -> Assignment {
-        let expires_at = now + self.config.lease_duration;
+        let lasts = self.lasts(id);
+        let expires_at = now + lasts;
         let group = self.registered_in(id);
         let held = Held {
             runner: id,
             group,
             since: now,
             expires_at,
+            lasts,
             leased: true,
             renewed_at: None,
             cancel: false,
@@ -502,14 +517,14 @@ impl Naive {
         id: JobId,
         epoch: Epoch,
     ) -> Result<Assignment, LeaseError> {
-        let expires_at = now + self.config.lease_duration;
+        let lasts = self.lasts(runner);
         let job = self.current(id, epoch)?;
         let held = job.held.as_mut().unwrap();
         if held.runner != runner {
             return Err(LeaseError::NotYours { job: id, epoch, runner });
         }
         if !held.leased {
-            (held.leased, held.since, held.expires_at) = (true, now, expires_at);
+            (held.leased, held.since, held.expires_at, held.lasts) = (true, now, now + lasts, lasts);
         }
         let assignment = assignment(job);
         if let Some(runner) = self.runner(runner) {
@@ -520,8 +535,8 @@ impl Naive {
     }
 
     pub(crate) fn renew(&mut self, now: Timestamp, id: JobId, epoch: Epoch) -> Result<Lease, LeaseError> {
-        let expires_at = now + self.config.lease_duration;
         let held = self.current(id, epoch)?.held.as_mut().unwrap();
+        let expires_at = now + held.lasts;
         if !held.leased {
             return Err(LeaseError::NotAcquired { job: id, epoch });
         }
