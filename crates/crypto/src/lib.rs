@@ -1,12 +1,13 @@
 //! The few cryptographic operations that Startline needs, over one library (aws-lc-rs).
 //!
 //! The room owns how secrets look: the text of bearer tokens and what is stored of them ([`token`]), the JWT of a job
-//! ([`job_token`]) and of other bearers that need no look-up ([`purpose_token`]), signed
+//! ([`job_token`]) and of other bearers that need no look-up ([`purpose_token`]), id tokens ([`id_token`]), signed
 //! addresses ([`signed_url`]), the keys of official runners and what they sign ([`runner_key`],
 //! [`client_assertion`]), the envelope of secrets at rest ([`seal`]) and the files that keys live in ([`key_file`]). It
 //! knows no database, no request and no clock: `now` is an argument. It does not decide who may do what.
 
 pub mod client_assertion;
+pub mod id_token;
 pub mod job_token;
 pub mod key_file;
 pub mod purpose_token;
@@ -22,6 +23,7 @@ mod provider;
 
 pub use client_assertion::ReplayCache;
 pub use digest::sha256;
+pub use id_token::IdTokenKey;
 pub use job_token::{Claims, JobTokenError, JobTokenKey};
 pub use key_file::KeyFileError;
 pub use provider::install_provider;
