@@ -117,4 +117,16 @@ mod tests {
         assert_eq!(fixed(&[0, 1, 2], 2), Some(vec![1, 2]));
         assert_eq!(fixed(&[1, 2, 3], 2), None);
     }
+
+    #[test]
+    fn a_private_key_that_is_cut_or_continued_is_not_read() {
+        let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+        let der = der.as_ref();
+        assert!(RsaNumbers::from_pkcs8(der).is_some());
+        for end in 0..der.len() {
+            assert!(RsaNumbers::from_pkcs8(&der[..end]).is_none(), "cut at {end}");
+        }
+        assert!(RsaNumbers::from_pkcs8(&[der, &[0]].concat()).is_none(), "more behind it");
+    }
 }

@@ -151,4 +151,24 @@ mod tests {
         drop(pool);
         assert!(shared.upgrade().is_none(), "the thread has let go of the pool");
     }
+
+    /// The niceness of the thread behind `/proc/<path>/stat`: field 19, counted behind the name in parentheses.
+    fn niceness(path: &std::path::Path) -> Option<i32> {
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(16)?.parse().ok()
+    }
+
+    #[test]
+    fn the_thread_gives_way_to_the_rest_of_the_process_and_nobody_else_does() {
+        let pool = KeyPool::new(1);
+        pool.shared.wait_until_full();
+        let ours = niceness("/proc/thread-self".as_ref()).unwrap();
+        let nicer = (ours + NICENESS).min(19);
+        // Other tests have such threads too, some of which may end or begin just now.
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|entry| entry.unwrap().path());
+        let fillers =
+            threads.filter(|path| std::fs::read_to_string(path.join("comm")).is_ok_and(|it| it == "runner-keys\n"));
+        assert!(fillers.filter_map(|path| niceness(&path)).any(|niceness| niceness == nicer));
+        assert_eq!(niceness("/proc/self".as_ref()), Some(ours), "the process as a whole");
+    }
 }
