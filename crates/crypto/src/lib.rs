@@ -19,6 +19,7 @@ pub mod token;
 
 mod der;
 mod digest;
+mod hs256;
 mod provider;
 
 pub use client_assertion::ReplayCache;

@@ -9,20 +9,17 @@ use std::path::Path;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use jiff::Timestamp;
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::job_token::ISSUER;
+use crate::hs256::{self, ISSUER, MAX_LENGTH, Refusal};
 use crate::key_file::{self, KeyFileError};
 use crate::random_bytes;
 
 const KEY_PURPOSE: &str = "startline-purpose-token-key";
 /// Separates these keys from all that may ever be derived from a file's key otherwise.
 const SALT: &[u8] = b"startline purpose token v1";
-/// Longest text made or looked at: clients and proxies bound the size of a header.
-const MAX_LENGTH: usize = 4096;
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,8 +174,7 @@ impl PurposeKey {
             ctx: payload,
         };
         let key = EncodingKey::from_secret(&self.keys[0][purpose as usize]);
-        let text = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &wire, &key)
-            .map_err(|_| PurposeTokenError::Malformed)?;
+        let text = hs256::encode(&wire, &key).ok_or(PurposeTokenError::Malformed)?;
         if text.len() > MAX_LENGTH {
             return Err(PurposeTokenError::TooLong { length: text.len() });
         }
@@ -195,25 +191,15 @@ impl PurposeKey {
         text: impl AsRef<str>,
         now: Timestamp,
     ) -> Result<T, PurposeTokenError> {
-        let text = text.as_ref();
-        if text.len() > MAX_LENGTH {
-            return Err(PurposeTokenError::Malformed);
-        }
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_audience(&[purpose.audience()]);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        // Against `now`, below: the library would ask the wall clock.
-        validation.validate_exp = false;
-        let mut outcome = Err(PurposeTokenError::Signature);
+        let mut outcome = Err(Refusal::Signature);
         for keys in &self.keys {
             let key = DecodingKey::from_secret(&keys[purpose as usize]);
-            outcome = jsonwebtoken::decode::<Wire<T>>(text, &key, &validation).map_err(|error| refusal(&error));
-            if !matches!(outcome, Err(PurposeTokenError::Signature)) {
+            outcome = hs256::decode::<Wire<T>>(text.as_ref(), &key, purpose.audience());
+            if !matches!(outcome, Err(Refusal::Signature)) {
                 break;
             }
         }
-        let wire = outcome?.claims;
+        let wire = outcome?;
         let at = Timestamp::from_second(wire.exp).map_err(|_| PurposeTokenError::Malformed)?;
         if at <= now { Err(PurposeTokenError::Expired { at }) } else { Ok(wire.ctx) }
     }
@@ -236,15 +222,14 @@ fn derive(key: &[u8; 32]) -> [[u8; 32]; Purpose::ALL.len()] {
     })
 }
 
-fn refusal(error: &jsonwebtoken::errors::Error) -> PurposeTokenError {
-    match error.kind() {
-        ErrorKind::InvalidAlgorithm
-        | ErrorKind::InvalidAlgorithmName
-        | ErrorKind::MissingAlgorithm
-        | ErrorKind::UnsupportedAlgorithm => PurposeTokenError::Algorithm,
-        ErrorKind::InvalidSignature => PurposeTokenError::Signature,
-        ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => PurposeTokenError::Purpose,
-        _ => PurposeTokenError::Malformed,
+impl From<Refusal> for PurposeTokenError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed => Self::Malformed,
+            Refusal::Algorithm => Self::Algorithm,
+            Refusal::Signature => Self::Signature,
+            Refusal::Issuer | Refusal::Audience => Self::Purpose,
+        }
     }
 }
 
