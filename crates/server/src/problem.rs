@@ -125,10 +125,15 @@ impl From<StoreError> for ApiError {
             StoreError::TooMany { .. } => Self::invalid(text).detail("delete some that are not needed any more"),
             StoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, kind::NAME_TAKEN, text)
                 .detail("choose another name, or register with `replace` to take this one over"),
+            StoreError::ScaleSetExists { .. } | StoreError::ArtifactExists(_) => {
+                Self::new(StatusCode::CONFLICT, kind::NAME_TAKEN, text)
+            }
             StoreError::RunnerGone(_) => Self::new(StatusCode::GONE, kind::RUNNER_OFFLINE, text)
                 .detail("register again: `startline runner register`"),
             StoreError::StaleEpoch { .. } => Self::stale(text),
-            StoreError::NoJob(_) | StoreError::NoRun(_) => Self::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, text),
+            StoreError::NoJob(_) | StoreError::NoRun(_) | StoreError::NoScaleSet(_) => {
+                Self::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, text)
+            }
             StoreError::Closed => Self::unavailable("the service is shutting down"),
             StoreError::Unusable(_) | StoreError::Engine { .. } => {
                 tracing::error!(error = %text, "the store failed");

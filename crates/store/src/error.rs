@@ -27,6 +27,20 @@ pub enum Error {
     /// Another registration has the name.
     #[error("a runner named `{0}` is registered already")]
     NameTaken(String),
+    /// Another scale set of the scope and group has the name.
+    #[error("the runner group `{group}` has a scale set named `{name}` already")]
+    ScaleSetExists {
+        /// The group.
+        group: String,
+        /// The name.
+        name: String,
+    },
+    /// No such scale set.
+    #[error("there is no scale set {0}")]
+    NoScaleSet(i64),
+    /// The run has such an artifact, and it is complete.
+    #[error("the run has an artifact named `{0}` already")]
+    ArtifactExists(String),
     /// The registration was deleted.
     #[error("runner {0} is no longer registered")]
     RunnerGone(RunnerId),

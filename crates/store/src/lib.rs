@@ -11,6 +11,7 @@
 //!
 //! The room stores; it does not decide. Who gets which job is the dispatcher's, what follows a job the planner's.
 
+mod actions;
 mod directory;
 mod error;
 pub mod logs;
@@ -28,12 +29,15 @@ use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
+use uuid::Uuid;
 
+pub use actions::ActionsStore;
 pub use error::Error;
 pub use record::{
-    ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest,
-    GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page,
-    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
+    ActionsRunner, ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP,
+    Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner,
+    NewRunnerToken, NewScaleSet, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges,
+    ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
 };
 
 /// The answer of a store: resolves when the step is durable.
@@ -42,8 +46,8 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'sta
 /// How many things one step of clearing up takes at most, so that it does not hold the others up.
 pub const COLLECTED: u32 = 1000;
 
-/// Durable state.
-pub trait Store: Send + Sync + 'static {
+/// Durable state. What only the Actions protocol needs is in [`ActionsStore`].
+pub trait Store: ActionsStore {
     // Tokens.
 
     /// Adds an API token.
@@ -81,6 +85,15 @@ pub trait Store: Send + Sync + 'static {
     /// The runner that a token speaks for: `None` when unknown or expired at `now`. A deleted runner's token answers
     /// [`Error::RunnerGone`], expired or not until it is purged, so that its bearer learns to register anew.
     fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>>;
+    /// The runner with this client id of the Actions protocol. A deleted one answers [`Error::RunnerGone`].
+    fn runner_by_client(&self, client_id: Uuid) -> Answer<Option<RunnerRecord>>;
+    /// Adds a runner without a registration token, on behalf of who may administer the scope: protected labels need not
+    /// be named anywhere. [`Error::NoGroup`], [`Error::NoScaleSet`], [`Error::NameTaken`] unless `replace`.
+    fn create_runner(&self, scope: Scope, group: String, runner: NewRunner, now: Timestamp) -> Answer<Registered>;
+    /// Replaces a runner's labels. [`Error::RunnerGone`].
+    fn set_runner_labels(&self, runner: RunnerId, labels: Vec<String>) -> Answer<RunnerRecord>;
+    /// Replaces the version of a runner's program. [`Error::RunnerGone`].
+    fn update_runner_version(&self, runner: RunnerId, version: String) -> Answer<()>;
     /// Replaces a runner's capabilities. [`Error::RunnerGone`].
     fn update_capabilities(&self, runner: RunnerId, capabilities: Capabilities) -> Answer<()>;
     /// Writes down when these runners were last seen, where that is later than what is known. Runners that are gone are

@@ -1,11 +1,13 @@
 //! The memory engine: the rules of the store written down plainly. It is gone with its process; tests compare the
 //! other engines to it.
 
+mod actions;
 mod audit;
 mod collect;
 mod groups;
 mod jobs;
 mod runners;
+mod scale_sets;
 mod tokens;
 mod values;
 
@@ -19,12 +21,13 @@ use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
+use uuid::Uuid;
 
 use crate::record::{
     ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest,
     GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page,
-    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
-    kept,
+    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, Tokens,
+    VariableRecord, kept,
 };
 use crate::{Answer, Error, Store};
 
@@ -54,6 +57,8 @@ struct State {
     secrets: BTreeMap<(Scope, String), (Vec<u8>, SecretRecord)>,
     variables: BTreeMap<(Scope, String), VariableRecord>,
     audit: Vec<AuditRecord>,
+    scale_sets: BTreeMap<i64, ScaleSetRecord>,
+    last_scale_set: i64,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +154,29 @@ impl Store for Memory {
 
     fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>> {
         self.step(|state| state.runner_by_token(token, now))
+    }
+
+    fn runner_by_client(&self, client_id: Uuid) -> Answer<Option<RunnerRecord>> {
+        self.step(|state| state.runner_by_client(client_id))
+    }
+
+    fn create_runner(&self, scope: Scope, group: String, runner: NewRunner, now: Timestamp) -> Answer<Registered> {
+        self.step(|state| state.create_runner(scope, group, runner, now))
+    }
+
+    fn set_runner_labels(&self, runner: RunnerId, labels: Vec<String>) -> Answer<RunnerRecord> {
+        self.step(|state| {
+            let record = state.live_runner(runner)?;
+            record.labels = labels;
+            Ok(record.clone())
+        })
+    }
+
+    fn update_runner_version(&self, runner: RunnerId, version: String) -> Answer<()> {
+        self.step(|state| {
+            state.live_runner(runner)?.version = version;
+            Ok(())
+        })
     }
 
     fn update_capabilities(&self, runner: RunnerId, capabilities: Capabilities) -> Answer<()> {

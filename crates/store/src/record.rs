@@ -1,5 +1,6 @@
 //! What the store keeps, as its callers see it.
 
+mod actions;
 mod audit;
 mod runners;
 mod tokens;
@@ -16,9 +17,10 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
+pub use actions::{ActionsRunner, NewScaleSet, ScaleSetChanges, ScaleSetRecord};
 pub(crate) use audit::Verifier;
 pub use audit::{AuditFilter, AuditRecord, Digest, NewAudit};
-pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, Registered, RunnerRecord};
+pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, NewRunnerToken, Registered, RunnerRecord};
 pub(crate) use runners::{is_default_group, name_key};
 pub(crate) use tokens::replaced_token_end;
 pub use tokens::{ApiTokenRecord, NewApiToken, NewRegistrationToken, RegistrationTokenRecord, Tokens};

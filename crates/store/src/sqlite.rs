@@ -3,6 +3,8 @@
 //! Calls never block: a step is put into a queue of bounded length, and a full queue is answered with
 //! [`Error::Engine`], which is transient.
 
+mod actions;
+mod actions_runners;
 mod audit;
 mod collect;
 mod columns;
@@ -16,6 +18,7 @@ mod plan;
 mod readers;
 mod runners;
 mod runs;
+mod scale_sets;
 mod steps;
 mod tokens;
 mod values;

@@ -22,7 +22,7 @@ use startline_protocol::runner_api::{
 use startline_protocol::runs_api::{RunnerPage, RunnerView};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::RunnerStatus;
-use startline_store::{NewRegistrationToken, NewRunner};
+use startline_store::{NewRegistrationToken, NewRunner, NewRunnerToken};
 
 use super::Body;
 use super::extract::{Path, Query};
@@ -134,8 +134,8 @@ async fn admit(
                 ephemeral: request.ephemeral,
                 version: request.version,
                 replace: request.replace,
-                token: token::hash(token.expose()).0,
-                token_expires_at: expires_at,
+                token: Some(NewRunnerToken { hash: token::hash(token.expose()).0, expires_at }),
+                actions: None,
             },
             now,
         )

@@ -26,14 +26,18 @@ impl State {
 
     /// Those without a job that are `wanted`.
     pub(super) fn idle_runners(&self, wanted: impl Fn(&RunnerRecord) -> bool) -> Vec<RunnerId> {
-        let holds = |runner: RunnerId| {
+        self.idle(wanted).take(usize::try_from(COLLECTED).unwrap_or(usize::MAX)).collect()
+    }
+
+    /// Those of the wanted runners that hold no job.
+    pub(super) fn idle(&self, wanted: impl Fn(&RunnerRecord) -> bool) -> impl Iterator<Item = RunnerId> {
+        let holds = move |runner: RunnerId| {
             let mut held =
                 self.jobs.values().filter(|job| matches!(job.status, JobStatus::Offered | JobStatus::Running));
             held.any(|job| job.runner_id == Some(runner))
         };
         let live = self.runners.values().filter(|known| !known.deleted).map(|known| &known.record);
-        let idle = live.filter(|runner| wanted(runner) && !holds(runner.id)).map(|runner| runner.id);
-        idle.take(usize::try_from(COLLECTED).unwrap_or(usize::MAX)).collect()
+        live.filter(move |runner| wanted(runner) && !holds(runner.id)).map(|runner| runner.id)
     }
 }
 

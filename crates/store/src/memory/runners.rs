@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use startline_protocol::ids::RunnerId;
+use startline_protocol::scope::Scope;
+use uuid::Uuid;
 
 use super::{Registration, RunnerToken, State, duplicate, next_id};
 use crate::error::Error;
-use crate::record::{Hash, NewRunner, Registered, RunnerRecord, kept, name_key, replaced_token_end};
+use crate::record::{Hash, NewRunner, NewRunnerToken, Registered, RunnerRecord, kept, name_key, replaced_token_end};
 
 impl State {
     pub(super) fn register_runner(
@@ -24,6 +26,27 @@ impl State {
         let rules = &record.token;
         rules.check_labels(&new.labels, self.resolve_group(&rules.scope, &rules.group)?)?;
         let (scope, group, ephemeral) = (rules.scope.clone(), rules.group.clone(), rules.ephemeral || new.ephemeral);
+        let registered = self.add_runner(scope, group, NewRunner { ephemeral, ..new }, now)?;
+        self.registration_tokens[token].uses += 1;
+        Ok(registered)
+    }
+
+    pub(super) fn create_runner(
+        &mut self,
+        scope: Scope,
+        group: String,
+        new: NewRunner,
+        now: Timestamp,
+    ) -> Result<Registered, Error> {
+        self.resolve_group(&scope, &group)?;
+        let set = new.actions.as_ref().and_then(|actions| actions.scale_set);
+        if let Some(set) = set.filter(|set| !self.scale_sets.contains_key(set)) {
+            return Err(Error::NoScaleSet(set));
+        }
+        self.add_runner(scope, group, new, now)
+    }
+
+    fn add_runner(&mut self, scope: Scope, group: String, new: NewRunner, now: Timestamp) -> Result<Registered, Error> {
         let holder = self
             .runners
             .values()
@@ -32,29 +55,22 @@ impl State {
         if holder.is_some() && !new.replace {
             return Err(Error::NameTaken(new.name));
         }
-        if self.runner_tokens.contains_key(&new.token) {
+        let (token, client) = (new.token, new.actions.as_ref().map(|actions| actions.client_id));
+        if token.is_some_and(|token| self.runner_tokens.contains_key(&token.hash))
+            || client.is_some_and(|client| self.by_client(client).is_some())
+        {
             return Err(duplicate("register a runner"));
         }
 
         if let Some(holder) = holder {
             self.delete_runner(holder);
         }
-        self.registration_tokens[token].uses += 1;
         let id = RunnerId(next_id(self.runners.keys().next_back().map(|id| id.0)));
-        let record = RunnerRecord {
-            id,
-            name: new.name,
-            labels: new.labels,
-            scope,
-            group,
-            capabilities: new.capabilities,
-            ephemeral,
-            version: new.version,
-            created_at: kept(now),
-            last_seen_at: None,
-        };
+        let record = new.into_record(id, scope, group, now);
         self.runners.insert(id, Registration { record: record.clone(), deleted: false });
-        self.runner_tokens.insert(new.token, RunnerToken { runner: id, expires_at: kept(new.token_expires_at) });
+        if let Some(NewRunnerToken { hash, expires_at }) = token {
+            self.runner_tokens.insert(hash, RunnerToken { runner: id, expires_at: kept(expires_at) });
+        }
         Ok(Registered { runner: record, replaced: holder })
     }
 
@@ -81,6 +97,18 @@ impl State {
         let Some(&RunnerToken { runner, expires_at }) = self.runner_tokens.get(&token) else { return Ok(None) };
         let record = self.live_runner(runner)?;
         Ok((expires_at > now).then(|| record.clone()))
+    }
+
+    pub(super) fn runner_by_client(&self, client: Uuid) -> Result<Option<RunnerRecord>, Error> {
+        match self.by_client(client) {
+            Some(known) if known.deleted => Err(Error::RunnerGone(known.record.id)),
+            known => Ok(known.map(|known| known.record.clone())),
+        }
+    }
+
+    fn by_client(&self, client: Uuid) -> Option<&Registration> {
+        let is_it = |known: &&Registration| known.record.actions.as_ref().is_some_and(|own| own.client_id == client);
+        self.runners.values().find(is_it)
     }
 
     pub(super) fn delete_runner(&mut self, runner: RunnerId) -> bool {

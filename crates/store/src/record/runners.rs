@@ -6,7 +6,7 @@ use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::scope::Scope;
 
-use super::Hash;
+use super::{ActionsRunner, Hash, kept};
 
 /// The group that always exists, in the instance's scope.
 pub const DEFAULT_GROUP: &str = "default";
@@ -26,10 +26,19 @@ pub struct NewRunner {
     pub version: String,
     /// Take the name over from an earlier registration.
     pub replace: bool,
-    /// SHA-256 of its token.
-    pub token: Hash,
-    /// End of the token's life.
-    pub token_expires_at: Timestamp,
+    /// Its token, unless it has other means to prove who it is.
+    pub token: Option<NewRunnerToken>,
+    /// Set when it speaks the Actions protocol.
+    pub actions: Option<ActionsRunner>,
+}
+
+/// The token of a runner to register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewRunnerToken {
+    /// SHA-256 of its text.
+    pub hash: Hash,
+    /// End of its life.
+    pub expires_at: Timestamp,
 }
 
 /// A runner registration.
@@ -55,6 +64,8 @@ pub struct RunnerRecord {
     pub created_at: Timestamp,
     /// Last sign of life that was written down, if any since the registration.
     pub last_seen_at: Option<Timestamp>,
+    /// Set when it speaks the Actions protocol.
+    pub actions: Option<ActionsRunner>,
 }
 
 /// The outcome of a registration.
@@ -79,7 +90,33 @@ pub struct GroupRecord {
     pub runners: u32,
 }
 
-/// What makes two names of runners or groups the same.
+impl NewRunner {
+    /// The record of this runner, new in `scope` and `group`.
+    pub(crate) fn into_record(self, id: RunnerId, scope: Scope, group: String, now: Timestamp) -> RunnerRecord {
+        RunnerRecord {
+            id,
+            name: self.name,
+            labels: self.labels,
+            scope,
+            group,
+            capabilities: self.capabilities,
+            ephemeral: self.ephemeral,
+            version: self.version,
+            created_at: kept(now),
+            last_seen_at: None,
+            actions: self.actions,
+        }
+    }
+}
+
+impl RunnerRecord {
+    /// Whether it was made for this scale set.
+    pub(crate) fn is_of(&self, scale_set: i64) -> bool {
+        self.actions.as_ref().is_some_and(|actions| actions.scale_set == Some(scale_set))
+    }
+}
+
+/// What makes two names of runners, groups or scale sets the same.
 pub(crate) fn name_key(name: &str) -> String {
     name.to_lowercase()
 }

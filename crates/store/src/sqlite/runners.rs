@@ -4,13 +4,16 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
+use startline_protocol::scope::Scope;
+use uuid::Uuid;
 
 use super::columns::{Columns, Json, Text, Time};
 use super::failure::Failure;
-use super::{groups, tokens};
+use super::{actions_runners, groups, scale_sets, tokens};
 use crate::error::Error;
 use crate::record::{
-    Hash, NewRunner, Registered, RegistrationTokenRecord, RunnerRecord, kept, name_key, replaced_token_end,
+    Hash, NewRunner, NewRunnerToken, Registered, RegistrationTokenRecord, RunnerRecord, kept, name_key,
+    replaced_token_end,
 };
 
 pub(super) fn register(
@@ -23,6 +26,27 @@ pub(super) fn register(
     record.check(now)?;
     let RegistrationTokenRecord { id: token_id, token, .. } = record;
     token.check_labels(&new.labels, &groups::resolve(db, &token.scope, &token.group)?.policy)?;
+    db.prepare_cached("UPDATE registration_tokens SET uses = uses + 1 WHERE id = ?1")?.execute([token_id])?;
+    let ephemeral = token.ephemeral || new.ephemeral;
+    add(db, token.scope, token.group, NewRunner { ephemeral, ..new }, now)
+}
+
+pub(super) fn create(
+    db: &Connection,
+    scope: Scope,
+    group: String,
+    new: NewRunner,
+    now: Timestamp,
+) -> Result<Registered, Failure> {
+    groups::resolve(db, &scope, &group)?;
+    if let Some(set) = new.actions.as_ref().and_then(|actions| actions.scale_set) {
+        scale_sets::require(db, set)?;
+    }
+    add(db, scope, group, new, now)
+}
+
+/// Adds a runner under its name, which nobody else has afterwards.
+fn add(db: &Connection, scope: Scope, group: String, new: NewRunner, now: Timestamp) -> Result<Registered, Failure> {
     let key = name_key(&new.name);
     let mut holder = db.prepare_cached("SELECT id FROM runners WHERE name_key = ?1 AND deleted_at IS NULL")?;
     let replaced = holder.query_row([&key], |row| row.get(0)).optional()?.map(RunnerId);
@@ -32,9 +56,6 @@ pub(super) fn register(
         None => {}
     }
 
-    db.prepare_cached("UPDATE registration_tokens SET uses = uses + 1 WHERE id = ?1")?.execute([token_id])?;
-    let ephemeral = token.ephemeral || new.ephemeral;
-    let created_at = kept(now);
     let sql = "INSERT INTO runners \
                (name, name_key, labels, scope, runner_group, capabilities, ephemeral, version, created_at) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -42,28 +63,21 @@ pub(super) fn register(
         &new.name,
         &key,
         Json(&new.labels),
-        Text(&token.scope),
-        &token.group,
+        Text(&scope),
+        &group,
         Json(&new.capabilities),
-        ephemeral,
+        new.ephemeral,
         &new.version,
-        Time(created_at),
+        Time(now),
     ))?;
     let id = RunnerId(id);
-    add_token(db, id, new.token, new.token_expires_at)?;
-    let runner = RunnerRecord {
-        id,
-        name: new.name,
-        labels: new.labels,
-        scope: token.scope,
-        group: token.group,
-        capabilities: new.capabilities,
-        ephemeral,
-        version: new.version,
-        created_at,
-        last_seen_at: None,
-    };
-    Ok(Registered { runner, replaced })
+    if let Some(NewRunnerToken { hash, expires_at }) = new.token {
+        add_token(db, id, hash, expires_at)?;
+    }
+    if let Some(actions) = &new.actions {
+        actions_runners::add(db, id, actions)?;
+    }
+    Ok(Registered { runner: new.into_record(id, scope, group, now), replaced })
 }
 
 fn add_token(db: &Connection, runner: RunnerId, token: Hash, expires_at: Timestamp) -> Result<(), Failure> {
@@ -88,11 +102,21 @@ pub(super) fn renew_token(
     Ok(())
 }
 
+/// The columns of a runner, in the order of [`record`].
+macro_rules! columns {
+    () => {
+        "r.id, r.name, r.labels, r.scope, r.runner_group, r.capabilities, r.ephemeral, r.version, r.created_at, \
+         r.last_seen_at, a.client_id, a.public_key, a.pss_only, a.disable_update, a.jit, a.scale_set, a.work_folder"
+    };
+}
+
 pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Failure> {
-    let sql = "SELECT t.expires_at, r.deleted_at IS NOT NULL, \
-               r.id, r.name, r.labels, r.scope, r.runner_group, r.capabilities, r.ephemeral, r.version, r.created_at, \
-               r.last_seen_at \
-               FROM runner_tokens t JOIN runners r ON r.id = t.runner_id WHERE t.hash = ?1";
+    let sql = concat!(
+        "SELECT t.expires_at, r.deleted_at IS NOT NULL, ",
+        columns!(),
+        " FROM runner_tokens t JOIN runners r ON r.id = t.runner_id \
+         LEFT JOIN actions_runners a ON a.runner_id = r.id WHERE t.hash = ?1"
+    );
     let mut select = db.prepare_cached(sql)?;
     let found = select.query_row([token], |row| {
         let mut columns = Columns::of(row);
@@ -105,6 +129,24 @@ pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<O
     }
 }
 
+pub(super) fn by_client(db: &Connection, client: Uuid) -> Result<Option<RunnerRecord>, Failure> {
+    let sql = concat!(
+        "SELECT r.deleted_at IS NOT NULL, ",
+        columns!(),
+        " FROM actions_runners a JOIN runners r ON r.id = a.runner_id WHERE a.client_id = ?1"
+    );
+    let mut select = db.prepare_cached(sql)?;
+    let found = select.query_row([client.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.get::<bool>()?, record(&mut columns)?))
+    });
+    match found.optional()? {
+        Some((true, runner)) => Err(Error::RunnerGone(runner.id).into()),
+        Some((false, runner)) => Ok(Some(runner)),
+        None => Ok(None),
+    }
+}
+
 pub(super) fn update_capabilities(
     db: &Connection,
     runner: RunnerId,
@@ -112,6 +154,20 @@ pub(super) fn update_capabilities(
 ) -> Result<(), Failure> {
     let sql = "UPDATE runners SET capabilities = ?2 WHERE id = ?1 AND deleted_at IS NULL";
     match db.prepare_cached(sql)?.execute((runner.0, Json(capabilities)))? {
+        0 => Err(Error::RunnerGone(runner).into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn set_labels(db: &Connection, runner: RunnerId, labels: &[String]) -> Result<RunnerRecord, Failure> {
+    let sql = "UPDATE runners SET labels = ?2 WHERE id = ?1 AND deleted_at IS NULL";
+    db.prepare_cached(sql)?.execute((runner.0, Json(labels)))?;
+    Ok(find(db, runner)?.ok_or(Error::RunnerGone(runner))?)
+}
+
+pub(super) fn update_version(db: &Connection, runner: RunnerId, version: &str) -> Result<(), Failure> {
+    let sql = "UPDATE runners SET version = ?2 WHERE id = ?1 AND deleted_at IS NULL";
+    match db.prepare_cached(sql)?.execute((runner.0, version))? {
         0 => Err(Error::RunnerGone(runner).into()),
         _ => Ok(()),
     }
@@ -143,19 +199,26 @@ pub(super) fn touch(db: &Connection, seen: &[(RunnerId, Timestamp)]) -> Result<(
 macro_rules! select {
     ($tail:literal) => {
         concat!(
-            "SELECT id, name, labels, scope, runner_group, capabilities, ephemeral, version, created_at, last_seen_at \
-             FROM runners WHERE deleted_at IS NULL ",
+            "SELECT ",
+            columns!(),
+            " FROM runners r LEFT JOIN actions_runners a ON a.runner_id = r.id WHERE r.deleted_at IS NULL ",
             $tail
         )
     };
 }
 
 pub(super) fn find(db: &Connection, runner: RunnerId) -> Result<Option<RunnerRecord>, Failure> {
-    Ok(db.prepare_cached(select!("AND id = ?1"))?.query_row([runner.0], read).optional()?)
+    Ok(db.prepare_cached(select!("AND r.id = ?1"))?.query_row([runner.0], read).optional()?)
 }
 
 pub(super) fn all(db: &Connection) -> Result<Vec<RunnerRecord>, Failure> {
-    Ok(db.prepare_cached(select!("ORDER BY id"))?.query_map([], read)?.collect::<Result<_, _>>()?)
+    Ok(db.prepare_cached(select!("ORDER BY r.id"))?.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+/// The registered runners of a scale set.
+pub(super) fn of_scale_set(db: &Connection, set: i64) -> Result<Vec<RunnerRecord>, Failure> {
+    let mut select = db.prepare_cached(select!("AND a.scale_set = ?1 ORDER BY r.id"))?;
+    Ok(select.query_map([set], read)?.collect::<Result<_, _>>()?)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<RunnerRecord> {
@@ -174,5 +237,6 @@ fn record(columns: &mut Columns<'_>) -> rusqlite::Result<RunnerRecord> {
         version: columns.get()?,
         created_at: columns.time()?,
         last_seen_at: columns.optional_time()?,
+        actions: actions_runners::read(columns)?,
     })
 }

@@ -8,6 +8,7 @@ use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::failure::engine;
 use super::{Sqlite, audit, collect, groups, held, jobs, runners, runs, tokens, values};
@@ -65,6 +66,22 @@ impl Store for Sqlite {
 
     fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>> {
         self.read("read a runner token", move |db| runners::by_token(db, token, now))
+    }
+
+    fn runner_by_client(&self, client_id: Uuid) -> Answer<Option<RunnerRecord>> {
+        self.read("read a runner's client", move |db| runners::by_client(db, client_id))
+    }
+
+    fn create_runner(&self, scope: Scope, group: String, runner: NewRunner, now: Timestamp) -> Answer<Registered> {
+        self.write("add a runner", move |db| runners::create(db, scope, group, runner, now))
+    }
+
+    fn set_runner_labels(&self, runner: RunnerId, labels: Vec<String>) -> Answer<RunnerRecord> {
+        self.write("set a runner's labels", move |db| runners::set_labels(db, runner, &labels))
+    }
+
+    fn update_runner_version(&self, runner: RunnerId, version: String) -> Answer<()> {
+        self.write("update a runner's version", move |db| runners::update_version(db, runner, &version))
     }
 
     fn update_capabilities(&self, runner: RunnerId, capabilities: Capabilities) -> Answer<()> {

@@ -16,10 +16,11 @@ use startline_protocol::step::{Annotation, AnnotationLevel, StepRecord};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite};
 use startline_store::{
-    CompleteOutcome, Completion, CreatedRun, Error, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
-    NewRegistrationToken, NewRun, NewRunner, RunRecord, RunnerRecord, Store,
+    ActionsRunner, CompleteOutcome, Completion, CreatedRun, Error, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit,
+    NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet, RunRecord, RunnerRecord, Store,
 };
 use tempfile::TempDir;
+use uuid::Uuid;
 
 pub(crate) struct Bench {
     store: Box<dyn Store>,
@@ -84,6 +85,11 @@ pub(crate) fn registration_token(number: u32) -> NewRegistrationToken {
     }
 }
 
+/// A runner's token with this hash, which ends at that second.
+pub(crate) fn token_until(number: u32, second: i64) -> Option<NewRunnerToken> {
+    Some(NewRunnerToken { hash: hash(number), expires_at: at(second) })
+}
+
 /// A runner whose token has the hash of `token`.
 pub(crate) fn new_runner(name: &str, token: u32) -> NewRunner {
     NewRunner {
@@ -93,14 +99,40 @@ pub(crate) fn new_runner(name: &str, token: u32) -> NewRunner {
         ephemeral: false,
         version: "0.1.0".to_owned(),
         replace: false,
-        token: hash(token),
-        token_expires_at: at(3600),
+        token: token_until(token, 3600),
+        actions: None,
+    }
+}
+
+/// A runner of the Actions protocol; the number is its client's id.
+pub(crate) fn actions_runner(name: &str, client: u128) -> NewRunner {
+    let actions = ActionsRunner {
+        client_id: Uuid::from_u128(client),
+        public_key: vec![1, 2, 3],
+        pss_only: true,
+        disable_update: false,
+        jit: false,
+        scale_set: None,
+        work_folder: None,
+    };
+    NewRunner { token: None, actions: Some(actions), ..new_runner(name, 0) }
+}
+
+pub(crate) fn scale_set(name: &str) -> NewScaleSet {
+    NewScaleSet {
+        scope: scope("organization:acme"),
+        group: "default".to_owned(),
+        name: name.to_owned(),
+        labels: texts(&["linux", "X64"]),
+        settings: r#"{"disableUpdate":true}"#.to_owned(),
+        owner: "token:1".to_owned(),
+        created_at: at(5),
     }
 }
 
 pub(crate) fn new_run(repository: &str, path: &str) -> NewRun {
     NewRun {
-        plan_id: uuid::Uuid::from_u128(0x1234_5678_9abc_def0),
+        plan_id: Uuid::from_u128(0x1234_5678_9abc_def0),
         name: "build".to_owned(),
         path: path.to_owned(),
         repository: repository.to_owned(),

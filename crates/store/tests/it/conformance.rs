@@ -1,5 +1,6 @@
 //! One suite over all engines.
 
+mod actions;
 mod assignment;
 mod audit;
 mod collect;
@@ -9,6 +10,7 @@ mod listing;
 mod ordering;
 mod runners;
 mod runs;
+mod scale_sets;
 mod tokens;
 mod values;
 
@@ -98,6 +100,31 @@ claims! {
         a_new_runner_was_never_seen
         the_latest_sign_of_life_is_kept
         runners_that_are_gone_are_not_seen
+    }
+    actions {
+        a_runner_of_the_actions_protocol_registers_without_a_token
+        what_is_said_of_an_actions_runner_is_kept
+        a_client_speaks_for_its_runner
+        a_deleted_runners_client_says_so
+        a_client_id_is_given_once
+        an_ephemeral_actions_runner_ends_with_its_job
+        an_administrator_adds_a_runner_to_a_scope_and_group
+        an_added_runner_takes_a_name_over_only_when_asked
+        a_replaced_actions_runner_is_gone
+        labels_of_a_runner_are_replaced
+        the_version_of_a_runner_is_replaced
+        a_runner_that_is_gone_is_not_changed
+    }
+    scale_sets {
+        a_scale_set_is_kept_as_added
+        a_name_of_a_scale_set_is_unique_within_scope_and_group
+        a_scale_set_needs_a_group_of_its_scope
+        scale_sets_are_listed_by_id_for_one_scope
+        what_is_not_changed_of_a_scale_set_stays
+        a_scale_set_does_not_take_the_name_of_another
+        message_ids_of_a_scale_set_only_grow
+        runners_are_made_for_a_scale_set_that_is_there
+        a_deleted_scale_set_takes_its_idle_runners_with_it
     }
     groups {
         a_new_store_has_the_default_group

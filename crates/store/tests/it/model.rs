@@ -1,5 +1,7 @@
 //! Random steps on SQLite and on the plain model: every answer and every read must be the same.
 
+mod actions;
+
 use std::fmt::Debug;
 
 use proptest::prelude::*;
@@ -15,7 +17,7 @@ use startline_store::{Answer, AuditFilter, Error, NewApiToken, NewAudit, NewJob,
 
 use crate::bench::{
     api_token, at, audit_entry, completion, database, hash, new_job, new_run, new_runner, options, registration_token,
-    scope, sha256, step,
+    scope, sha256, step, token_until,
 };
 
 #[derive(Clone, Debug)]
@@ -165,6 +167,7 @@ enum Step {
         run: i64,
         now: i64,
     },
+    Actions(actions::Step),
 }
 
 /// A scope and a group's name, by number.
@@ -250,6 +253,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => (job_id, 0..2_u8).prop_map(|(job, reason)| CancelJob { job, reason }),
         1 => run.clone().prop_map(|run| CancelRun { run }),
         1 => (run, now).prop_map(|(run, now)| FinishRun { run, now }),
+        12 => actions::a_step().prop_map(Actions),
     ]
 }
 
@@ -290,7 +294,13 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
         Step::Register { token, name, label, replace, ephemeral, runner_token: own, life, now } => {
             let name = ["one", "ONE", "two", "three"][usize::from(name)];
             let new = new_runner(name, runner_token(own));
-            let new = NewRunner { labels: labels(label), replace, ephemeral, token_expires_at: at(now + life), ..new };
+            let new = NewRunner {
+                labels: labels(label),
+                replace,
+                ephemeral,
+                token: token_until(runner_token(own), now + life),
+                ..new
+            };
             Box::pin(words(store.register_runner(hash(token), new, at(now))))
         }
         Step::Touch { seen } => {
@@ -360,6 +370,7 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
         }
         Step::CancelRun { run } => Box::pin(words(store.request_run_cancel(RunId(run)))),
         Step::FinishRun { run, now } => Box::pin(words(store.finish_run(RunId(run), Conclusion::Success, at(now)))),
+        Step::Actions(step) => actions::call(store, step),
     }
 }
 
@@ -406,6 +417,7 @@ async fn read(store: &dyn Store) -> Vec<String> {
         seen.push(words(store.jobs(Some(*status), Some(JobId(4)), 100)).await);
     }
     seen.push(words(store.unfinished()).await);
+    seen.extend(actions::read(store).await);
     seen
 }
 
@@ -495,6 +507,7 @@ fn random_steps_reach_every_state() {
         runtime.block_on(async {
             for step in bursts.into_iter().flat_map(|(burst, _)| burst) {
                 let name = format!("{step:?}");
+                let name = name.strip_prefix("Actions(").unwrap_or(&name);
                 let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
                 let answer = call(&model, step).await;
                 let outcome = answer.split(|c: char| !c.is_alphanumeric()).take(2).collect::<Vec<_>>().join(" ");
@@ -540,6 +553,18 @@ fn random_steps_reach_every_state() {
         "FinishRun Ok true",
         "FinishRun Ok false",
         "CreateRun the engine",
+        "CreateRunner Ok Registered",
+        "CreateRunner Err NameTaken",
+        "CreateRunner Err NoScaleSet",
+        "CreateRunner the engine",
+        "Labels Ok RunnerRecord",
+        "Version Ok ",
+        "CreateSet Ok ScaleSetRecord",
+        "CreateSet Err ScaleSetExists",
+        "UpdateSet Ok Some",
+        "UpdateSet Err ScaleSetExists",
+        "DeleteSet Ok Some",
+        "NextMessage Ok ",
     ] {
         assert!(seen.get(outcome).is_some_and(|count| *count > 2), "{outcome} is too rare in {seen:#?}");
     }

@@ -3,7 +3,7 @@ use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
 use startline_store::{Error, NewRunner};
 
-use crate::bench::{Bench, at, hash, is_engine_error, new_runner, registration_token, scope, texts};
+use crate::bench::{Bench, at, hash, is_engine_error, new_runner, registration_token, scope, texts, token_until};
 
 fn capable() -> Capabilities {
     Capabilities {
@@ -192,7 +192,7 @@ pub(super) async fn an_unknown_runner_token_is_none(bench: Bench) {
 
 pub(super) async fn a_runner_token_ends_at_its_time(bench: Bench) {
     bench.token(1, |_| {}).await;
-    bench.register(1, NewRunner { token_expires_at: at(100), ..new_runner("one", 10) }).await.unwrap();
+    bench.register(1, NewRunner { token: token_until(10, 100), ..new_runner("one", 10) }).await.unwrap();
     assert!(bench.runner_by_token(hash(10), at(99)).await.unwrap().is_some());
     assert_eq!(bench.runner_by_token(hash(10), at(100)).await, Ok(None));
 }
@@ -225,7 +225,7 @@ pub(super) async fn a_renewed_token_works_and_the_old_one_for_two_more_minutes(b
 
 pub(super) async fn renewal_does_not_lengthen_an_old_token(bench: Bench) {
     bench.token(1, |_| {}).await;
-    let runner = bench.register(1, NewRunner { token_expires_at: at(1010), ..new_runner("one", 10) }).await.unwrap();
+    let runner = bench.register(1, NewRunner { token: token_until(10, 1010), ..new_runner("one", 10) }).await.unwrap();
     bench.renew_runner_token(runner.id, hash(11), at(7200), at(1000)).await.unwrap();
     assert!(bench.runner_by_token(hash(10), at(1009)).await.unwrap().is_some());
     assert_eq!(bench.runner_by_token(hash(10), at(1010)).await, Ok(None));

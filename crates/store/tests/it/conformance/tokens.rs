@@ -3,7 +3,9 @@ use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::permission::Permission;
 use startline_store::{Error, NewApiToken, NewRegistrationToken, NewRunner};
 
-use crate::bench::{Bench, api_token, at, hash, is_engine_error, new_runner, registration_token, scope, texts};
+use crate::bench::{
+    Bench, api_token, at, hash, is_engine_error, new_runner, registration_token, scope, texts, token_until,
+};
 
 pub(super) async fn a_new_store_has_no_api_tokens(bench: Bench) {
     assert_eq!(bench.has_api_tokens().await, Ok(false));
@@ -183,7 +185,7 @@ pub(super) async fn tokens_that_ended_before_are_purged(bench: Bench) {
 
 pub(super) async fn expired_runner_tokens_are_purged(bench: Bench) {
     bench.token(1, |_| {}).await;
-    let runner = |name, token, end| NewRunner { token_expires_at: at(end), ..new_runner(name, token) };
+    let runner = |name, token, end| NewRunner { token: token_until(token, end), ..new_runner(name, token) };
     let gone = bench.register(1, runner("one", 10, 100)).await.unwrap();
     bench.delete_runner(gone.id, at(2)).await.unwrap();
     bench.register(1, runner("two", 11, 100)).await.unwrap();
