@@ -21,10 +21,10 @@ pub(super) enum Step {
 
 pub(super) fn a_step() -> impl Strategy<Value = Step> {
     use Step::*;
-    let (a_scope, name, runner, set) = (0..3_u8, 0..3_u8, 1..6_i64, 1..4_i64);
+    let (a_scope, name, runner, set) = (0..2_u8, 0..3_u8, 1..6_i64, 1..4_i64);
     prop_oneof![
         4 => (
-            a_scope.clone(), name.clone(), 0..4_u8, 0..12_u8, any::<bool>(), prop::option::of(set.clone()), 0..200_i64
+            a_scope.clone(), name.clone(), 0..4_u8, 0..8_u8, any::<bool>(), prop::option::of(set.clone()), 0..200_i64
         )
             .prop_map(|(scope, group, name, client, replace, set, now)| CreateRunner {
                 scope, group, name, client, replace, set, now
@@ -37,6 +37,11 @@ pub(super) fn a_step() -> impl Strategy<Value = Step> {
         1 => set.clone().prop_map(|id| DeleteSet { id }),
         1 => (set, 1..4_u32).prop_map(|(id, count)| NextMessage { id, count }),
     ]
+}
+
+/// Something to work on.
+pub(super) fn prelude() -> [Step; 2] {
+    [0, 1].map(|name| Step::CreateSet { scope: 0, group: 0, name })
 }
 
 pub(super) fn call(store: &dyn Store, step: Step) -> Words {
