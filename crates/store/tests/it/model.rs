@@ -564,7 +564,7 @@ fn random_steps_reach_every_state() {
         "CreateSet Err ScaleSetExists",
         "UpdateSet Ok Some",
         "DeleteSet Ok Some",
-        "NextMessage Ok ",
+        "NextMessage Ok 1",
     ] {
         assert!(seen.get(outcome).is_some_and(|count| *count > 2), "{outcome} is too rare in {seen:#?}");
     }
