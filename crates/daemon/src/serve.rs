@@ -111,6 +111,9 @@ pub struct Report {
     pub left: u64,
 }
 
+/// Why connections and requests are cut.
+const CUT_REASONS: [&str; 6] = ["handshake", "head", "body", "write", "idle", "drain"];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CutLabel {
     reason: &'static str,
@@ -121,7 +124,6 @@ struct CutLabel {
 pub struct ConnectionMetrics {
     open: Gauge,
     accepted: Counter,
-    requests: Counter,
     cut: Family<CutLabel, Counter>,
 }
 
@@ -131,9 +133,12 @@ impl ConnectionMetrics {
         let metrics = Self::default();
         registry.register("connections_open", "Connections open at the moment", metrics.open.clone());
         registry.register("connections_accepted", "Connections accepted", metrics.accepted.clone());
-        registry.register("http_requests", "Requests that reached a handler", metrics.requests.clone());
         let help = "Connections and requests that were cut, by reason: handshake, head, body, write, idle, drain";
         registry.register("connections_cut", help, metrics.cut.clone());
+        // There from the beginning, so that the first cut is an increase.
+        for reason in CUT_REASONS {
+            drop(metrics.cut.get_or_create(&CutLabel { reason }));
+        }
         metrics
     }
 }
@@ -264,7 +269,6 @@ impl Shared {
 
     fn request(&self) {
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
-        self.options.metrics.requests.inc();
     }
 
     fn cut(&self, reason: &'static str) {

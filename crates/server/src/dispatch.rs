@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use startline_dispatcher::{
-    Assignment, Dispatcher, Effect, GiveBack, JobSpec, LeaseError, LostEnd, LostPolicy, PollId, RequeueReason,
-    Requirement,
+    Assignment, Dispatcher, Effect, GiveBack, JobSpec, LeaseError, LostEnd, LostPolicy, PollId, Requirement,
 };
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::scope::Scope;
@@ -171,10 +170,7 @@ impl App {
                 }
                 Effect::PollClosed { poll, .. } => inner.close_poll(poll),
                 Effect::Requeued { job, old_epoch, attempt, requeues_left, reason } => {
-                    self.metrics.requeued();
-                    if matches!(reason, RequeueReason::RunnerLost(_)) {
-                        self.metrics.lapsed();
-                    }
+                    self.metrics.requeued(&reason);
                     self.leases.end(job);
                     self.forget_deadline(job);
                     tracing::info!(job.id = %job, attempt, %reason, "job returned to the queue");

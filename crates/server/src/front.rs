@@ -52,16 +52,26 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answering {
-        if request.method() == Method::POST && request.uri().path() == POLL {
-            Answering::Held(HeldPoll::new(&self.app, request))
+        let way = if request.method() == Method::POST && request.uri().path() == POLL {
+            Way::Held(HeldPoll::new(&self.app, request))
         } else {
-            Answering::Routed(Box::pin(Service::<Request<B>>::call(&mut self.router, request)))
-        }
+            Way::Routed(Box::pin(Service::<Request<B>>::call(&mut self.router, request)))
+        };
+        Answering { app: Arc::clone(&self.app), way }
     }
 }
 
-/// The answer in the making. Small, because each parked poll keeps one.
-pub(crate) enum Answering {
+/// The route of an answer as the router knows it, such as `GET /api/v1/jobs/{id}`: in the answer's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Route(pub String);
+
+/// The answer in the making, which is counted when it is there. Small, because each parked poll keeps one.
+pub(crate) struct Answering {
+    app: Arc<App>,
+    way: Way,
+}
+
+enum Way {
     Held(HeldPoll),
     Routed(Pin<Box<RouteFuture<Infallible>>>),
 }
@@ -70,9 +80,18 @@ impl Future for Answering {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Held(poll) => Poll::Ready(Ok(ready!(Pin::new(poll).poll(cx)))),
-            Self::Routed(answer) => answer.as_mut().poll(cx),
+        let (answer, route) = match &mut self.way {
+            Way::Held(poll) => (ready!(Pin::new(poll).poll(cx)), Some(Route(format!("POST {POLL}")))),
+            Way::Routed(answer) => {
+                let Ok(mut answer) = ready!(answer.as_mut().poll(cx));
+                let route = answer.extensions_mut().remove::<Route>();
+                (answer, route)
+            }
+        };
+        // Without one are health and metrics themselves.
+        if let Some(Route(route)) = route {
+            self.app.metrics.request(route, answer.status());
         }
+        Poll::Ready(Ok(answer))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use http::StatusCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use startline_dispatcher::{Gone, RequeueReason};
 use startline_protocol::state::Conclusion;
 
 use crate::dispatch::Dispatch;
@@ -41,24 +43,40 @@ struct StatusLabel {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    code: u32,
+}
+
 /// The service's metrics; each is registered under the prefix `startline_`.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     pub polls_open: Gauge<i64, AtomicI64>,
+    poll: Histogram,
     dispatch_latency: Histogram,
     queue: Histogram,
     duration: Histogram,
     completed: Family<ConclusionLabel, Counter>,
     requeued: Counter,
+    offers_expired: Family<ReasonLabel, Counter>,
     lapsed: Counter,
     registrations: Family<OutcomeLabel, Counter>,
     auth_failures: Family<ReasonLabel, Counter>,
+    requests: Family<RequestLabels, Counter>,
     commit: Histogram,
     batch: Histogram,
 }
 
 const FAST: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 const SLOW: [f64; 10] = [0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0];
+const POLL: [f64; 9] = [0.01, 0.1, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
+/// Why an offer ended: nobody acquired it within its window.
+const WINDOW: &str = "window";
+/// Its runner fell silent.
+const OFFLINE: &str = "runner_offline";
+/// Its runner's registration was removed.
+const REMOVED: &str = "runner_removed";
 const BATCH: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 impl Metrics {
@@ -66,14 +84,17 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Arc<Self> {
         let metrics = Self {
             polls_open: Gauge::default(),
+            poll: Histogram::new(POLL),
             dispatch_latency: Histogram::new(FAST),
             queue: Histogram::new(SLOW),
             duration: Histogram::new(SLOW),
             completed: Family::default(),
             requeued: Counter::default(),
+            offers_expired: Family::default(),
             lapsed: Counter::default(),
             registrations: Family::default(),
             auth_failures: Family::default(),
+            requests: Family::default(),
             commit: Histogram::new(FAST),
             batch: Histogram::new(BATCH),
         };
@@ -88,16 +109,40 @@ impl Metrics {
             "From queued to the assignment being written, waiting for a runner included",
             m.dispatch_latency,
         );
+        seconds(registry, "poll_duration", "From a poll being opened to its end, however it ended", m.poll);
         seconds(registry, "job_queue", "From queued to acquired", m.queue);
         seconds(registry, "job_duration", "From acquired to completed", m.duration);
         registry.register("jobs_completed", "Jobs completed", m.completed);
         registry.register("jobs_requeued", "Jobs returned to the queue, for whatever reason", m.requeued);
+        registry.register("offers_expired", "Offers that ended without being acquired", m.offers_expired);
         registry.register("leases_lapsed", "Leases that ran out", m.lapsed);
         registry.register("registrations", "Registrations of runners", m.registrations);
         registry.register("auth_failures", "Requests refused for their bearer", m.auth_failures);
+        registry.register("http_requests", "Requests answered, by route and status", m.requests);
         seconds(registry, "store_commit", "Durable commits", m.commit);
         registry.register("store_batch_size", "Steps in one durable commit", m.batch);
+        metrics.begin();
         Arc::new(metrics)
+    }
+
+    /// Shows counters of which the labels are known from the beginning, so that their first step is an increase.
+    fn begin(&self) {
+        for conclusion in [Conclusion::Success, Conclusion::Failure, Conclusion::Cancelled, Conclusion::Skipped] {
+            drop(self.completed.get_or_create(&ConclusionLabel { conclusion: conclusion.as_str() }));
+        }
+        for reason in [WINDOW, OFFLINE, REMOVED] {
+            drop(self.offers_expired.get_or_create(&ReasonLabel { reason }));
+        }
+    }
+
+    /// A request was answered. `route` is as the router knows it, never as the caller wrote it.
+    pub(crate) fn request(&self, route: String, code: StatusCode) {
+        self.requests.get_or_create(&RequestLabels { route, code: code.as_u16().into() }).inc();
+    }
+
+    /// A poll ended, whatever with.
+    pub(crate) fn poll_ended(&self, after: Duration) {
+        self.poll.observe(after.as_secs_f64());
     }
 
     pub(crate) fn auth_failure(&self, reason: &'static str) {
@@ -128,8 +173,16 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn requeued(&self) {
+    pub(crate) fn requeued(&self, reason: &RequeueReason) {
         self.requeued.inc();
+        let expired = match reason {
+            RequeueReason::OfferExpired { .. } => WINDOW,
+            RequeueReason::OfferWithdrawn { why: Gone::Offline, .. } => OFFLINE,
+            RequeueReason::OfferWithdrawn { why: Gone::Removed, .. } => REMOVED,
+            RequeueReason::RunnerLost(_) => return self.lapsed(),
+            RequeueReason::GivenBack { .. } => return,
+        };
+        self.offers_expired.get_or_create(&ReasonLabel { reason: expired }).inc();
     }
 
     pub(crate) fn lapsed(&self) {

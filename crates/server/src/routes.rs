@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::delete;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::problem::{CONTENT_TYPE, Problem, kind};
@@ -30,6 +30,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::App;
 use crate::auth::RequestId;
 use crate::endpoint::Class;
+use crate::front::Route;
 use crate::problem::{ApiError, ApiResult};
 
 pub(crate) use events::Streams;
@@ -41,6 +42,8 @@ const BODY_LIMIT: usize = 2 * 1024 * 1024;
 const SUBMISSION_LIMIT: usize = 16 * 1024 * 1024;
 /// Largest append to a log.
 const LOG_LIMIT: usize = 4 * 1024 * 1024;
+/// What the API does not have.
+const REST: &str = "/api/v1/{*rest}";
 /// How long an ordinary request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -62,7 +65,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         });
     }
     router
-        .route("/api/v1/{*rest}", delete(no_route).get(no_route).post(no_route).put(no_route).patch(no_route))
+        .route(REST, delete(no_route).get(no_route).post(no_route).put(no_route).patch(no_route))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(request_id))
@@ -100,6 +103,7 @@ async fn request_id(mut request: Request, next: Next) -> Response {
         _ => new_request_id(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = route_of(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
     tracing::debug!(
@@ -110,7 +114,22 @@ async fn request_id(mut request: Request, next: Next) -> Response {
         response = as_problem(response, &id).await;
     }
     response.headers_mut().insert(NAME.clone(), id);
+    response.extensions_mut().insert(route);
     response
+}
+
+/// Where a request goes, in bounded words: callers choose neither paths nor methods of our metrics.
+fn route_of(request: &Request) -> Route {
+    let method = match *request.method() {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+            request.method().as_str()
+        }
+        _ => "other",
+    };
+    match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some(path) if path != REST => Route(format!("{method} {path}")),
+        _ => Route("none".to_owned()),
+    }
 }
 
 /// Makes a problem of every error, also of those that the framework answers as plain text or without a body, and puts

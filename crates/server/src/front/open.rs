@@ -45,6 +45,16 @@ impl Drop for OpenPoll {
 pub(super) struct Parked {
     pub(super) open: OpenPoll,
     deadline: Pin<Box<Sleep>>,
+    /// What was asked for; with the deadline it tells since when the poll is open.
+    seconds: u8,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let left = self.deadline.deadline().saturating_duration_since(Instant::now());
+        let open = Duration::from_secs(self.seconds.into()).saturating_sub(left);
+        self.open.app.metrics.poll_ended(open);
+    }
 }
 
 /// How a poll began.
@@ -57,6 +67,7 @@ impl Parked {
     /// Asks the dispatcher for a job, and opens the poll if there is none now.
     pub(super) fn begin(app: &Arc<App>, runner: RunnerId, timeout: Duration, auto_acquire: bool) -> ApiResult<Begun> {
         let deadline = Instant::now() + timeout;
+        let seconds = u8::try_from(timeout.as_secs()).unwrap_or(u8::MAX);
         let (outcome, open) = {
             let now = app.clock.now();
             let mut inner = app.dispatch.lock();
@@ -71,12 +82,15 @@ impl Parked {
         };
         app.dispatch.reschedule();
         match outcome {
-            PollOutcome::Assigned(assignment) => Ok(Begun::Assigned(assignment)),
+            PollOutcome::Assigned(assignment) => {
+                app.metrics.poll_ended(Duration::ZERO);
+                Ok(Begun::Assigned(assignment))
+            }
             PollOutcome::Parked | PollOutcome::Draining => {
                 app.metrics.polls_open.inc();
                 let (id, receiver) = open;
                 let open = OpenPoll { app: Arc::clone(app), runner, id, receiver: Some(receiver) };
-                Ok(Begun::Parked(Self { open, deadline: Box::pin(tokio::time::sleep_until(deadline)) }))
+                Ok(Begun::Parked(Self { open, deadline: Box::pin(tokio::time::sleep_until(deadline)), seconds }))
             }
             PollOutcome::UnknownRunner => Err(gone(runner)),
             PollOutcome::NoFreeSlot | PollOutcome::Spent => {
