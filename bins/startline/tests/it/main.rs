@@ -6,6 +6,7 @@ mod admin;
 mod administration;
 mod bad_input;
 mod cast;
+mod deploy;
 mod events;
 mod examples;
 mod fake_runner;
