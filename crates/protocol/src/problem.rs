@@ -81,6 +81,8 @@ pub mod kind {
     pub const TOO_LARGE: &str = "too-large";
     /// Something else still needs the thing, or the service itself does.
     pub const IN_USE: &str = "in-use";
+    /// The run has not ended yet.
+    pub const RUN_ACTIVE: &str = "run-active";
     /// The caller asks for more at once than it may; try again later.
     pub const TOO_MANY_REQUESTS: &str = "too-many-requests";
     /// The service cannot answer now; try again.

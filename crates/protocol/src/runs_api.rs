@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
+use crate::context::ContextData;
 use crate::ids::{JobId, RunId, RunnerId};
+use crate::job_message::{ActionStep, Variable};
 use crate::state::{Conclusion, JobStatus, RunStatus, RunnerStatus};
 use crate::step::{Annotation, StepRecord};
+use crate::template::TemplateToken;
 
 /// `POST /api/v1/runs`: a workflow file becomes a run. 201 [`RunDetail`]; 422 `workflow-invalid` with diagnostics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,144 @@ pub struct SubmitRequest {
     /// Only matrix combinations whose value under the key is one of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matrix: BTreeMap<String, Vec<String>>,
+}
+
+/// `POST /api/v1/runs/{id}/rerun`: a new run from the submission of one that has ended. 201 [`RunDetail`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RerunRequest {
+    /// Only jobs that failed or were cancelled (all combinations of a matrix when one did), and those that need them; the
+    /// others are taken over with their outputs.
+    #[serde(default)]
+    pub only_failed: bool,
+}
+
+/// `POST /api/v1/jobs`: one job without a workflow file. 201 [`JobView`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// Display name; `job` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `owner/name`; the token's own when that is for one repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// What the runner must have.
+    #[serde(default)]
+    pub requirements: JobRequirements,
+    /// What to execute.
+    pub job_definition: JobDefinition,
+    /// Higher goes first: -1,000 to 1,000.
+    #[serde(default)]
+    pub priority: i32,
+    /// Longest run time in minutes: 1 to 43,200 (30 days); 360 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_minutes: Option<u32>,
+    /// Secrets of this job; sealed at rest, never returned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// The code is not trusted: the job goes to ephemeral runners of groups that accept such jobs, and gets no secrets of
+    /// its scope.
+    #[serde(default)]
+    pub untrusted: bool,
+}
+
+/// What a runner must have to get a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct JobRequirements {
+    /// All of these labels.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Member of this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_group: Option<String>,
+    /// At least this machine.
+    #[serde(default)]
+    pub capabilities: RequiredCapabilities,
+}
+
+/// The least that a runner's machine must have; absent members ask for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RequiredCapabilities {
+    /// Memory in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_gb: Option<u32>,
+    /// Usable processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<u32>,
+    /// Free disk in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_space_gb: Option<u32>,
+    /// Memory of the largest GPU in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory_gb: Option<u32>,
+    /// A Docker engine.
+    #[serde(default)]
+    pub docker_enabled: bool,
+    /// A Kubernetes cluster.
+    #[serde(default)]
+    pub kubernetes_enabled: bool,
+    /// A GPU.
+    #[serde(default)]
+    pub gpu_enabled: bool,
+    /// Actions that the runner holds locally, as `owner/name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supported_actions: Vec<String>,
+}
+
+impl JobRequirements {
+    /// Everything as labels, in which bounds have a spelling of their own.
+    #[must_use]
+    pub fn as_labels(&self) -> Vec<String> {
+        let asked = &self.capabilities;
+        let mut labels = self.labels.clone();
+        for (name, bound) in [
+            ("memory_gb", asked.memory_gb),
+            ("cpu_cores", asked.cpu_cores),
+            ("disk_space_gb", asked.disk_space_gb),
+            ("gpu_memory_gb", asked.gpu_memory_gb),
+        ] {
+            labels.extend(bound.map(|least| format!("{name}>={least}")));
+        }
+        for (name, needed) in
+            [("docker", asked.docker_enabled), ("kubernetes", asked.kubernetes_enabled), ("gpu", asked.gpu_enabled)]
+        {
+            labels.extend(needed.then(|| name.to_owned()));
+        }
+        labels.extend(asked.supported_actions.iter().map(|action| format!("supports:{action}")));
+        labels
+    }
+}
+
+/// The part of a [`crate::job_message::JobMessage`] that is the caller's to say; further members of such a message are
+/// ignored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct JobDefinition {
+    /// Steps in order; at least one.
+    pub steps: Vec<ActionStep>,
+    /// Variables, none of them secret.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Variable>,
+    /// Contexts by name; those that are absent are the service's.
+    #[serde(default)]
+    pub context_data: BTreeMap<String, ContextData>,
+    /// Mappings, later ones winning.
+    #[serde(default)]
+    pub environment_variables: Vec<TemplateToken>,
+    /// `defaults`.
+    #[serde(default)]
+    pub defaults: Vec<TemplateToken>,
+    /// `outputs`, a mapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_outputs: Option<TemplateToken>,
 }
 
 /// A run in a listing.

@@ -15,6 +15,7 @@ mod events;
 mod front;
 mod groups;
 mod housekeeping;
+mod intake;
 mod leases;
 mod message;
 mod metrics;

@@ -10,10 +10,11 @@ use startline_protocol::job_message::{
     ActionStep, Authorization, Endpoint, JobMessage, MESSAGE_TYPE, Plan, Resources, StepKind, StepReference, Timeline,
     Variable,
 };
+use startline_protocol::runs_api::JobDefinition;
 use startline_protocol::template::{Position, TemplateToken, TokenKind};
 use startline_workflow::expression::Value;
 use startline_workflow::model::{CompiledStep, Reference};
-use startline_workflow::plan::JobInstance;
+use startline_workflow::plan::{JobInstance, RunContext};
 use startline_workflow::template::{Kind, Template};
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         job_name: if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() },
         request_id: 0,
         resources: Resources::default(),
-        variables: variables(run.plan_id, job),
+        variables: variables(run.plan_id, &job.key),
         context_data: BTreeMap::from([
             ("github".to_owned(), context(run.github)),
             ("inputs".to_owned(), context(run.inputs)),
@@ -66,11 +67,54 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
     }
 }
 
-fn variables(plan_id: Uuid, job: &JobInstance) -> BTreeMap<String, Variable> {
+/// The message of a job that was submitted without a workflow. What its contexts lack is added when it is acquired.
+pub(crate) fn single(plan_id: Uuid, key: &str, name: &str, definition: JobDefinition) -> JobMessage {
+    let mut all = variables(plan_id, key);
+    all.extend(definition.variables);
+    JobMessage {
+        message_type: MESSAGE_TYPE.to_owned(),
+        plan: Plan { plan_id, plan_type: "actions".to_owned(), version: 0 },
+        timeline: Timeline { id: plan_id, change_id: 0 },
+        job_id: Uuid::nil(),
+        job_display_name: name.to_owned(),
+        job_name: "__default".to_owned(),
+        request_id: 0,
+        resources: Resources::default(),
+        variables: all,
+        context_data: definition.context_data,
+        steps: definition.steps,
+        environment_variables: definition.environment_variables,
+        defaults: definition.defaults,
+        job_outputs: definition.job_outputs,
+        job_container: None,
+        job_service_containers: None,
+        mask: Vec::new(),
+        file_table: Vec::new(),
+    }
+}
+
+/// Adds the contexts that a message lacks.
+pub(crate) fn complete(message: &mut JobMessage, context: &RunContext) {
+    let empty = Value::from_json(&serde_json::json!({}));
+    let contexts = [
+        ("github", &context.github),
+        ("inputs", &context.inputs),
+        ("vars", &context.vars),
+        ("needs", &empty),
+        ("strategy", &empty),
+        ("matrix", &empty),
+    ];
+    for (name, value) in contexts {
+        let known = message.context_data.entry(name.to_owned());
+        known.or_insert_with(|| ContextData::from_plain(value.to_json()));
+    }
+}
+
+fn variables(plan_id: Uuid, key: &str) -> BTreeMap<String, Variable> {
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
     BTreeMap::from([
-        ("system.github.job".to_owned(), plain(&job.key)),
-        ("system.orchestrationId".to_owned(), plain(&format!("{plan_id}.{}.__default", job.key))),
+        ("system.github.job".to_owned(), plain(key)),
+        ("system.orchestrationId".to_owned(), plain(&format!("{plan_id}.{key}.__default"))),
         ("system.runnerEnvironment".to_owned(), plain("self-hosted")),
         ("DistributedTask.EnhancedAnnotations".to_owned(), plain("true")),
         ("RunService.FixEmbeddedIssues".to_owned(), plain("true")),

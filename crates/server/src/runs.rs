@@ -4,7 +4,7 @@
 //! new; a crash between any two steps is made good by the same pass at the next start. Passes of one run never
 //! overlap; those of different runs do, so that their commits share an fsync.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use startline_dispatcher::{CancelOutcome, Requirement};
@@ -192,6 +192,7 @@ impl App {
                             continue_on_error: job.continue_on_error,
                             requeues_left: self.config.requeues,
                             message,
+                            outputs: BTreeMap::new(),
                             queued_at: now,
                         });
                     }
@@ -237,6 +238,7 @@ impl App {
             continue_on_error: false,
             requeues_left: 0,
             message: String::new(),
+            outputs: BTreeMap::new(),
             queued_at: self.clock.now(),
         }
     }

@@ -29,6 +29,12 @@ pub(crate) struct Submission {
     pub env: BTreeMap<String, String>,
     pub job: Option<String>,
     pub matrix: BTreeMap<String, Vec<String>>,
+    /// One job without a workflow file: the workflow only stands for it.
+    #[serde(default)]
+    pub single: bool,
+    /// A hash of the request, when it came with a key for repeats.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
 }
 
 /// Where a workflow that comes without a path is taken to lie.
@@ -110,6 +116,8 @@ impl Submission {
             event,
             git_ref,
             inputs,
+            single: false,
+            fingerprint: None,
         })
     }
 

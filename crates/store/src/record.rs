@@ -121,6 +121,8 @@ pub struct NewJob {
     pub requeues_left: u32,
     /// The job message as JSON, without secrets; empty for a completed one.
     pub message: String,
+    /// What it hands on, when it begins completed.
+    pub outputs: BTreeMap<String, String>,
     /// Into the queue.
     pub queued_at: Timestamp,
 }
@@ -275,7 +277,7 @@ impl NewJob {
             started_at: None,
             completed_at: self.conclusion.map(|_| queued_at),
             finished,
-            outputs: BTreeMap::new(),
+            outputs: self.outputs,
             steps: Vec::new(),
             annotations: Vec::new(),
         };

@@ -85,6 +85,8 @@ const ROUTES: &[Route] = &[
     route("GET", "/api/v1/runs", Api(P::JobsRead), List),
     route("GET", "/api/v1/runs/{id}", Api(P::JobsRead), Thing),
     route("POST", "/api/v1/runs/{id}/cancel", Api(P::JobsWrite), Thing).audited("run.cancel"),
+    route("POST", "/api/v1/runs/{id}/rerun", Api(P::JobsWrite), Thing),
+    route("POST", "/api/v1/jobs", Api(P::JobsWrite), Thing).audited("job.submit"),
     route("GET", "/api/v1/jobs", Api(P::JobsRead), List),
     route("GET", "/api/v1/jobs/{id}", Api(P::JobsRead), Thing),
     route("GET", "/api/v1/jobs/{id}/logs", Api(P::JobsRead), Thing),
@@ -250,6 +252,16 @@ impl Stage {
             ("POST", "/api/v1/runners/jobs/{id}/status") => json!({ "steps": [] }),
             ("POST", "/api/v1/runners/jobs/{id}/complete") => json!({ "conclusion": "success" }),
             ("POST", "/api/v1/runs") => json!({ "workflow": cast::workflow("nobody"), "repository": "acme/a" }),
+            ("POST", "/api/v1/jobs") => {
+                let step = json!({
+                    "type": "action", "id": "a0000000-0000-4000-8000-000000000004", "condition": "success()",
+                    "reference": { "type": "script" }, "inputs": { "type": 2, "map": [] },
+                });
+                json!({
+                    "repository": "acme/a", "job_definition": { "steps": [step] },
+                    "requirements": { "labels": ["nobody"] },
+                })
+            }
             ("PUT", "/api/v1/secrets/{name}") => json!({ "value": SECRET }),
             ("PUT", "/api/v1/variables/{name}") => json!({ "value": "x" }),
             ("POST", "/api/v1/tokens") => json!({ "name": "x", "permissions": [], "scope": "organization:acme" }),

@@ -83,6 +83,7 @@ async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiR
         tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
     })?;
+    app.complete_single(&mut message, &run).await?;
     let secrets = match app.secrets_of(&run).await {
         Ok(secrets) => secrets,
         Err(SecretsError::Store(error)) => return Err(error.into()),

@@ -5,23 +5,20 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use startline_protocol::ids::RunId;
 use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
 use startline_protocol::scope::Scope;
-use startline_store::{Answer, CreatedRun, NewRun, Page, RunRecord};
-use startline_workflow::Workflow;
-use startline_workflow::expression::Object;
-use uuid::Uuid;
+use startline_store::{Answer, Page, RunRecord};
 
 use super::Body;
 use super::extract::{Path, Query};
 use crate::audit::Record;
+use crate::intake::{Intake, Repeat};
 use crate::problem::{ApiError, ApiResult};
-use crate::runs::Compiled;
 use crate::submission::{self, Submission};
 use crate::{App, auth, views};
 
@@ -35,16 +32,18 @@ const SCAN: u32 = 5000;
 pub(super) async fn submit(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
+    headers: HeaderMap,
     Body(request): Body<SubmitRequest>,
 ) -> ApiResult<(StatusCode, Json<RunDetail>)> {
     let mut record = app.audit(&admin, "run.submit", "run");
-    let result = create(&app, &admin, request, &mut record).await;
+    let result = create(&app, &admin, &headers, request, &mut record).await;
     record.conclude(result).await
 }
 
 async fn create(
     app: &Arc<App>,
     admin: &auth::Admin,
+    headers: &HeaderMap,
     mut request: SubmitRequest,
     record: &mut Record,
 ) -> ApiResult<(StatusCode, Json<RunDetail>)> {
@@ -54,6 +53,7 @@ async fn create(
     }
     let secrets = std::mem::take(&mut request.secrets);
     let trusted = !request.untrusted;
+    let repeat = Repeat::of(headers, admin.token.id, "run.submit", &request)?;
     for name in secrets.keys() {
         check_secret_name(name)?;
     }
@@ -64,72 +64,15 @@ async fn create(
         return Err(ApiError::not_found(format_args!("repository {}", submission.repository)));
     }
     record.repository(&submission.repository);
-    let plan_id = Uuid::new_v4();
-    let sealed_secrets = if secrets.is_empty() {
-        None
-    } else {
-        let text = serde_json::to_vec(&secrets).map_err(|_| ApiError::invalid("the secrets cannot be encoded"))?;
-        Some(app.sealing.seal(&text, plan_id.as_bytes()))
-    };
-    let name = workflow.name.clone().unwrap_or_else(|| submission.path.clone());
-    let stored =
-        serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
-    let CreatedRun { run, .. } = app
-        .store
-        .create_run(
-            NewRun {
-                plan_id,
-                name,
-                path: submission.path.clone(),
-                repository: submission.repository.clone(),
-                event_name: submission.event_name.clone(),
-                git_ref: submission.git_ref.clone(),
-                submission: stored,
-                sealed_secrets,
-                trusted,
-                idempotency: None,
-                created_at: app.clock.now(),
-            },
-            Vec::new(),
-        )
-        .await?;
-    let run = match run_name(&submission, &workflow, &run, &app.config.url) {
-        Some(name) => app.store.rename_run(run.id, name).await?.unwrap_or(run),
-        None => run,
-    };
+    let (run, _) = app.take_in(Intake { submission, workflow, secrets, trusted, repeat }, |_| Vec::new()).await?;
     record.subject(format_args!("run:{}", run.id));
     record.detail("path", &run.run.path);
-    app.changes.begin(run.id);
-    app.events.begin(&run, &[]);
-    app.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");
-    // The jobs follow from the stored run, here as after a restart.
-    app.touch_run(run.id);
     Ok((StatusCode::CREATED, Json(detail(app, run).await?)))
 }
 
-/// What the workflow's `run-name` comes to; the run's own id and number may be in it, so it is known only now.
-fn run_name(submission: &Submission, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Option<String> {
-    let template = workflow.run_name.as_ref()?;
-    let context = submission.context(workflow, run, public_url);
-    let scope: Object = [
-        ("github".to_owned(), context.github),
-        ("inputs".to_owned(), context.inputs),
-        ("vars".to_owned(), context.vars),
-    ]
-    .into_iter()
-    .collect();
-    match startline_workflow::template::evaluate(template, &scope) {
-        Ok(value) => Some(value.to_text().trim().chars().take(255).collect::<String>()).filter(|name| !name.is_empty()),
-        Err(error) => {
-            tracing::warn!(run.id = %run.id, %error, "run-name cannot be evaluated; the workflow's name is used");
-            None
-        }
-    }
-}
-
 /// GitHub's rules: letters, digits and `_`, not beginning with a digit or `GITHUB_`.
-fn check_secret_name(name: &str) -> ApiResult<()> {
+pub(super) fn check_secret_name(name: &str) -> ApiResult<()> {
     let good = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
         && (!name.to_ascii_uppercase().starts_with("GITHUB_") || name.eq_ignore_ascii_case("GITHUB_TOKEN"));
@@ -141,7 +84,7 @@ fn check_secret_name(name: &str) -> ApiResult<()> {
     }
 }
 
-async fn detail(app: &Arc<App>, run: RunRecord) -> ApiResult<RunDetail> {
+pub(super) async fn detail(app: &Arc<App>, run: RunRecord) -> ApiResult<RunDetail> {
     let version = app.changes.subscribe(run.id).map_or(0, |version| *version.borrow());
     let jobs = app.store.jobs_of_run(run.id).await?;
     let pending = app.pending(&run, &jobs);
@@ -185,7 +128,7 @@ pub(super) async fn get(
 }
 
 /// The run, if the caller has the permission and may know of it.
-async fn find(app: &App, admin: &auth::Admin, permission: Permission, id: RunId) -> ApiResult<RunRecord> {
+pub(super) async fn find(app: &App, admin: &auth::Admin, permission: Permission, id: RunId) -> ApiResult<RunRecord> {
     admin.need(permission)?;
     let run = app.store.run(id).await?.filter(|run| admin.sees(&run.run.repository));
     run.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))

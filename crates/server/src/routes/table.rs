@@ -16,12 +16,14 @@ use startline_protocol::runner_api::{
     RenewResponse, RunnerTokenResponse, StatusRequest,
 };
 use startline_protocol::runs_api::{
-    Explanation, JobPage, JobView, LogEvent, RunDetail, RunPage, RunView, RunnerPage, RunnerView, SubmitRequest,
+    Explanation, JobPage, JobRequest, JobView, LogEvent, RerunRequest, RunDetail, RunPage, RunView, RunnerPage,
+    RunnerView, SubmitRequest,
 };
 use startline_protocol::token::TokenKind;
 
-use super::{audit, events, groups, jobs, polls, runners, runs, tokens, values, work};
+use super::{audit, events, groups, jobs, polls, rerun, runners, runs, single, tokens, values, work};
 use crate::endpoint::{Class, Endpoint, payload};
+use crate::intake::IDEMPOTENCY_KEY;
 use crate::openapi;
 
 const GET: Method = Method::GET;
@@ -166,12 +168,13 @@ fn held_jobs() -> [Endpoint; 6] {
 }
 
 /// People and forges submit runs and look at them.
-fn runs_and_jobs() -> [Endpoint; 8] {
+fn runs_and_jobs() -> [Endpoint; 10] {
     [
         Endpoint::new(POST, "/api/v1/runs", "submitRun", runs::submit)
             .says("Submit a workflow", "The file becomes a run of jobs.")
             .class(Class::Submission)
             .api(Permission::JobsWrite)
+            .header(IDEMPOTENCY_KEY, false, "A repeat under the same key within 24 h answers what the first one made.")
             .json::<SubmitRequest>()
             .answers::<RunDetail>(201, "The run.")
             .problems(&[kind::WORKFLOW_INVALID]),
@@ -190,6 +193,20 @@ fn runs_and_jobs() -> [Endpoint; 8] {
             .says("Cancel a run", "Waiting jobs end at once, running ones are told to stop. A repeat changes nothing.")
             .api(Permission::JobsWrite)
             .answers::<RunView>(200, "The run."),
+        Endpoint::new(POST, "/api/v1/runs/{id}/rerun", "rerunRun", rerun::rerun)
+            .says("Run again what has ended", "A new run from the same submission, with its secrets.")
+            .api(Permission::JobsWrite)
+            .header(IDEMPOTENCY_KEY, false, "A repeat under the same key within 24 h answers what the first one made.")
+            .json::<RerunRequest>()
+            .answers::<RunDetail>(201, "The new run.")
+            .problems(&[kind::RUN_ACTIVE, kind::WORKFLOW_INVALID]),
+        Endpoint::new(POST, "/api/v1/jobs", "submitJob", single::submit)
+            .says("Submit one job without a workflow file", "It is the only job of a run of its own.")
+            .class(Class::Submission)
+            .api(Permission::JobsWrite)
+            .header(IDEMPOTENCY_KEY, false, "A repeat under the same key within 24 h answers what the first one made.")
+            .json::<JobRequest>()
+            .answers::<JobView>(201, "The job, queued."),
         Endpoint::new(GET, "/api/v1/jobs", "listJobs", jobs::list)
             .says("List jobs, newest first", "Without their steps.")
             .api(Permission::JobsRead)

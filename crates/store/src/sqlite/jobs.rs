@@ -72,8 +72,8 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
     let mut known = db.prepare_cached("SELECT 1 FROM jobs WHERE run_id = ?1 AND key = ?2 AND idx = ?3")?;
     let mut insert = db.prepare_cached(
         "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, trusted, \
-         priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished, outputs) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )?;
     let mut insert_message = db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?;
     jobs.iter().try_for_each(NewJob::check)?;
@@ -101,6 +101,7 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
             Time(job.queued_at),
             job.conclusion.map(|_| Time(job.queued_at)),
             finished,
+            Json(&job.outputs),
         ])?;
         let (record, message) = job.into_record(JobId(id), run, repository.to_owned(), finished);
         insert_message.execute((id, message))?;

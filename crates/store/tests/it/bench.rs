@@ -162,6 +162,7 @@ pub(crate) fn new_job(key: &str) -> NewJob {
         continue_on_error: true,
         requeues_left: 2,
         message: format!(r#"{{"key":"{key}"}}"#),
+        outputs: BTreeMap::new(),
         queued_at: at(11),
     }
 }

@@ -129,9 +129,11 @@ pub(super) async fn a_job_may_begin_completed(bench: Bench) {
         conclusion: Some(Conclusion::Skipped),
         reason: Some("its condition was false".to_owned()),
         message: String::new(),
+        outputs: [("version".to_owned(), "7".to_owned())].into(),
         ..new_job("deploy")
     };
     let job = bench.job_of(skipped).await;
+    assert_eq!(job.outputs["version"], "7");
     assert_eq!((job.status, job.conclusion), (JobStatus::Completed, Some(Conclusion::Skipped)));
     assert_eq!((job.completed_at, job.started_at), (Some(at(11)), None));
     assert!(job.finished > 0);

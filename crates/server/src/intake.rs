@@ -1,0 +1,161 @@
+//! From a checked submission to a run that is under way: stored once, whoever asks how often.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde::Serialize;
+use startline_crypto::token;
+use startline_protocol::job_message::JobMessage;
+use startline_store::{CreatedRun, Hash, JobRecord, NewJob, NewRun, RunRecord};
+use startline_workflow::Workflow;
+use startline_workflow::expression::Object;
+use uuid::Uuid;
+
+use crate::App;
+use crate::problem::{ApiError, ApiResult};
+use crate::runs::Compiled;
+use crate::submission::Submission;
+use crate::values::SecretsError;
+
+/// The header that makes a repeat of a submission harmless.
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Longest key for repeats.
+const LONGEST_KEY: usize = 255;
+
+/// What a run is made from.
+pub(crate) struct Intake {
+    pub submission: Submission,
+    pub workflow: Workflow,
+    /// Secrets of the run itself, in clear.
+    pub secrets: BTreeMap<String, String>,
+    pub trusted: bool,
+    pub repeat: Option<Repeat>,
+}
+
+/// A caller's key for repeats, and what it is used for.
+pub(crate) struct Repeat {
+    key: Hash,
+    fingerprint: String,
+}
+
+impl Repeat {
+    /// The key among the headers, if there is one. It counts for this caller and this `deed` alone. `request` must be
+    /// without secrets: a hash of it is kept in the open.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        caller: i64,
+        deed: &str,
+        request: &impl Serialize,
+    ) -> ApiResult<Option<Self>> {
+        let Some(header) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        let key = header.to_str().ok().filter(|key| (1..=LONGEST_KEY).contains(&key.len())).ok_or_else(|| {
+            ApiError::invalid(format!("`Idempotency-Key` is not 1 to {LONGEST_KEY} printable characters"))
+                .detail("use a UUID, a new one for each thing that is wanted once")
+        })?;
+        let request = serde_json::to_string(request).unwrap_or_default();
+        Ok(Some(Self {
+            key: token::hash(&format!("{caller}\n{deed}\n{key}")).0,
+            fingerprint: token::hash(&request).to_string(),
+        }))
+    }
+}
+
+impl App {
+    /// Makes a run, with the jobs that `jobs` makes for its plan, and sets it going. The run of an earlier submission under
+    /// the same key is answered as it stands; another request under that key is refused.
+    pub(crate) async fn take_in(
+        self: &Arc<Self>,
+        mut intake: Intake,
+        jobs: impl FnOnce(Uuid) -> Vec<NewJob>,
+    ) -> ApiResult<(RunRecord, Vec<JobRecord>)> {
+        let plan_id = Uuid::new_v4();
+        let sealed_secrets = if intake.secrets.is_empty() {
+            None
+        } else {
+            let text =
+                serde_json::to_vec(&intake.secrets).map_err(|_| ApiError::invalid("the secrets cannot be encoded"))?;
+            Some(self.sealing.seal(&text, plan_id.as_bytes()))
+        };
+        let fingerprint = intake.repeat.as_ref().map(|repeat| repeat.fingerprint.clone());
+        intake.submission.fingerprint.clone_from(&fingerprint);
+        let Intake { submission, workflow, trusted, repeat, .. } = intake;
+        let stored =
+            serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
+        let new = NewRun {
+            plan_id,
+            name: workflow.name.clone().unwrap_or_else(|| submission.path.clone()),
+            path: submission.path.clone(),
+            repository: submission.repository.clone(),
+            event_name: submission.event_name.clone(),
+            git_ref: submission.git_ref.clone(),
+            submission: stored,
+            sealed_secrets,
+            trusted,
+            idempotency: repeat.map(|repeat| repeat.key),
+            created_at: self.clock.now(),
+        };
+        let CreatedRun { run, jobs, is_repeat } = self.store.create_run(new, jobs(plan_id)).await?;
+        if is_repeat {
+            let earlier = serde_json::from_str::<Submission>(&run.run.submission).ok();
+            if earlier.is_none_or(|earlier| earlier.fingerprint != fingerprint) {
+                return Err(ApiError::invalid("this `Idempotency-Key` was used for another request")
+                    .detail("use a new key for each thing that is wanted once"));
+            }
+            return Ok((run, jobs));
+        }
+        let run = match run_name(&submission, &workflow, &run, &self.config.url) {
+            Some(name) => self.store.rename_run(run.id, name).await?.unwrap_or(run),
+            None => run,
+        };
+        self.changes.begin(run.id);
+        self.events.begin(&run, &jobs);
+        self.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
+        let queued: Vec<JobRecord> = jobs.iter().filter(|job| job.conclusion.is_none()).cloned().collect();
+        self.enqueue(&queued);
+        // What else follows, follows from the stored run, here as after a restart.
+        self.touch_run(run.id);
+        Ok((run, jobs))
+    }
+
+    /// The secrets that came with a run's submission, in clear: to seal them again for another run.
+    pub(crate) fn own_secrets(&self, run: &RunRecord) -> Result<BTreeMap<String, String>, SecretsError> {
+        let Some(sealed) = &run.run.sealed_secrets else { return Ok(BTreeMap::new()) };
+        let failed = |cause: String| SecretsError::Sealed { what: format!("the secrets of run {}", run.id), cause };
+        let open = self.sealing.open(sealed, run.run.plan_id.as_bytes()).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_slice(&open).map_err(|error| failed(error.to_string()))
+    }
+
+    /// Adds to a job that came without a workflow the contexts that it lacks.
+    pub(crate) async fn complete_single(
+        &self,
+        message: &mut JobMessage,
+        run: &RunRecord,
+    ) -> Result<(), startline_store::Error> {
+        let Some(compiled) = self.runs.get(run.id).filter(|compiled| compiled.submission.single) else { return Ok(()) };
+        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.url);
+        context.vars = self.variables_of(&compiled.submission).await?;
+        crate::message::complete(message, &context);
+        Ok(())
+    }
+}
+
+/// What the workflow's `run-name` comes to; the run's own id and number may be in it, so it is known only now.
+fn run_name(submission: &Submission, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Option<String> {
+    let template = workflow.run_name.as_ref()?;
+    let context = submission.context(workflow, run, public_url);
+    let scope: Object = [
+        ("github".to_owned(), context.github),
+        ("inputs".to_owned(), context.inputs),
+        ("vars".to_owned(), context.vars),
+    ]
+    .into_iter()
+    .collect();
+    match startline_workflow::template::evaluate(template, &scope) {
+        Ok(value) => Some(value.to_text().trim().chars().take(255).collect::<String>()).filter(|name| !name.is_empty()),
+        Err(error) => {
+            tracing::warn!(run.id = %run.id, %error, "run-name cannot be evaluated; the workflow's name is used");
+            None
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One job without a workflow file.
+//!
+//! It is a job of a run all the same, so that everything that is true of jobs is true of it: the run's workflow only
+//! stands for it, and the job with the message that was given is stored in the step that makes the run.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::{HeaderMap, StatusCode};
+use startline_dispatcher::Requirement;
+use startline_protocol::permission::Permission;
+use startline_protocol::runs_api::{JobRequest, JobView, SubmitRequest};
+use startline_protocol::scope::Scope;
+use startline_protocol::state::JobStatus;
+use startline_store::NewJob;
+
+use super::Body;
+use super::runs::check_secret_name;
+use crate::audit::Record;
+use crate::intake::{Intake, Repeat};
+use crate::problem::{ApiError, ApiResult};
+use crate::submission::{self, Submission};
+use crate::{App, auth, message, views};
+
+/// The job's key in its run.
+const KEY: &str = "job";
+const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
+/// Up to 30 days.
+const TIMEOUTS: std::ops::RangeInclusive<u32> = 1..=43_200;
+/// As GitHub's.
+const DEFAULT_TIMEOUT: u32 = 360;
+
+/// `POST /api/v1/jobs`.
+pub(super) async fn submit(
+    State(app): State<Arc<App>>,
+    admin: auth::Admin,
+    headers: HeaderMap,
+    Body(request): Body<JobRequest>,
+) -> ApiResult<(StatusCode, Json<JobView>)> {
+    let mut record = app.audit(&admin, "job.submit", "job");
+    let result = create(&app, &admin, &headers, request, &mut record).await;
+    record.conclude(result).await
+}
+
+async fn create(
+    app: &Arc<App>,
+    admin: &auth::Admin,
+    headers: &HeaderMap,
+    mut request: JobRequest,
+    record: &mut Record,
+) -> ApiResult<(StatusCode, Json<JobView>)> {
+    admin.need(Permission::JobsWrite)?;
+    if let (None, Scope::Repository(name)) = (&request.repository, &admin.token.scope) {
+        request.repository = Some(name.clone());
+    }
+    let secrets = std::mem::take(&mut request.secrets);
+    let repeat = Repeat::of(headers, admin.token.id, "job.submit", &request)?;
+    secrets.keys().try_for_each(|name| check_secret_name(name))?;
+    let name = request.name.clone().unwrap_or_else(|| KEY.to_owned());
+    check(&request, &name)?;
+    let stands_for =
+        SubmitRequest { workflow: workflow(&name), repository: request.repository.clone(), ..SubmitRequest::default() };
+    let workflow = submission::parse(&stands_for.workflow, submission::DEFAULT_PATH)?;
+    let mut submission = Submission::new(stands_for, &workflow)?;
+    submission.single = true;
+    if !admin.sees(&submission.repository) {
+        return Err(ApiError::not_found(format_args!("repository {}", submission.repository)));
+    }
+    record.repository(&submission.repository);
+    let labels = request.requirements.as_labels();
+    let requirement = Requirement {
+        labels: labels.clone(),
+        group: request.requirements.runner_group.clone(),
+        repository: submission.repository.clone(),
+        trusted: !request.untrusted,
+    };
+    requirement.check().map_err(|error| ApiError::invalid(format!("`requirements` cannot be understood: {error}")))?;
+    let intake = Intake { submission, workflow, secrets, trusted: !request.untrusted, repeat };
+    let (now, requeues_left) = (app.clock.now(), app.config.requeues);
+    let make = |plan_id| {
+        let message = message::single(plan_id, KEY, &name, request.job_definition);
+        vec![NewJob {
+            key: KEY.to_owned(),
+            index: 0,
+            name,
+            status: JobStatus::Queued,
+            conclusion: None,
+            reason: None,
+            labels,
+            group: request.requirements.runner_group,
+            trusted: !request.untrusted,
+            priority: request.priority,
+            timeout_minutes: request.timeout_minutes.unwrap_or(DEFAULT_TIMEOUT),
+            continue_on_error: false,
+            requeues_left,
+            message: serde_json::to_string(&message).unwrap_or_default(),
+            outputs: std::collections::BTreeMap::new(),
+            queued_at: now,
+        }]
+    };
+    let (run, jobs) = app.take_in(intake, make).await?;
+    let job = jobs.into_iter().next().ok_or_else(|| ApiError::not_found(format_args!("job of run {}", run.id)))?;
+    record.subject(format_args!("job:{}", job.id));
+    tracing::info!(run.id = %run.id, job.id = %job.id, token.id = admin.token.id, "job submitted");
+    Ok((StatusCode::CREATED, Json(views::job(job))))
+}
+
+fn check(request: &JobRequest, name: &str) -> ApiResult<()> {
+    if !(1..=255).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        return Err(ApiError::invalid("`name` must be 1 to 255 printable characters"));
+    }
+    if !PRIORITIES.contains(&request.priority) {
+        return Err(ApiError::invalid(format!("`priority` is {}; it must be -1000 to 1000", request.priority)));
+    }
+    if let Some(minutes) = request.timeout_minutes.filter(|minutes| !TIMEOUTS.contains(minutes)) {
+        return Err(ApiError::invalid(format!("`timeout_minutes` is {minutes}; it must be 1 to 43200 (30 days)")));
+    }
+    let definition = &request.job_definition;
+    if definition.steps.is_empty() {
+        return Err(ApiError::invalid("`job_definition.steps` is empty"));
+    }
+    if let Some(step) = definition.steps.iter().position(|step| step.condition.trim().is_empty()) {
+        return Err(ApiError::invalid(format!("`job_definition.steps[{step}].condition` is empty"))
+            .detail("write `success()` for the usual condition"));
+    }
+    if let Some((name, _)) = definition.variables.iter().find(|(_, variable)| variable.is_secret) {
+        return Err(ApiError::invalid(format!("variable `{}` is secret", name.escape_debug()))
+            .detail("variables are kept in the open; put it under `secrets`"));
+    }
+    Ok(())
+}
+
+/// A workflow with one job of this key, which is never compiled to a message.
+fn workflow(name: &str) -> String {
+    let name = serde_json::Value::from(name).to_string();
+    format!(
+        "name: {name}\non: workflow_dispatch\njobs:\n  {KEY}:\n    name: {name}\n    runs-on: self-hosted\n    steps:\n      - \
+         run: exit 1\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_makes_a_workflow() {
+        for name in ["build", "a: b", "\"quoted\" 'both'", "${{ x }}", "#", "ünï 🦀", "- x", "yes"] {
+            let parsed = submission::parse(&workflow(name), "x");
+            // An expression in a name is one of the workflow's, and is refused by its own rules.
+            if name != "${{ x }}" {
+                assert!(parsed.is_ok(), "{name}: {:?}", parsed.err());
+            }
+        }
+    }
+}
