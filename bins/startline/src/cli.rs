@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Cancel a run
     #[command(after_help = "Example:\n  startline cancel 12")]
     Cancel(CancelArgs),
+    /// Run again what has ended
+    #[command(after_help = "Examples:\n  startline rerun 12 --follow\n  startline rerun 12 --failed")]
+    Rerun(RerunArgs),
     /// List runs, or show one
     #[command(after_help = "Examples:\n  startline runs --limit 5\n  startline runs 12 --json")]
     Runs(RunsArgs),
@@ -183,6 +186,23 @@ pub(crate) struct CancelArgs {
     pub run: RunId,
     #[command(flatten)]
     pub connect: Connect,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RerunArgs {
+    /// The run
+    pub run: RunId,
+    /// Only jobs that failed or were cancelled, and those that need them
+    #[arg(long)]
+    pub failed: bool,
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Show the logs until the run ends, and exit as it does
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Write JSON to standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

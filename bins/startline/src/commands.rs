@@ -35,6 +35,7 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => audit::execute(command).await,
         Command::Submit(args) => submit::execute(*args).await,
         Command::Cancel(args) => submit::cancel(args).await,
+        Command::Rerun(args) => submit::rerun(args).await,
         Command::Runs(args) => listing::runs(args).await,
         Command::Jobs(args) => listing::jobs(args).await,
         Command::Logs(args) => listing::logs(args).await,

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::{JobId, RunId, RunnerId};
 use startline_protocol::runs_api::{
-    Explanation, JobPage, JobView, RunDetail, RunPage, RunnerPage, RunnerView, SubmitRequest,
+    Explanation, JobPage, JobRequest, JobView, RerunRequest, RunDetail, RunPage, RunnerPage, RunnerView, SubmitRequest,
 };
 use startline_protocol::state::JobStatus;
 use startline_protocol::token::ApiToken;
@@ -103,6 +103,30 @@ impl ApiClient {
         let url = self.service.url(&format!("/api/v1/runs/{id}/cancel"));
         let call = Call::post(url).bearer(self.token.expose())?;
         self.retry.run(Error::is_transient, || call.done(&self.service.transport)).await
+    }
+
+    /// Runs again what has ended: all of it, or only what failed. A repeat of the request makes nothing twice.
+    ///
+    /// # Errors
+    /// `run-active` when it has not ended; otherwise as every call.
+    pub async fn rerun_run(&self, id: RunId, request: RerunRequest) -> Result<RunDetail, Error> {
+        self.once(&format!("/api/v1/runs/{id}/rerun"), &request).await
+    }
+
+    /// Submits one job without a workflow file. A repeat of the request makes nothing twice.
+    ///
+    /// # Errors
+    /// When the service refuses, or does not answer in all tries.
+    pub async fn submit_job(&self, request: &JobRequest) -> Result<JobView, Error> {
+        self.once("/api/v1/jobs", request).await
+    }
+
+    /// Posts under a key of its own, so that it may be tried again.
+    async fn once<T: DeserializeOwned>(&self, path: &str, request: &impl serde::Serialize) -> Result<T, Error> {
+        let key = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID can be a header");
+        let call = Call::post(self.service.url(path)).bearer(self.token.expose())?.json(request)?;
+        let call = call.header(HeaderName::from_static("idempotency-key"), key);
+        self.retry.run(Error::is_transient, || call.receive(&self.service.transport)).await
     }
 
     /// One page of jobs, newest first, all or those with `status`.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use startline_protocol::problem::{self, Problem, kind};
 use startline_protocol::token::TokenKind;
 
-use crate::endpoint::{Endpoint, Payload};
+use crate::endpoint::{Class, Endpoint, Payload};
 use crate::routes;
 
 /// Where schemas are in the document.
@@ -106,8 +106,11 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
         operation["parameters"] = parameters.into();
     }
     if let Some(body) = &endpoint.body {
+        // No body is an empty object.
+        let required = endpoint.class == Class::Log || schemas.inlined(body.schema)["required"].is_array();
         let schema = schemas.taken(body);
-        operation["requestBody"] = json!({ "required": true, "content": { body.media_type: { "schema": schema } } });
+        operation["requestBody"] =
+            json!({ "required": required, "content": { body.media_type: { "schema": schema } } });
     }
     operation["responses"] = responses(endpoint, schemas).into();
     // No bearer is said too, as the default would be that of the whole document.

@@ -1,12 +1,14 @@
-//! `startline submit` and `startline cancel`.
+//! `startline submit`, `startline rerun` and `startline cancel`.
 
 use std::process::ExitCode;
 
 use anstream::{eprintln, print, println};
+use startline_client::ApiClient;
+use startline_protocol::runs_api::{RerunRequest, RunDetail};
 
 use super::follow::{self, Follower, Form};
 use super::submission;
-use crate::cli::{CancelArgs, SubmitArgs};
+use crate::cli::{CancelArgs, RerunArgs, SubmitArgs};
 use crate::exit;
 use crate::render::summary;
 
@@ -16,8 +18,19 @@ pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     };
     let client = args.connect.client()?;
     let detail = submission::submit(&client, &prepared.request).await?;
-    let form = if args.json { Form::Json } else { Form::Text };
-    if !args.follow {
+    show(client, detail, args.follow, args.json).await
+}
+
+pub(super) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let detail = client.rerun_run(args.run, RerunRequest { only_failed: args.failed }).await?;
+    show(client, detail, args.follow, args.json).await
+}
+
+/// Names the run, or follows it to its end.
+async fn show(client: ApiClient, detail: RunDetail, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let form = if json { Form::Json } else { Form::Text };
+    if !follow {
         match form {
             Form::Json => println!("{}", serde_json::to_string(&detail)?),
             Form::Text => println!("run {}", detail.run.id),

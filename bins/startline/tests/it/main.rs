@@ -4,6 +4,7 @@
 
 mod admin;
 mod administration;
+mod again;
 mod bad_input;
 mod cast;
 mod deploy;
