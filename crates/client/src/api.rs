@@ -60,13 +60,12 @@ impl ApiClient {
         self.service.base()
     }
 
-    /// Submits a workflow. Not repeated once the service may have acted, because that would run it twice.
+    /// Submits a workflow. A repeat of the request makes nothing twice.
     ///
     /// # Errors
     /// `workflow-invalid` with all diagnostics when the file has mistakes; otherwise as every call.
     pub async fn submit_run(&self, request: &SubmitRequest) -> Result<RunDetail, Error> {
-        let call = Call::post(self.service.url("/api/v1/runs")).bearer(self.token.expose())?.json(request)?;
-        self.retry.run(Error::was_refused_unprocessed, || call.receive(&self.service.transport)).await
+        self.once("/api/v1/runs", request).await
     }
 
     /// A run with its jobs. With `after_version` the answer is held until the run's version is another, or `timeout`
@@ -121,7 +120,7 @@ impl ApiClient {
         self.once("/api/v1/jobs", request).await
     }
 
-    /// Posts under a key of its own, so that it may be tried again.
+    /// Posts under a key of this call's own, under which the service acts once, however often it is asked.
     async fn once<T: DeserializeOwned>(&self, path: &str, request: &impl serde::Serialize) -> Result<T, Error> {
         let key = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID can be a header");
         let call = Call::post(self.service.url(path)).bearer(self.token.expose())?.json(request)?;

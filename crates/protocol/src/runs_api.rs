@@ -73,7 +73,7 @@ pub struct RerunRequest {
     /// Only jobs that failed or were cancelled (all combinations of a matrix when one did), and those that need them; the
     /// others are taken over with their outputs.
     #[serde(default)]
-    pub only_failed: bool,
+    pub failed_only: bool,
 }
 
 /// `POST /api/v1/jobs`: one job without a workflow file. 201 [`JobView`].
@@ -101,8 +101,8 @@ pub struct JobRequest {
     /// Secrets of this job; sealed at rest, never returned.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
-    /// The code is not trusted: the job goes to ephemeral runners of groups that accept such jobs, and gets no secrets of
-    /// its scope.
+    /// The code is not trusted: the job goes to ephemeral runners of groups that accept such jobs, and gets no
+    /// secrets.
     #[serde(default)]
     pub untrusted: bool,
 }
@@ -178,11 +178,11 @@ impl JobRequirements {
     }
 }
 
-/// The part of a [`crate::job_message::JobMessage`] that is the caller's to say; further members of such a message are
-/// ignored.
+/// The part of a [`crate::job_message::JobMessage`] that is the caller's to say. The other members of such a message are
+/// the service's, and are refused, as is one that is misspelled.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobDefinition {
     /// Steps in order; at least one.
     pub steps: Vec<ActionStep>,

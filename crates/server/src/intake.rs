@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use startline_crypto::token;
 use startline_protocol::job_message::JobMessage;
+use startline_protocol::problem::kind;
 use startline_store::{CreatedRun, Hash, JobRecord, NewJob, NewRun, RunRecord};
 use startline_workflow::Workflow;
 use startline_workflow::expression::Object;
@@ -16,7 +17,6 @@ use crate::App;
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
 use crate::submission::Submission;
-use crate::values::SecretsError;
 
 /// The header that makes a repeat of a submission harmless.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -41,7 +41,7 @@ pub(crate) struct Repeat {
 
 impl Repeat {
     /// The key among the headers, if there is one. It counts for this caller and this `deed` alone. `request` must be
-    /// without secrets: a hash of it is kept in the open.
+    /// without secrets, because a hash of it is kept in the open; secrets are compared where they are sealed.
     pub(crate) fn of(
         headers: &HeaderMap,
         caller: i64,
@@ -79,7 +79,7 @@ impl App {
         };
         let fingerprint = intake.repeat.as_ref().map(|repeat| repeat.fingerprint.clone());
         intake.submission.fingerprint.clone_from(&fingerprint);
-        let Intake { submission, workflow, trusted, repeat, .. } = intake;
+        let Intake { submission, workflow, secrets, trusted, repeat } = intake;
         let stored =
             serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
         let new = NewRun {
@@ -98,7 +98,7 @@ impl App {
         let CreatedRun { run, jobs, is_repeat } = self.store.create_run(new, jobs(plan_id)).await?;
         if is_repeat {
             let earlier = serde_json::from_str::<Submission>(&run.run.submission).ok();
-            if earlier.is_none_or(|earlier| earlier.fingerprint != fingerprint) {
+            if self.reopened(&run)? != secrets || earlier.is_none_or(|earlier| earlier.fingerprint != fingerprint) {
                 return Err(ApiError::invalid("this `Idempotency-Key` was used for another request")
                     .detail("use a new key for each thing that is wanted once"));
             }
@@ -118,12 +118,12 @@ impl App {
         Ok((run, jobs))
     }
 
-    /// The secrets that came with a run's submission, in clear: to seal them again for another run.
-    pub(crate) fn own_secrets(&self, run: &RunRecord) -> Result<BTreeMap<String, String>, SecretsError> {
-        let Some(sealed) = &run.run.sealed_secrets else { return Ok(BTreeMap::new()) };
-        let failed = |cause: String| SecretsError::Sealed { what: format!("the secrets of run {}", run.id), cause };
-        let open = self.sealing.open(sealed, run.run.plan_id.as_bytes()).map_err(|error| failed(error.to_string()))?;
-        serde_json::from_slice(&open).map_err(|error| failed(error.to_string()))
+    /// The secrets that came with an earlier submission.
+    pub(crate) fn reopened(&self, run: &RunRecord) -> ApiResult<BTreeMap<String, String>> {
+        self.own_secrets(run).map_err(|error| {
+            tracing::error!(run.id = %run.id, %error, "the secrets of an earlier submission cannot be had");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the run's secrets cannot be opened")
+        })
     }
 
     /// Adds to a job that came without a workflow the contexts that it lacks.

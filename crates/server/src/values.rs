@@ -49,18 +49,20 @@ impl App {
             let text = String::from_utf8(open).map_err(|error| sealed(error.to_string()))?;
             secrets.insert(found.name, text);
         }
-        if let Some(own) = &run.run.sealed_secrets {
-            let sealed = |cause: String| SecretsError::Sealed { what: format!("the secrets of run {}", run.id), cause };
-            let open = self.sealing.open(own, run.run.plan_id.as_bytes()).map_err(|error| sealed(error.to_string()))?;
-            let own: BTreeMap<String, String> =
-                serde_json::from_slice(&open).map_err(|error| sealed(error.to_string()))?;
-            for (name, value) in own {
-                // Names are compared without case, and the run's own win.
-                secrets.retain(|known, _| !known.eq_ignore_ascii_case(&name));
-                secrets.insert(name, value);
-            }
+        for (name, value) in self.own_secrets(run)? {
+            // Names are compared without case, and the run's own win.
+            secrets.retain(|known, _| !known.eq_ignore_ascii_case(&name));
+            secrets.insert(name, value);
         }
         Ok(secrets)
+    }
+
+    /// The secrets that came with a run's submission, in clear: for its jobs, or to be sealed again for another run.
+    pub(crate) fn own_secrets(&self, run: &RunRecord) -> Result<BTreeMap<String, String>, SecretsError> {
+        let Some(sealed) = &run.run.sealed_secrets else { return Ok(BTreeMap::new()) };
+        let failed = |cause: String| SecretsError::Sealed { what: format!("the secrets of run {}", run.id), cause };
+        let open = self.sealing.open(sealed, run.run.plan_id.as_bytes()).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_slice(&open).map_err(|error| failed(error.to_string()))
     }
 
     /// The `vars` context of a run.

@@ -23,7 +23,7 @@ pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
-    let detail = client.rerun_run(args.run, RerunRequest { only_failed: args.failed }).await?;
+    let detail = client.rerun_run(args.run, RerunRequest { failed_only: args.failed }).await?;
     show(client, detail, args.follow, args.json).await
 }
 

@@ -1,11 +1,12 @@
 //! Jobs without a workflow, keys for repeats, and runs again: from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use startline_protocol::ids::RunId;
 use startline_protocol::runs_api::SubmitRequest;
 use startline_protocol::state::{Conclusion, JobStatus};
+use tokio::task::JoinSet;
 
 use crate::harness::{Service, eventually};
 use crate::http::{Reply, Wire};
@@ -80,12 +81,60 @@ async fn a_repeat_under_the_same_key_makes_nothing_and_another_request_under_it_
     changed["priority"] = json!(7);
     let refused = post(&mut wire, &service, "/api/v1/jobs", Some("k1"), &changed).await;
     assert_eq!(refused.code(), 422, "{}", refused.text());
-    // The key counts for one deed.
+    let mut secret = request.clone();
+    secret["secrets"] = json!({ "KEY": "canary-0815" });
+    let keyed = post(&mut wire, &service, "/api/v1/jobs", Some("k3"), &secret).await.json();
+    let repeat = post(&mut wire, &service, "/api/v1/jobs", Some("k3"), &secret).await.json();
+    assert_eq!(repeat["id"], keyed["id"]);
+    secret["secrets"] = json!({ "KEY": "another" });
+    let refused = post(&mut wire, &service, "/api/v1/jobs", Some("k3"), &secret).await;
+    assert_eq!(refused.code(), 422, "a secret is part of the request: {}", refused.text());
+    // The key counts for one deed of one token.
     let run = json!({ "workflow": "on: push\njobs:\n  a:\n    runs-on: nobody\n    steps:\n      - run: x\n" });
     let first = post(&mut wire, &service, "/api/v1/runs", Some("k1"), &run).await.json();
     let second = post(&mut wire, &service, "/api/v1/runs", Some("k1"), &run).await.json();
     assert_eq!(first["run"]["id"], second["run"]["id"]);
-    assert_eq!(service.client.runs(None, None).await.unwrap().runs.len(), 3);
+    let minted = service.says(&["token", "create", "--name", "other", "--permission", "jobs:write", "--json"]);
+    let minted: Value = serde_json::from_str(&minted.out).unwrap();
+    let headers = [("idempotency-key", "k1")];
+    let body = run.to_string();
+    let token = minted["token"].as_str().unwrap();
+    let third = wire.send(http::Method::POST, "/api/v1/runs", Some(token), &headers, body.as_bytes()).await.json();
+    assert_ne!(first["run"]["id"], third["run"]["id"]);
+    assert_eq!(service.client.runs(None, None).await.unwrap().runs.len(), 5);
+}
+
+#[tokio::test]
+async fn repeats_at_the_same_time_make_one_run_also_when_the_service_is_killed_among_them() {
+    let mut service = Service::start(&[]);
+    let request = json!({ "job_definition": script("true"), "requirements": { "labels": ["nobody"] } });
+    for round in 0..5 {
+        let key = format!("round {round}");
+        let mut asked = JoinSet::new();
+        for _ in 0..8 {
+            let mut wire = Wire::open(&service.url).await;
+            let (token, body, key) = (service.token.clone(), request.to_string(), key.clone());
+            asked.spawn(async move {
+                let headers = [("idempotency-key", key.as_str())];
+                wire.try_send(http::Method::POST, "/api/v1/jobs", Some(&token), &headers, body.as_bytes()).await
+            });
+        }
+        // Among them, not after them: as soon as one has been stored.
+        eventually("a run is there", async || {
+            (service.client.runs(None, None).await.unwrap().runs.len() > round).then_some(())
+        })
+        .await;
+        service.process.crash();
+        let answered = asked.join_all().await.into_iter().flatten();
+        let mut ids: BTreeSet<i64> = answered.map(|reply| reply.json()["id"].as_i64().unwrap()).collect();
+        service.restart();
+        let mut wire = Wire::open(&service.url).await;
+        ids.insert(
+            post(&mut wire, &service, "/api/v1/jobs", Some(&key), &request).await.json()["id"].as_i64().unwrap(),
+        );
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(service.client.runs(None, None).await.unwrap().runs.len(), round + 1);
+    }
 }
 
 #[tokio::test]
@@ -96,11 +145,14 @@ async fn a_job_that_cannot_be_meant_is_refused() {
     secret["variables"] = json!({ "TOKEN": { "value": "x", "isSecret": true } });
     let mut blank = script("true");
     blank["steps"][0]["condition"] = json!(" ");
+    let mut misspelled = script("true");
+    misspelled["environment_variables"] = json!([]);
     for (request, wanted) in [
         (json!({}), "job_definition"),
         (json!({ "job_definition": { "steps": [] } }), "steps"),
         (json!({ "job_definition": blank }), "condition"),
         (json!({ "job_definition": secret }), "secrets"),
+        (json!({ "job_definition": misspelled }), "environment_variables"),
         (json!({ "job_definition": script("true"), "priority": 1001 }), "priority"),
         (json!({ "job_definition": script("true"), "timeout_minutes": 0 }), "timeout_minutes"),
         (json!({ "job_definition": script("true"), "repository": "../x" }), "repository"),
@@ -139,10 +191,10 @@ async fn only_what_failed_runs_again_with_the_outputs_of_the_rest() {
     assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Failure));
     std::fs::write(&pass, "").unwrap();
 
-    let reply = post(&mut wire, &service, &path, Some("once"), &json!({ "only_failed": true })).await;
+    let reply = post(&mut wire, &service, &path, Some("once"), &json!({ "failed_only": true })).await;
     assert_eq!(reply.code(), 201, "{}", reply.text());
     let again = RunId(reply.json()["run"]["id"].as_i64().unwrap());
-    let repeat = post(&mut wire, &service, &path, Some("once"), &json!({ "only_failed": true })).await.json();
+    let repeat = post(&mut wire, &service, &path, Some("once"), &json!({ "failed_only": true })).await.json();
     assert_eq!(repeat["run"]["id"], again.0);
     let detail = service.ended(again).await;
     assert_eq!(detail.run.conclusion, Some(Conclusion::Success), "{detail:#?}");
@@ -154,13 +206,16 @@ async fn only_what_failed_runs_again_with_the_outputs_of_the_rest() {
     assert_eq!(job("after").conclusion, Some(Conclusion::Success));
 
     let path = format!("/api/v1/runs/{again}/rerun");
-    let nothing = post(&mut wire, &service, &path, None, &json!({ "only_failed": true })).await;
+    let nothing = post(&mut wire, &service, &path, None, &json!({ "failed_only": true })).await;
     assert_eq!(nothing.code(), 422, "{}", nothing.text());
-    let whole = post(&mut wire, &service, &path, None, &json!({})).await.json();
+    let said = service.says(&["rerun", &again.to_string(), "--failed"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let said = service.says(&["rerun", &again.to_string(), "--json"]);
+    let whole: Value = serde_json::from_str(&said.out).unwrap();
     let whole = RunId(whole["run"]["id"].as_i64().unwrap());
-    eventually("all of it has run again", async || {
-        (std::fs::read_to_string(&count).ok()? == "x\nx\n").then_some(())
-    })
-    .await;
+    eventually("all of it has run again", async || (std::fs::read_to_string(&count).ok()? == "x\nx\n").then_some(()))
+        .await;
     assert_eq!(service.ended(whole).await.run.conclusion, Some(Conclusion::Success));
+    let audit = service.says(&["audit", "list", "--action", "run.rerun", "--json"]).out;
+    assert!(audit.contains(&format!("run:{run}")) && audit.contains("refused: run-active"), "{audit}");
 }

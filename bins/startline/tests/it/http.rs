@@ -53,6 +53,18 @@ impl Wire {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Reply {
+        self.try_send(method, path, bearer, headers, body).await.unwrap()
+    }
+
+    /// The same, to a service that may die before it has answered.
+    pub(crate) async fn try_send(
+        &mut self,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> hyper::Result<Reply> {
         let mut request = Request::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", "test");
@@ -63,10 +75,10 @@ impl Wire {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.sender.ready().await.unwrap();
+        self.sender.ready().await?;
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
-        let (head, body) = self.sender.send_request(request).await.unwrap().into_parts();
-        Reply { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
     }
 
     pub(crate) async fn get(&mut self, path: &str, bearer: &str) -> Reply {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use startline_client::{ApiClient, LogFollow};
 use startline_protocol::ids::{JobId, RunId, RunnerId};
 use startline_protocol::problem::kind;
-use startline_protocol::runs_api::{LogEvent, SubmitRequest};
+use startline_protocol::runs_api::{JobRequest, LogEvent, RerunRequest, SubmitRequest};
 use startline_protocol::state::JobStatus;
 use startline_protocol::token::ApiToken;
 
@@ -139,17 +139,32 @@ async fn a_workflow_with_mistakes_comes_back_with_all_of_them() {
 }
 
 #[tokio::test]
-async fn a_submission_is_not_repeated_once_the_service_may_have_acted() {
-    let server = Server::start(|n, _| async move {
-        match n {
+async fn submissions_are_repeated_under_one_key_for_each_call() {
+    let server = Server::start(|n, seen| async move {
+        match n % 3 {
             0 => problem(503, kind::UNAVAILABLE),
             1 => cut(201, "{"),
+            _ if seen.uri.path() == "/api/v1/jobs" => answer(201, &job(1)),
             _ => answer(201, &run()),
         }
     })
     .await;
-    client(&server).submit_run(&SubmitRequest::default()).await.unwrap_err();
-    assert_eq!(server.seen().len(), 2, "turned away, then asked again, then left alone");
+    let client = client(&server);
+    client.submit_run(&SubmitRequest::default()).await.unwrap();
+    client.rerun_run(RunId(3), RerunRequest { failed_only: true }).await.unwrap();
+    client.submit_job(&JobRequest::default()).await.unwrap();
+    let seen = server.seen();
+    let paths: Vec<_> = seen.chunks(3).map(|tries| tries[2].uri.path()).collect();
+    assert_eq!(paths, ["/api/v1/runs", "/api/v1/runs/3/rerun", "/api/v1/jobs"]);
+    assert_eq!(seen[5].json(), json!({ "failed_only": true }));
+    let mut keys = Vec::new();
+    for tries in seen.chunks(3) {
+        let key = tries[0].header("idempotency-key");
+        assert!(!key.is_empty() && tries.iter().all(|seen| seen.header("idempotency-key") == key), "{key:?}");
+        keys.push(key);
+    }
+    keys.dedup();
+    assert_eq!(keys.len(), 3, "each call has its own key");
 }
 
 #[tokio::test]

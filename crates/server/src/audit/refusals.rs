@@ -149,7 +149,7 @@ impl App {
 
 /// The code of a problem as text that lives for ever; the log says `other` for one that is not known here.
 pub(super) fn known(code: &str) -> &'static str {
-    const CODES: [&str; 10] = [
+    const CODES: [&str; 15] = [
         kind::UNAUTHENTICATED,
         kind::FORBIDDEN,
         kind::NOT_FOUND,
@@ -160,6 +160,11 @@ pub(super) fn known(code: &str) -> &'static str {
         kind::LABEL_NOT_ALLOWED,
         kind::RUNNER_BUSY,
         kind::STALE_EPOCH,
+        kind::RUN_ACTIVE,
+        kind::RUNNER_OFFLINE,
+        kind::IN_USE,
+        kind::TOO_LARGE,
+        kind::TOO_MANY_REQUESTS,
     ];
     CODES.into_iter().find(|known| *known == code).unwrap_or("other")
 }

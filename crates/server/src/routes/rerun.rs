@@ -57,17 +57,14 @@ async fn again(
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored submission cannot be read")
     })?;
     let workflow = submission::parse(&submission.workflow, &submission.path)?;
-    let secrets = app.own_secrets(&run).map_err(|error| {
-        tracing::error!(run.id = %id, %error, "a run cannot be run again");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the run's secrets cannot be opened")
-    })?;
+    let secrets = app.reopened(&run)?;
     let jobs = app.store.jobs_of_run(id).await?;
     let mut new = Vec::new();
-    if request.only_failed {
+    if request.failed_only {
         let again = to_run_again(&workflow, &jobs);
         if again.is_empty() {
             return Err(ApiError::invalid(format!("no job of run {id} has failed"))
-                .detail("leave `only_failed` out to run all of it again"));
+                .detail("leave `failed_only` out to run all of it again"));
         }
         new.extend(jobs.iter().filter(|job| !again.contains(job.key.as_str())).map(|job| taken_over(&run, job)));
     }
@@ -75,7 +72,11 @@ async fn again(
     if submission.single
         && let Some(job) = jobs.first()
     {
-        single = Some((job.clone(), app.store.job_message(job.id).await?.unwrap_or_default()));
+        let text = app.store.job_message(job.id).await?.ok_or_else(|| {
+            tracing::error!(job.id = %job.id, "a stored job has no message");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
+        })?;
+        single = Some((job.clone(), text));
     }
     let (now, requeues) = (app.clock.now(), app.config.requeues);
     let intake = Intake { submission, workflow, secrets, trusted: run.run.trusted, repeat };
@@ -97,7 +98,7 @@ async fn again(
         })
         .await?;
     record.detail("new_run", made.id);
-    tracing::info!(run.id = %made.id, run.from = %id, only_failed = request.only_failed, "run submitted again");
+    tracing::info!(run.id = %made.id, run.from = %id, failed_only = request.failed_only, "run submitted again");
     Ok((StatusCode::CREATED, Json(runs::detail(app, made).await?)))
 }
 
