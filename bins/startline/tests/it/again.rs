@@ -158,6 +158,7 @@ async fn a_job_that_cannot_be_meant_is_refused() {
         (json!({ "job_definition": script("true"), "repository": "../x" }), "repository"),
         (json!({ "job_definition": script("true"), "requirements": { "labels": ["disk>=3"] } }), "disk"),
         (json!({ "job_definition": script("true"), "name": "a\nb" }), "name"),
+        (json!({ "job_definition": script("true"), "name": "${{ x }}" }), "`name` cannot hold an expression"),
     ] {
         let reply = post(&mut wire, &service, "/api/v1/jobs", None, &request).await;
         assert_eq!(reply.code(), 422, "{request}: {}", reply.text());
