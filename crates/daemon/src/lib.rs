@@ -51,7 +51,7 @@ pub mod tls;
 mod clock;
 
 pub use client_address::{ClientAddress, ClientIp, ProxyHeader};
-pub use clock::Clock;
+pub use clock::{Clock, Hand};
 pub use health::{Health, Readiness, health_router};
 pub use logs::LogFormat;
 pub use metrics::{BuildInfo, Metrics};

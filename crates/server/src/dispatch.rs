@@ -324,17 +324,12 @@ impl App {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            let wait = next.map(|at| {
-                let until = Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default();
-                // Rounded up, so that the expiry is due when the timer wakes.
-                until + Duration::from_millis(1)
-            });
             tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return self.dispatch.lock().close_polls(),
                 () = self.dispatch.timer.notified() => {}
-                () = async { match wait {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                () = async { match next {
+                    Some(at) => self.clock.sleep_until(at).await,
                     None => std::future::pending().await,
                 } } => {}
             }

@@ -175,6 +175,15 @@ pub fn openapi() -> String {
 /// When the settings, the port or the data directory cannot be used; nothing is left running then. The text names the
 /// thing and the remedy.
 pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Result<Running> {
+    start_by(Clock::system(), config, new_admin_token).await
+}
+
+/// Starts the service as [`start`] does, by another clock than the system's: offers, leases, signs of life and tokens end
+/// by it.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool) -> anyhow::Result<Running> {
     config.check()?;
     // Before anything is touched: a second service on the same port must not open the first one's data.
     let listener = Listener::bind(config.listen).await?;
@@ -200,7 +209,6 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
     let job_tokens = JobTokenKey::load_or_create(directory.job_token_key())?;
     let sealing = KeyRing::load_or_create(directory.secrets_key())?;
 
-    let clock = Clock::system();
     let drain = Drain::new();
     let dispatcher = Dispatcher::new(startline_dispatcher::Config {
         offer_window: signed(config.offer_window.get()),
@@ -208,14 +216,14 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
         offline_after: signed(config.offline_after.get()),
         ..startline_dispatcher::Config::default()
     });
-    let events = events::Hub::new(clock, config.events_kept);
+    let events = events::Hub::new(clock.clone(), config.events_kept);
     let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher, Arc::clone(&events)));
     registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch)));
     let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
     let app = Arc::new(App {
         store,
         logs,
-        clock,
+        clock: clock.clone(),
         config: Settings::new(&config, listen.scheme(), address),
         dispatch,
         runs: runs::Runs::default(),
