@@ -122,7 +122,7 @@ async fn a_removed_runners_open_poll_ends_and_its_token_is_worth_nothing() {
 }
 
 #[tokio::test]
-async fn a_registration_token_is_bound_to_uses_time_networks_and_labels() {
+async fn a_registration_token_is_bound_to_networks_and_labels() {
     let service = Service::start(&[]);
     let mut wire = Wire::open(&service.url).await;
     let root = service.token.clone();
@@ -131,14 +131,6 @@ async fn a_registration_token_is_bound_to_uses_time_networks_and_labels() {
     };
     let mut minting = Wire::open(&service.url).await;
     let mut mint = async |request: Value| cast::registration_token(&mut minting, &root, &request).await;
-
-    let once = mint(json!({ "max_uses": 1 })).await;
-    assert_eq!(register(&once, "a", &[]).await.code(), 201);
-    assert_eq!(kind(&register(&once, "b", &[]).await), refused(403, "token-exhausted"));
-
-    let old = mint(json!({})).await;
-    cast::expire(service.data.path(), "registration_tokens", &old);
-    assert_eq!(kind(&register(&old, "c", &[]).await), refused(401, "unauthenticated"));
 
     let here = mint(json!({ "cidr": ["192.0.2.0/24", "127.0.0.0/8"] })).await;
     assert_eq!(register(&here, "d", &[]).await.code(), 201);
@@ -164,39 +156,6 @@ async fn a_registration_token_is_bound_to_uses_time_networks_and_labels() {
     for cidr in [json!([]), json!(["10.0.0.0/33"]), json!(["example.com"]), json!([""])] {
         let reply = minting.post("/api/v1/runners/registration-token", &root, &json!({ "cidr": cidr })).await;
         assert_eq!(kind(&reply), refused(422, "invalid"), "{cidr}");
-    }
-}
-
-#[tokio::test]
-async fn a_runner_of_one_repository_never_gets_a_job_of_another() {
-    let service = Service::start(&[]);
-    let mut wire = Wire::open(&service.url).await;
-    let poll = json!({ "timeout_seconds": 1, "auto_acquire": true });
-    let mut offered = Vec::new();
-    for (name, scope) in [("r", "repository:acme/a"), ("o", "organization:acme"), ("i", "instance")] {
-        let runner = cast::puppet(&mut wire, &service.token, scope, name).await;
-        // All three carry the label that all jobs ask for.
-        for repository in ["other/a", "acme/b", "ACME/a"] {
-            let request = json!({ "workflow": cast::workflow(name), "repository": repository });
-            assert_eq!(wire.post("/api/v1/runs", &service.token, &request).await.code(), 201);
-        }
-        let mut repositories = Vec::new();
-        loop {
-            let reply = wire.post("/api/v1/runners/jobs/poll", &runner.token, &poll).await;
-            if reply.code() == 204 {
-                break;
-            }
-            let run = reply.json()["workflow_run_id"].clone();
-            let run = wire.get(&format!("/api/v1/runs/{run}"), &service.token).await.json();
-            repositories.push(run["run"]["repository"].as_str().unwrap().to_owned());
-        }
-        repositories.sort();
-        offered.push((name, repositories));
-    }
-    let expected: [(&str, &[&str]); 3] =
-        [("r", &["ACME/a"]), ("o", &["ACME/a", "acme/b"]), ("i", &["ACME/a", "acme/b", "other/a"])];
-    for ((name, offered), (_, expected)) in offered.iter().zip(expected) {
-        assert_eq!(offered, expected, "{name}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
 
+mod acceptance;
 mod admin;
 mod administration;
 mod again;

@@ -247,27 +247,6 @@ async fn the_polls_of_a_deleted_runner_end_at_once_and_its_token_with_them() {
 }
 
 #[tokio::test]
-async fn a_job_for_an_aborted_poll_goes_to_the_next_runner() {
-    let service = Service::start(&[]);
-    let first = register(&service, "first", 1).await;
-    let second = register(&service, "second", 1).await;
-    let aborted = parked(&service, &first, 60).await;
-    open_polls(&service, 1).await;
-    let other = parked(&service, &second, 60).await;
-    open_polls(&service, 2).await;
-    // Gone without a word: the connection's task ends, and the socket with it.
-    aborted.abort();
-    assert!(aborted.await.unwrap_err().is_cancelled());
-    let began = Instant::now();
-    let run = service.submit(JOB).await;
-    let job = other.await.unwrap().json();
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    Line::open(&service.url).await.complete(&job).await;
-    let detail = service.ended(run).await;
-    assert_eq!(detail.jobs[0].runner_name.as_deref(), Some("second"));
-}
-
-#[tokio::test]
 async fn a_thousand_polls_dropped_under_load_lose_no_job() {
     const RUNNERS: usize = 8;
     const DROPS: usize = 1000;
