@@ -62,7 +62,7 @@ impl tower::Service<Request<Bytes>> for Watched {
         let Self { inner, seen } = self.clone();
         let asked = format!("{} {}", request.method(), request.uri().path());
         Box::pin(async move {
-            let answer = inner.oneshot(request).await.map_err(Into::into);
+            let answer = inner.oneshot(request).await;
             let status = answer.as_ref().ok().map(|answer: &Self::Response| answer.status().as_u16());
             seen.lock().unwrap().push((asked, status));
             answer
@@ -499,7 +499,8 @@ const STEPS: [&str; 7] = ["register", "poll", "acquire", "renew", "status", "log
 #[tokio::test]
 async fn a_server_killed_between_any_two_steps_and_restarted_loses_and_doubles_nothing() {
     for killed_before in 1..=STEPS.len() {
-        let what = STEPS.get(killed_before).map_or("after the last step".to_owned(), |step| format!("before {step}"));
+        let what =
+            STEPS.get(killed_before).map_or_else(|| "after the last step".to_owned(), |step| format!("before {step}"));
         let mut service = Service::start(&[]);
         let run = service.submit(JOB).await;
         let kill = async |service: &mut Service, next: usize| {
