@@ -18,6 +18,7 @@ mod house;
 mod http;
 mod load;
 mod local_run;
+mod machine;
 mod matrix;
 mod network;
 mod policy;

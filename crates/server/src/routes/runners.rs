@@ -273,9 +273,10 @@ pub(super) async fn heartbeat(
     let now = app.clock.now();
     let mut inner = app.dispatch.lock();
     let draining = matches!(request.status, RunnerStatus::Draining | RunnerStatus::Offline);
-    let effects = inner.dispatcher.heartbeat(now, runner.id).map_err(|_| super::gone(runner.id))?;
-    app.apply(&mut inner, now, effects);
+    // First what it says, then that it is there: one that comes back to drain must get nothing by coming back.
     let effects = inner.dispatcher.set_draining(now, runner.id, draining).map_err(|_| super::gone(runner.id))?;
+    app.apply(&mut inner, now, effects);
+    let effects = inner.dispatcher.heartbeat(now, runner.id).map_err(|_| super::gone(runner.id))?;
     app.apply(&mut inner, now, effects);
     let held = inner.dispatcher.runner(runner.id).map(|live| live.current_jobs).unwrap_or_default();
     drop(inner);
