@@ -12,6 +12,7 @@
 //! The room stores; it does not decide. Who gets which job is the dispatcher's, what follows a job the planner's.
 
 mod actions;
+pub mod blobs;
 mod directory;
 mod error;
 pub mod logs;
@@ -34,10 +35,11 @@ use uuid::Uuid;
 pub use actions::ActionsStore;
 pub use error::Error;
 pub use record::{
-    ActionsRunner, ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP,
-    Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner,
-    NewRunnerToken, NewScaleSet, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges,
-    ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
+    ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, CacheRecord, CompleteOutcome, Completion,
+    CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewArtifact,
+    NewAudit, NewCache, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet, Page, Registered,
+    RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord,
+    Tokens, VariableRecord,
 };
 
 /// The answer of a store: resolves when the step is durable.

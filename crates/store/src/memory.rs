@@ -2,7 +2,9 @@
 //! other engines to it.
 
 mod actions;
+mod artifacts;
 mod audit;
+mod caches;
 mod collect;
 mod groups;
 mod jobs;
@@ -24,10 +26,10 @@ use startline_protocol::step::StepRecord;
 use uuid::Uuid;
 
 use crate::record::{
-    ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest,
-    GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page,
-    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, Tokens,
-    VariableRecord, kept,
+    ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, CacheRecord, CompleteOutcome, Completion, CreatedRun,
+    DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun,
+    NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret,
+    SecretRecord, Tokens, VariableRecord, kept,
 };
 use crate::{Answer, Error, Store};
 
@@ -59,6 +61,10 @@ struct State {
     audit: Vec<AuditRecord>,
     scale_sets: BTreeMap<i64, ScaleSetRecord>,
     last_scale_set: i64,
+    artifacts: BTreeMap<i64, ArtifactRecord>,
+    last_artifact: i64,
+    caches: BTreeMap<i64, CacheRecord>,
+    last_cache: i64,
 }
 
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What the store keeps, as its callers see it.
 
 mod actions;
+mod artifacts;
 mod audit;
 mod runners;
 mod tokens;
@@ -18,6 +19,8 @@ use uuid::Uuid;
 use crate::error::Error;
 
 pub use actions::{ActionsRunner, NewScaleSet, ScaleSetChanges, ScaleSetRecord};
+pub use artifacts::{ArtifactRecord, CacheRecord, CreatedArtifact, NewArtifact, NewCache};
+pub(crate) use artifacts::{kept_size, newest_lapsed_reservation, oldest_unfinished_artifact};
 pub(crate) use audit::Verifier;
 pub use audit::{AuditFilter, AuditRecord, Digest, NewAudit};
 pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, NewRunnerToken, Registered, RunnerRecord};

@@ -5,7 +5,9 @@
 
 mod actions;
 mod actions_runners;
+mod artifacts;
 mod audit;
+mod caches;
 mod collect;
 mod columns;
 mod failure;

@@ -83,6 +83,21 @@ macro_rules! word {
 }
 word!(JobStatus, RunStatus, Conclusion);
 
+/// A size in bytes, as the store keeps it.
+pub(super) struct Size(pub(super) u64);
+
+impl ToSql for Size {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(i64::try_from(self.0).unwrap_or(i64::MAX).into())
+    }
+}
+
+impl FromSql for Size {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        u64::try_from(value.as_i64()?).map(Self).map_err(FromSqlError::other)
+    }
+}
+
 /// Reads a row's columns in the order of its query.
 pub(super) struct Columns<'a> {
     row: &'a Row<'a>,
@@ -102,6 +117,10 @@ impl<'a> Columns<'a> {
 
     pub(super) fn time(&mut self) -> rusqlite::Result<Timestamp> {
         Ok(self.get::<Time>()?.0)
+    }
+
+    pub(super) fn size(&mut self) -> rusqlite::Result<u64> {
+        Ok(self.get::<Size>()?.0)
     }
 
     pub(super) fn optional_time(&mut self) -> rusqlite::Result<Option<Timestamp>> {

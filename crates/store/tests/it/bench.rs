@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::permission::Permission;
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus, StepStatus};
@@ -16,8 +16,9 @@ use startline_protocol::step::{Annotation, AnnotationLevel, StepRecord};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite};
 use startline_store::{
-    ActionsRunner, CompleteOutcome, Completion, CreatedRun, Error, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit,
-    NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet, RunRecord, RunnerRecord, Store,
+    ActionsRunner, CompleteOutcome, Completion, CreatedRun, Error, GroupRecord, Hash, JobRecord, NewApiToken,
+    NewArtifact, NewAudit, NewCache, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet,
+    RunRecord, RunnerRecord, Store,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -116,6 +117,32 @@ pub(crate) fn actions_runner(name: &str, client: u128) -> NewRunner {
         work_folder: None,
     };
     NewRunner { token: None, actions: Some(actions), ..new_runner(name, 0) }
+}
+
+pub(crate) fn artifact(name: &str) -> NewArtifact {
+    NewArtifact {
+        run: RunId(1),
+        job: JobId(2),
+        repository: "acme/demo".to_owned(),
+        name: name.to_owned(),
+        mime_type: Some("application/zip".to_owned()),
+        blob: format!("blob of {name}"),
+        created_at: at(5),
+        expires_at: at(100_000),
+    }
+}
+
+/// A cache entry of the main branch, reserved at second 5.
+pub(crate) fn new_cache(key: &str) -> NewCache {
+    NewCache {
+        repository: "acme/demo".to_owned(),
+        scope: "refs/heads/main".to_owned(),
+        trusted: true,
+        key: key.to_owned(),
+        version: "v1".to_owned(),
+        blob: format!("blob of {key}"),
+        created_at: at(5),
+    }
 }
 
 pub(crate) fn scale_set(name: &str) -> NewScaleSet {

@@ -1,8 +1,10 @@
 //! One suite over all engines.
 
 mod actions;
+mod artifacts;
 mod assignment;
 mod audit;
+mod caches;
 mod collect;
 mod completion;
 mod groups;
@@ -125,6 +127,37 @@ claims! {
         message_ids_of_a_scale_set_only_grow
         runners_are_made_for_a_scale_set_that_is_there
         a_deleted_scale_set_takes_its_idle_runners_with_it
+    }
+    artifacts {
+        an_artifact_begins_unfinished
+        an_artifact_is_made_final_with_size_and_digest
+        finality_is_repeated_only_with_the_same_values
+        an_unknown_artifact_is_not_made_final
+        a_final_artifact_keeps_its_name
+        an_unfinished_artifact_gives_its_name_up
+        the_artifacts_of_a_run_are_listed_newest_first
+        an_artifact_is_deleted_once
+        artifacts_expire
+        unfinished_artifacts_are_given_up_after_a_day
+        final_artifacts_use_space
+        blobs_in_use_are_told_from_others
+    }
+    caches {
+        a_cache_entry_is_kept_as_reserved
+        a_place_is_reserved_once_an_hour
+        a_final_cache_entry_keeps_its_place
+        a_cache_entry_is_committed_once
+        only_final_cache_entries_are_found
+        an_exact_key_goes_before_a_newer_beginning
+        the_newest_entry_that_begins_so_is_found
+        beginnings_are_literal
+        a_cache_is_looked_for_in_the_order_of_the_refs
+        a_cache_of_another_repository_or_version_is_not_found
+        a_cache_that_is_found_counts_as_used
+        caches_are_listed_newest_first
+        the_least_recently_used_caches_are_evicted
+        caches_that_nobody_uses_are_stale
+        a_cache_entry_is_deleted_once
     }
     groups {
         a_new_store_has_the_default_group

@@ -253,7 +253,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => (job_id, 0..2_u8).prop_map(|(job, reason)| CancelJob { job, reason }),
         1 => run.clone().prop_map(|run| CancelRun { run }),
         1 => (run, now).prop_map(|(run, now)| FinishRun { run, now }),
-        12 => actions::a_step().prop_map(Actions),
+        24 => actions::a_step().prop_map(Actions),
     ]
 }
 
@@ -502,7 +502,7 @@ fn random_steps_reach_every_state() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
-    for _ in 0..224 {
+    for _ in 0..288 {
         let bursts = bursts().new_tree(&mut runner).unwrap().current();
         let model = Memory::new(sha256);
         runtime.block_on(async {
@@ -565,6 +565,18 @@ fn random_steps_reach_every_state() {
         "UpdateSet Ok Some",
         "DeleteSet Ok Some",
         "NextMessage Ok 1",
+        "CreateArtifact Ok CreatedArtifact",
+        "CreateArtifact Err ArtifactExists",
+        "FinalizeArtifact Ok Some",
+        "FinalizeArtifact Err ArtifactExists",
+        "DeleteArtifact Ok Some",
+        "DeleteArtifactId Ok Some",
+        "ReserveCache Ok Some",
+        "ReserveCache Ok None",
+        "CommitCache Ok Some",
+        "FindCache Ok Some",
+        "EvictCaches Ok ",
+        "DeleteCache Ok Some",
     ] {
         assert!(seen.get(outcome).is_some_and(|count| *count > 2), "{outcome} is too rare in {seen:#?}");
     }
