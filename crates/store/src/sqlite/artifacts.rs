@@ -97,7 +97,8 @@ pub(super) fn delete_by_id(db: &Connection, id: i64) -> Result<Option<ArtifactRe
     Ok(db.prepare_cached(&sql)?.query_row([id], read).optional()?)
 }
 
-const DUE: &str = "expires_at <= ?1 OR (is_final = 0 AND created_at < ?2) ORDER BY id LIMIT ?3";
+/// The sign before `id` keeps SQLite from going through all by id.
+const DUE: &str = "expires_at <= ?1 OR (is_final = 0 AND created_at < ?2) ORDER BY +id LIMIT ?3";
 
 pub(super) fn expired(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<ArtifactRecord>, Failure> {
     let sql = format!("SELECT {COLUMNS} FROM artifacts WHERE {DUE}");

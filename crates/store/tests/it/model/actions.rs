@@ -54,20 +54,20 @@ pub(super) fn a_step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, group, name)| UpdateSet { id, group, name }),
         1 => set.clone().prop_map(|id| DeleteSet { id }),
         1 => (set, 1..4_u32).prop_map(|(id, count)| NextMessage { id, count }),
-        2 => (1..3_i64, 0..3_u8, 0..200_000_i64, 0..100_000_i64)
+        4 => (1..3_i64, 0..3_u8, 0..200_000_i64, 0..100_000_i64)
             .prop_map(|(run, name, life, now)| CreateArtifact { run, name, life, now }),
-        2 => (1..3_i64, 0..3_u8, 0..2_u64).prop_map(|(run, name, size)| FinalizeArtifact { run, name, size }),
+        3 => (1..3_i64, 0..3_u8, 0..2_u64).prop_map(|(run, name, size)| FinalizeArtifact { run, name, size }),
         1 => (1..3_i64, 0..3_u8).prop_map(|(run, name)| DeleteArtifact { run, name }),
         1 => (1..5_i64).prop_map(|id| DeleteArtifactId { id }),
-        4 => ((0..2_u8, any::<bool>(), 0..KEYS.len()), 0..7200_i64)
+        4 => ((0..2_u8, prop::bool::weighted(0.8), 0..KEYS.len()), 0..7200_i64)
             .prop_map(|(place, now)| ReserveCache { place, now }),
-        3 => (1..6_i64, 0..3_u64, 0..7200_i64).prop_map(|(id, size, now)| CommitCache { id, size, now }),
+        3 => (1..9_i64, 0..3_u64, 0..7200_i64).prop_map(|(id, size, now)| CommitCache { id, size, now }),
         3 => (
-            prop::collection::vec((0..2_u8, any::<bool>()), 1..3), 0..KEYS.len(),
+            prop::collection::vec((0..2_u8, prop::bool::weighted(0.8)), 1..3), 0..KEYS.len(),
             prop::collection::vec(0..KEYS.len(), 0..3), 0..7200_i64
         )
             .prop_map(|(lookup, key, restore, now)| FindCache { lookup, key, restore, now }),
-        1 => (0..4_u64, 0..3_u32).prop_map(|(keep, limit)| EvictCaches { keep, limit }),
+        1 => (0..9_u64, 0..3_u32).prop_map(|(keep, limit)| EvictCaches { keep, limit }),
         1 => (1..6_i64).prop_map(|id| DeleteCache { id }),
     ]
 }
