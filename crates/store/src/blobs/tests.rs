@@ -321,8 +321,8 @@ async fn a_read_gives_a_range_in_bounded_pieces() {
     assert!(pieces.concat() == all);
     assert!(bench.bytes(id, 123..700_001).await == all[123..700_001]);
     assert!(bench.bytes(id, 1_199_999..ANY).await == all[1_199_999..]);
-    assert_eq!(bench.bytes(id, 1_200_000..ANY).await, []);
-    assert_eq!(bench.bytes(id, 5..5).await, []);
+    assert_eq!(bench.bytes(id, 1_200_000..ANY).await, [0_u8; 0]);
+    assert_eq!(bench.bytes(id, 5..5).await, [0_u8; 0]);
 }
 
 #[tokio::test]
