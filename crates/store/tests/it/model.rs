@@ -247,13 +247,12 @@ fn a_step() -> impl Strategy<Value = Step> {
         4 => (job_id.clone(), epoch.clone(), 1..3_u32, 0..2_u32)
             .prop_map(|(job, epoch, attempt, left)| Requeue { job, epoch, attempt, left }),
         3 => (job_id.clone(), epoch.clone(), 0..3_u32).prop_map(|(job, epoch, count)| Steps { job, epoch, count }),
-        5 => (job_id.clone(), epoch.clone(), any::<bool>(), now.clone())
+        7 => (job_id.clone(), epoch.clone(), any::<bool>(), now.clone())
             .prop_map(|(job, epoch, success, now)| Complete { job, epoch, success, now }),
         1 => (job_id.clone(), epoch, now.clone()).prop_map(|(job, epoch, now)| Conclude { job, epoch, now }),
         1 => (job_id, 0..2_u8).prop_map(|(job, reason)| CancelJob { job, reason }),
         1 => run.clone().prop_map(|run| CancelRun { run }),
         1 => (run, now).prop_map(|(run, now)| FinishRun { run, now }),
-        6 => actions::a_step().prop_map(Actions),
     ]
 }
 
@@ -458,11 +457,12 @@ fn prelude() -> Vec<Step> {
 /// Behind each burst the database may be opened anew.
 fn bursts() -> impl Strategy<Value = Vec<(Vec<Step>, bool)>> {
     // Among all steps, those of the Actions protocol would seldom meet each other.
-    let steps = prop_oneof![
-        3 => prop::collection::vec(a_step(), 1..25).boxed(),
-        1 => prop::collection::vec(actions::a_step().prop_map(Step::Actions), 1..50).boxed(),
-    ];
-    let burst = (steps, prop::bool::weighted(0.1));
+    let of_actions = prop_oneof![1 => a_step(), 3 => actions::a_step().prop_map(Step::Actions)];
+    prop_oneof![2 => bursts_of(a_step().boxed()), 1 => bursts_of(of_actions.boxed())]
+}
+
+fn bursts_of(step: BoxedStrategy<Step>) -> impl Strategy<Value = Vec<(Vec<Step>, bool)>> {
+    let burst = (prop::collection::vec(step, 1..25), prop::bool::weighted(0.1));
     prop::collection::vec(burst, 1..8).prop_map(|mut bursts| {
         bursts.insert(0, (prelude(), false));
         bursts
@@ -507,7 +507,7 @@ fn random_steps_reach_every_state() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
-    for _ in 0..192 {
+    for _ in 0..256 {
         let bursts = bursts().new_tree(&mut runner).unwrap().current();
         let model = Memory::new(sha256);
         runtime.block_on(async {
