@@ -51,8 +51,8 @@ pub struct Dispatcher {
     pub(crate) runners: BTreeMap<RunnerId, Runner>,
     /// Jobs in runners' hands; also of runners that are no longer, or not yet, registered.
     pub(crate) held: BTreeMap<RunnerId, BTreeSet<JobId>>,
-    /// Parked polls, with their key among their runner's.
-    pub(crate) polls: BTreeMap<PollId, (RunnerId, u64)>,
+    /// Parked polls, and whose they are.
+    pub(crate) polls: BTreeMap<PollId, RunnerId>,
     /// Everything that expires, in order. Exact: what no longer expires is no longer here.
     deadlines: BTreeSet<(Timestamp, Due)>,
     /// Runners whose status may have changed since the caller last asked.
@@ -112,7 +112,8 @@ impl Dispatcher {
     fn assign(&mut self, now: Timestamp, id: JobId, runner_id: RunnerId, effects: &mut Vec<Effect>) {
         self.stop_waiting(runner_id);
         let runner = self.runners.get_mut(&runner_id).expect("a waiting runner is registered");
-        let (_, Parked { poll, auto_acquire }) = runner.polls.pop_first().expect("a waiting runner has a poll");
+        assert!(!runner.polls.is_empty(), "a waiting runner has a poll");
+        let Parked { poll, auto_acquire } = runner.polls.remove(0);
         self.polls.remove(&poll);
         let held = if auto_acquire {
             runner.spent = runner.spec.ephemeral;

@@ -1,7 +1,5 @@
 //! A runner as the dispatcher sees it.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::RunnerId;
@@ -50,8 +48,8 @@ pub struct Patience {
 pub(crate) struct Runner {
     pub(crate) spec: RunnerSpec,
     pub(crate) profile: ProfileId,
-    /// Its parked polls, oldest first.
-    pub(crate) polls: BTreeMap<u64, Parked>,
+    /// Its parked polls, oldest first. Few, and kept for every runner that waits: so no more than they need.
+    pub(crate) polls: Vec<Parked>,
     /// When it last got or gave up a slot, as a stamp: the lowest has been idle for longest.
     pub(crate) idle: u64,
     /// It stands in the index as waiting, under `idle`.

@@ -20,8 +20,6 @@ pub enum PollOutcome {
     Parked,
     /// The runner is not registered.
     UnknownRunner,
-    /// The runner takes nothing new.
-    Draining,
     /// The runner is ephemeral and has had its job.
     Spent,
     /// All slots of the runner hold jobs.
@@ -56,7 +54,7 @@ impl Dispatcher {
             let runner = Runner {
                 spec,
                 profile,
-                polls: std::collections::BTreeMap::new(),
+                polls: Vec::new(),
                 idle,
                 waiting: false,
                 last_seen_at: now,
@@ -131,7 +129,7 @@ impl Dispatcher {
         self.stop_waiting(id);
         let Some(runner) = self.runners.remove(&id) else { return effects };
         self.changed_runners.insert(id);
-        for Parked { poll, .. } in runner.polls.into_values() {
+        for Parked { poll, .. } in runner.polls {
             self.polls.remove(&poll);
             effects.push(Effect::PollClosed { poll, runner: id, why: PollEnd::RunnerRemoved });
         }
@@ -146,8 +144,9 @@ impl Dispatcher {
     /// A runner asks for a job. A sign of life.
     ///
     /// A runner may have as many polls open as it has free slots; one more closes the oldest, which is taken for the
-    /// remains of a broken connection. A `poll` that is already parked stays as it is. With `auto_acquire` the poll ends
-    /// with a lease instead of an offer. The poll's own assignment is in the outcome, not among the effects.
+    /// remains of a broken connection. One that drains may always have one: it gets nothing, unless the runner takes jobs
+    /// again meanwhile. A `poll` that is already parked stays as it is. With `auto_acquire` the poll ends with a lease
+    /// instead of an offer. The poll's own assignment is in the outcome, not among the effects.
     #[must_use = "the effects are in force"]
     pub fn poll(
         &mut self,
@@ -175,22 +174,20 @@ impl Dispatcher {
             return PollOutcome::Parked;
         }
         let used = self.used(id);
-        let stamp = self.next_stamp();
         self.stop_waiting(id);
         let Some(runner) = self.runners.get_mut(&id) else { return PollOutcome::UnknownRunner };
         let free = runner.slots().saturating_sub(used);
+        let most = if runner.spec.draining { free.max(1) } else { free };
         let outcome = if runner.spent {
             PollOutcome::Spent
-        } else if runner.spec.draining {
-            PollOutcome::Draining
-        } else if free == 0 {
+        } else if most == 0 {
             PollOutcome::NoFreeSlot
         } else {
-            runner.polls.insert(stamp, Parked { poll, auto_acquire });
-            self.polls.insert(poll, (id, stamp));
-            while runner.polls.len() > free
-                && let Some((_, Parked { poll, .. })) = runner.polls.pop_first()
-            {
+            runner.polls.reserve_exact(1);
+            runner.polls.push(Parked { poll, auto_acquire });
+            self.polls.insert(poll, id);
+            let superseded = runner.polls.len().saturating_sub(most);
+            for Parked { poll, .. } in runner.polls.drain(..superseded) {
                 self.polls.remove(&poll);
                 effects.push(Effect::PollClosed { poll, runner: id, why: PollEnd::Superseded });
             }
@@ -203,10 +200,10 @@ impl Dispatcher {
     /// Ends a parked poll without a job: its time is over, or its connection is gone. False when it is not parked: it
     /// has a job by now (give that back if it cannot be delivered), or was closed.
     pub fn abort_poll(&mut self, poll: PollId) -> bool {
-        let Some((id, stamp)) = self.polls.remove(&poll) else { return false };
+        let Some(id) = self.polls.remove(&poll) else { return false };
         self.stop_waiting(id);
         if let Some(runner) = self.runners.get_mut(&id) {
-            runner.polls.remove(&stamp);
+            runner.polls.retain(|parked| parked.poll != poll);
         }
         self.wait(id);
         true

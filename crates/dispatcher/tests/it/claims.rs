@@ -137,9 +137,22 @@ fn a_draining_runner_gets_nothing_until_it_no_longer_drains() {
     bench.parks(0, 1, false);
     assert_eq!(bench.dispatcher.set_draining(at(1), RunnerId(1), true), Ok(vec![]));
     bench.queue(1, [job(1)]);
-    assert_eq!(bench.polls(1, 1, false).0, PollOutcome::Draining);
     assert_eq!(bench.dispatcher.runner(RunnerId(1)).unwrap().status, RunnerStatus::Draining);
     assert_eq!(assigned(&bench.dispatcher.set_draining(at(2), RunnerId(1), false).unwrap()), [(1, 1)]);
+}
+
+#[test]
+fn a_draining_runner_has_a_poll_parked_even_when_it_is_full_and_it_ends_with_the_registration() {
+    let mut bench = Bench::with_runners([runner(1)]);
+    bench.queue(0, [job(1), job(2)]);
+    assert!(matches!(bench.polls(0, 1, true).0, PollOutcome::Assigned(_)));
+    assert_eq!(bench.dispatcher.set_draining(at(1), RunnerId(1), true), Ok(vec![]));
+    let first = bench.parks(2, 1, true);
+    let (outcome, effects) = bench.polls(3, 1, true);
+    assert_eq!(outcome, PollOutcome::Parked);
+    assert_eq!(effects, [Effect::PollClosed { poll: first, runner: RunnerId(1), why: PollEnd::Superseded }]);
+    let effects = bench.dispatcher.remove_runner(at(4), RunnerId(1));
+    assert!(matches!(effects[..], [Effect::PollClosed { why: PollEnd::RunnerRemoved, .. }]), "{effects:?}");
 }
 
 #[test]

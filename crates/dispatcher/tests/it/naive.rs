@@ -412,13 +412,13 @@ impl Naive {
         let runner = self.runner(id).unwrap().clone();
         let free = self.free(&runner);
         let runner = self.runner(id).unwrap();
-        let outcome = match (runner.spent, runner.spec.draining, free) {
-            (true, ..) => PollOutcome::Spent,
-            (_, true, _) => PollOutcome::Draining,
-            (_, _, 0) => PollOutcome::NoFreeSlot,
+        let most = if runner.spec.draining { free.max(1) } else { free };
+        let outcome = match (runner.spent, most) {
+            (true, _) => PollOutcome::Spent,
+            (_, 0) => PollOutcome::NoFreeSlot,
             _ => {
                 runner.polls.push((poll, auto));
-                while self.runner(id).unwrap().polls.len() > free {
+                while self.runner(id).unwrap().polls.len() > most {
                     let (poll, _) = self.runner(id).unwrap().polls.remove(0);
                     self.effects.push(Effect::PollClosed { poll, runner: id, why: PollEnd::Superseded });
                 }

@@ -73,8 +73,7 @@ impl Parked {
             let mut inner = app.dispatch.lock();
             let (id, receiver) = inner.open_poll();
             let (outcome, effects) = inner.dispatcher.poll(now, runner, id, auto_acquire);
-            // A draining runner waits its time out and gets nothing.
-            if !matches!(outcome, PollOutcome::Parked | PollOutcome::Draining) {
+            if outcome != PollOutcome::Parked {
                 inner.close_poll(id);
             }
             app.apply(&mut inner, now, effects);
@@ -86,7 +85,7 @@ impl Parked {
                 app.metrics.poll_ended(Duration::ZERO);
                 Ok(Begun::Assigned(assignment))
             }
-            PollOutcome::Parked | PollOutcome::Draining => {
+            PollOutcome::Parked => {
                 app.metrics.polls_open.inc();
                 let (id, receiver) = open;
                 let open = OpenPoll { app: Arc::clone(app), runner, id, receiver: Some(receiver) };
