@@ -19,6 +19,7 @@ mod request_body;
 mod socket;
 mod streams;
 mod tracked;
+mod version;
 
 use std::io;
 use std::pin::pin;

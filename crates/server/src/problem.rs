@@ -65,6 +65,12 @@ impl ApiError {
         self
     }
 
+    /// Names the request that is answered so; the router's layer does it for all routes behind it.
+    pub(crate) fn of_request(mut self, id: &HeaderValue) -> Self {
+        self.problem.request_id = id.to_str().ok().map(str::to_owned);
+        self
+    }
+
     /// What the answer says.
     pub(crate) const fn problem(&self) -> &Problem {
         &self.problem

@@ -76,12 +76,16 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-pub(crate) fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+    fault(&*cause).into_response()
+}
+
+/// What is answered in place of a handler that panicked.
+pub(crate) fn fault(cause: &(dyn std::any::Any + Send)) -> ApiError {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(cause = %text, "a handler panicked");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the service failed to handle the request")
-        .into_response()
 }
 
 async fn no_route(request: Request) -> ApiError {

@@ -16,7 +16,7 @@ use crate::auth::KnownRunner;
 /// How long a look-up is believed.
 const TTL: SignedDuration = SignedDuration::from_secs(5);
 /// Most look-ups that are kept. A miss costs one read of an index, so there is nothing to gain from keeping many.
-const MOST: usize = 4096;
+const MOST: usize = 1024;
 
 /// The runners that tokens speak for, by the token's hash.
 #[derive(Debug, Default)]

@@ -3,11 +3,14 @@
 //! Hyper's own header time-out also runs between requests and so closes kept connections under their clients; here
 //! the short time-out runs only from the first byte of a head to its last, and the long one while nothing comes.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+
+use super::Options;
 
 /// What a connection is doing at the moment.
 #[derive(Clone, Copy, Debug)]
@@ -67,44 +70,88 @@ impl State {
     }
 }
 
-/// The state of one connection, shared by its stream, its requests and its task.
+/// The state of one connection, shared by its stream, its requests and its task. Small, as every connection has one.
 #[derive(Clone, Debug)]
-pub(super) struct Activity {
-    state: Arc<watch::Sender<State>>,
+pub(super) struct Activity(Arc<Mutex<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    state: State,
+    /// The connection's task, while it waits for [`Activity::overdue`].
+    waiter: Option<Waker>,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { state: Arc::new(watch::Sender::new(State::new(Instant::now()))) }
+        Self(Arc::new(Mutex::new(Watched { state: State::new(Instant::now()), waiter: None })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) {
+        let waiter = {
+            let mut watched = self.lock();
+            if change(&mut watched.state) { watched.waiter.take() } else { None }
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
     }
 
     /// Bytes have come from the peer.
     pub(super) fn received(&self) {
-        self.state.send_if_modified(|state| state.received(Instant::now()));
+        self.change(|state| state.received(Instant::now()));
     }
 
     /// A request has come; it lasts as long as the answer.
     pub(super) fn request(&self, version: http::Version) -> InFlight {
-        self.state.send_modify(|state| state.request(version));
+        self.change(|state| {
+            state.request(version);
+            true
+        });
         InFlight(self.clone())
     }
 
-    /// Ends when the connection has been without a request, or with half a head, for too long. Cancel safe.
-    pub(super) async fn overdue(&self, head_timeout: Duration, idle_timeout: Duration) -> Overdue {
-        let mut changes = self.state.subscribe();
-        loop {
-            let deadline = changes.borrow_and_update().deadline(head_timeout, idle_timeout);
-            let Some((deadline, why)) = deadline else {
-                // Cannot fail: `self` holds the sender.
-                let _ = changes.changed().await;
-                continue;
-            };
-            tokio::select! {
-                biased;
-                _ = changes.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return why,
+    /// Ends when the connection has been without a request, or with half a head, for too long. One at a time, in the
+    /// connection's task. Cancel safe.
+    pub(super) const fn overdue<'a>(&'a self, options: &'a Options) -> WhenOverdue<'a> {
+        WhenOverdue { activity: self, options, timer: None }
+    }
+}
+
+/// See [`Activity::overdue`].
+#[derive(Debug)]
+pub(super) struct WhenOverdue<'a> {
+    activity: &'a Activity,
+    options: &'a Options,
+    /// None while a request is in flight: a connection that is parked on one keeps no timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for WhenOverdue<'_> {
+    type Output = Overdue;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Overdue> {
+        let this = &mut *self;
+        let deadline = {
+            let mut watched = this.activity.lock();
+            match &mut watched.waiter {
+                Some(waiter) => waiter.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
             }
+            watched.state.deadline(this.options.header_read_timeout, this.options.idle_timeout)
+        };
+        let Some((deadline, why)) = deadline else {
+            this.timer = None;
+            return Poll::Pending;
+        };
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
         }
+        timer.as_mut().poll(cx).map(|()| why)
     }
 }
 
@@ -114,7 +161,10 @@ pub(super) struct InFlight(Activity);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.state.send_modify(|state| state.answered(Instant::now()));
+        self.0.change(|state| {
+            state.answered(Instant::now());
+            true
+        });
     }
 }
 
@@ -164,5 +214,19 @@ mod tests {
         state.answered(start + SECOND);
         assert!(!state.received(start + 70 * SECOND));
         assert_eq!(state.deadline(HEAD, IDLE), Some((start + SECOND + IDLE, Overdue::Idle)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_meanwhile_is_seen_by_who_waits_already() {
+        let options = Options { header_read_timeout: HEAD, idle_timeout: IDLE, ..Options::default() };
+        let activity = Activity::new();
+        let start = Instant::now();
+        let (why, ()) = tokio::join!(activity.overdue(&options), async {
+            tokio::time::sleep(HEAD - SECOND).await;
+            let request = activity.request(http::Version::HTTP_11);
+            tokio::time::sleep(10 * IDLE).await;
+            drop(request);
+        });
+        assert_eq!((why, start.elapsed().as_secs()), (Overdue::Idle, (HEAD - SECOND + 11 * IDLE).as_secs()));
     }
 }

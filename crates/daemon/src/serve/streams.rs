@@ -4,19 +4,22 @@
 //! nothing to write. The stream's task notices that its body was asked for a chunk and was not asked again, and ends;
 //! hyper resets the stream then, and its neighbours live on.
 
-use std::pin::{Pin, pin};
+use std::cell::OnceCell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::Executor;
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::Shared;
 
 tokio::task_local! {
-    static UNTAKEN: Untaken;
+    /// That of the stream that is being polled, once its answer has asked for it.
+    static UNTAKEN: OnceCell<Untaken>;
 }
 
 /// Whether the chunk that the body of a stream gave last waits for the peer: 0 if not, otherwise the chunk's number.
@@ -26,7 +29,7 @@ pub(super) struct Untaken(Arc<AtomicU64>);
 impl Untaken {
     /// That of the stream whose task this is; none in the task of an HTTP/1.1 connection.
     pub(super) fn current() -> Option<Self> {
-        UNTAKEN.try_with(Self::clone).ok()
+        UNTAKEN.try_with(|untaken| untaken.get_or_init(Self::default).clone()).ok()
     }
 
     /// The body has given chunk number `chunk`, which is not 0.
@@ -53,73 +56,114 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.tasks.spawn(run(stream, Arc::clone(&self.0)));
+        let shared = Arc::clone(&self.0);
+        self.0.tasks.spawn(Guarded { stream: Watched::new(stream), shared });
     }
 }
 
-async fn run(stream: impl Future<Output = ()>, shared: Arc<Shared>) {
-    let untaken = Untaken::default();
-    if until_stalled(stream, untaken, shared.options.write_timeout).await {
-        tracing::debug!("stream cut: the peer does not read");
-        shared.cut("write");
+pin_project! {
+    /// A stream that is cut when its peer does not read. Written by hand, as an async function keeps what it is given
+    /// twice, and this is kept for each long poll.
+    struct Guarded<F> {
+        #[pin]
+        stream: Watched<F>,
+        shared: Arc<Shared>,
     }
 }
 
-/// Polls `stream` to its end, or until a chunk of its body has been waiting for `timeout`; whether it is the latter.
-async fn until_stalled(stream: impl Future<Output = ()>, untaken: Untaken, timeout: Duration) -> bool {
-    let mut stream = pin!(UNTAKEN.scope(untaken.clone(), stream));
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    // The chunk that the timer runs for.
-    let mut timed = 0;
-    std::future::poll_fn(move |cx| {
-        if stream.as_mut().poll(cx).is_ready() {
+impl<F: Future<Output = ()>> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        this.stream.poll_end(cx, this.shared.options.write_timeout).map(|stalled| {
+            if stalled {
+                tracing::debug!("stream cut: the peer does not read");
+                this.shared.cut("write");
+            }
+        })
+    }
+}
+
+pin_project! {
+    /// A stream, and how long a chunk of its body has been waiting.
+    struct Watched<F> {
+        #[pin]
+        stream: F,
+        // None until there is an answer.
+        untaken: Option<Untaken>,
+        timer: Option<Pin<Box<Sleep>>>,
+        // The chunk that the timer runs for.
+        timed: u64,
+    }
+}
+
+impl<F: Future<Output = ()>> Watched<F> {
+    const fn new(stream: F) -> Self {
+        Self { stream, untaken: None, timer: None, timed: 0 }
+    }
+
+    /// Polls the stream to its end, or until a chunk of its body has been waiting for `timeout`; whether it is the latter.
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>, timeout: Duration) -> Poll<bool> {
+        let this = self.project();
+        let current = this.untaken.take().map_or_else(OnceCell::new, OnceCell::from);
+        let (polled, untaken) = UNTAKEN.sync_scope(current, || {
+            let polled = this.stream.poll(cx);
+            (polled, UNTAKEN.with(|untaken| untaken.get().cloned()))
+        });
+        *this.untaken = untaken;
+        if polled.is_ready() {
             return Poll::Ready(false);
         }
-        let waiting = untaken.waiting();
+        let waiting = this.untaken.as_ref().map_or(0, Untaken::waiting);
         if waiting == 0 {
-            timed = 0;
+            *this.timed = 0;
             return Poll::Pending;
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        if waiting != timed {
-            timed = waiting;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        if waiting != *this.timed {
+            *this.timed = waiting;
             timer.as_mut().reset(Instant::now() + timeout);
         }
         timer.as_mut().poll(cx).map(|()| true)
-    })
-    .await
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_millis(60);
     const SHORTER: Duration = Duration::from_millis(40);
 
+    async fn is_cut(stream: impl Future<Output = ()>) -> bool {
+        let mut stream = pin!(Watched::new(stream));
+        std::future::poll_fn(|cx| stream.as_mut().poll_end(cx, TIMEOUT)).await
+    }
+
     #[tokio::test]
     async fn every_chunk_has_its_own_time() {
-        let untaken = Untaken::default();
-        let body = untaken.clone();
         let stream = async {
             let current = Untaken::current().expect("in the stream's task");
             for chunk in 1..=5 {
                 current.gave(chunk);
                 tokio::time::sleep(SHORTER).await;
             }
-            body.gave(6);
+            Untaken::current().expect("the same").gave(6);
             std::future::pending().await
         };
         let start = Instant::now();
-        assert!(until_stalled(stream, untaken, TIMEOUT).await);
+        assert!(is_cut(stream).await);
         assert!(start.elapsed() >= 5 * SHORTER + TIMEOUT);
     }
 
     #[tokio::test]
     async fn a_body_that_has_nothing_to_give_is_not_a_stall() {
-        let untaken = Untaken::default();
-        let body = untaken.clone();
         let stream = async {
+            tokio::time::sleep(2 * TIMEOUT).await;
+            let body = Untaken::current().expect("in the stream's task");
             body.gave(1);
             tokio::time::sleep(SHORTER).await;
             body.has_none();
@@ -127,6 +171,12 @@ mod tests {
             body.gave(2);
             tokio::time::sleep(SHORTER).await;
         };
-        assert!(!until_stalled(stream, untaken, TIMEOUT).await);
+        assert!(!is_cut(stream).await);
+        assert!(Untaken::current().is_none());
+    }
+
+    #[test]
+    fn watching_a_stream_keeps_four_words() {
+        assert!(size_of::<Guarded<std::future::Pending<()>>>() <= 32);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use startline_dispatcher::Assignment;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::PollRequest;
@@ -29,6 +29,8 @@ use crate::routes::{self, polls};
 
 /// Largest body: capabilities with as many labels and actions as a runner may have, and room to spare.
 const BODY_LIMIT: usize = 256 * 1024;
+/// A body of this size is read from anybody: it has come with the head.
+const SMALL_BODY: u64 = 1024;
 /// How long the body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -58,8 +60,8 @@ impl HeldPoll {
     }
 
     fn answer(&mut self, result: ApiResult<Response>) -> Response {
-        let mut response = result.unwrap_or_else(IntoResponse::into_response);
         let id = self.id.take();
+        let mut response = result.unwrap_or_else(|error| error.of_request(&id).into_response());
         tracing::debug!(
             http.method = "POST",
             http.path = super::POLL,
@@ -88,7 +90,7 @@ impl Future for HeldPoll {
                         continue;
                     }
                     Ok(Err(error)) => Err(error),
-                    Err(panic) => Ok(routes::panicked(panic)),
+                    Err(panic) => Err(routes::fault(&*panic)),
                 },
                 Stage::Parked(parked) => match ready!(parked.poll_end(cx)) {
                     Ok(Some(assignment)) => {
@@ -101,7 +103,7 @@ impl Future for HeldPoll {
                 },
                 Stage::Delivering(delivering) => match ready!(delivering.as_mut().poll(cx)) {
                     Ok(result) => result,
-                    Err(panic) => Ok(routes::panicked(panic)),
+                    Err(panic) => Err(routes::fault(&*panic)),
                 },
             };
             return Poll::Ready(self.answer(result));
@@ -119,16 +121,17 @@ where
     let id = head.headers.get(RequestId::NAME).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= 128);
     let origin = Origin::new(&head.method, super::POLL, &head.extensions, id);
     let token = PresentedRunnerToken::of(&app, &head.headers, origin).await?;
-    // The head's bytes lie in the connection's read buffer, which is free for its next use from here on.
+    // The bytes of head and body lie in the connection's read buffer, and hyper looks for the peer's next ones while the
+    // poll is parked. As long as one of these is kept, it takes another buffer for that: so they go before anything is
+    // waited for, and the buffer that is left over goes round from poll to poll instead of one for each.
     drop(head);
-    let runner = token.runner(&app).await?.id;
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
-    let body = match body.await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => return Err(refused_body(&*error)),
-        Err(_) => {
-            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, kind::INVALID, "the body did not arrive in time"));
-        }
+    let is_small = body.size_hint().upper().is_some_and(|size| size <= SMALL_BODY);
+    let (body, runner) = if is_small {
+        (read(body).await?, token.runner(&app).await?.id)
+    } else {
+        // Only for those who may.
+        let runner = token.runner(&app).await?.id;
+        (read(body).await?, runner)
     };
     let request: PollRequest = routes::json(&body)?;
     drop(body);
@@ -143,12 +146,31 @@ where
     Ok((app, begun))
 }
 
-fn refused_body(error: &(dyn std::error::Error + Send + Sync + 'static)) -> ApiError {
-    if error.is::<LengthLimitError>() {
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, "the body is larger than this route takes")
-    } else {
-        ApiError::new(StatusCode::BAD_REQUEST, kind::INVALID, format!("the body did not arrive: {error}"))
-    }
+/// Copies the body out of its pieces.
+async fn read<B>(body: B) -> ApiResult<Vec<u8>>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let all = async {
+        let mut body = pin!(body);
+        let mut all = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let error: BoxError = error.into();
+                ApiError::new(StatusCode::BAD_REQUEST, kind::INVALID, format!("the body did not arrive: {error}"))
+            })?;
+            let Some(piece) = frame.data_ref() else { continue };
+            if all.len() + piece.len() > BODY_LIMIT {
+                let title = "the body is larger than this route takes";
+                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, title));
+            }
+            all.extend_from_slice(piece);
+        }
+        Ok(all)
+    };
+    let late = || ApiError::new(StatusCode::REQUEST_TIMEOUT, kind::INVALID, "the body did not arrive in time");
+    tokio::time::timeout(BODY_TIMEOUT, all).await.map_err(|_| late())?
 }
 
 /// Begins the last stage. The assignment is guarded from here on, also before the stage is first polled.

@@ -86,6 +86,10 @@ pub(super) fn writer(path: &Path, options: &Options, now: Timestamp) -> Result<C
     Ok(connection)
 }
 
+/// What a reader keeps of the database, in KiB. The operating system has the same pages, and there are several readers;
+/// so they keep what a query walks through and no copy of all that was ever asked for.
+const READER_CACHE_KIB: i64 = 512;
+
 /// Opens a connection that only reads.
 pub(super) fn reader(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -93,6 +97,8 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Error> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
+        // Negative: KiB instead of pages.
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         Ok(connection)
     };
