@@ -1,19 +1,18 @@
-//! The runner's loop: polls while a slot is free, and gives every job to a task of its own.
+//! The runner's loop: polls while slots are free, and gives every job to a task of its own.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use startline_client::{Backoff, PollResult, Retry, RunnerClient, RunnerSession, Transport};
+use startline_client::{PollResult, Retry, RunnerClient, RunnerSession, Transport};
 use startline_protocol::ids::JobId;
 use startline_protocol::problem::kind;
-use startline_protocol::runner_api::{JobAssignment, PollRequest};
+use startline_protocol::runner_api::JobAssignment;
 use startline_protocol::state::Conclusion;
 use startline_worker::input::Connection;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::capabilities::{Overrides, detect};
@@ -23,12 +22,10 @@ use crate::job::{self, Ending};
 use crate::orders::{Order, Orders};
 use crate::registration::Registration;
 use crate::shutdown::Shutdown;
+use polls::Polls;
 
+mod polls;
 mod start;
-
-/// How long an early answer that no job is there is waited for, so that a service that does not hold polls is not
-/// asked without pause.
-const SHORTEST_POLL: Duration = Duration::from_secs(1);
 
 /// How long giving back an unused ephemeral registration may hold up the end of the runner.
 const GIVE_BACK: Duration = Duration::from_secs(3);
@@ -158,11 +155,8 @@ pub async fn run(
     let context = Arc::new(Context { options, registration, transport, session, shutdown, announced });
     let jobs = Jobs::default();
     let capabilities = detect(&context.options.work_dir, context.options.max_parallel_jobs, &context.options.overrides);
-    let first = PollRequest {
-        timeout_seconds: context.registration.poll_timeout_seconds.clamp(1, 60),
-        capabilities: Some(capabilities.clone()),
-        auto_acquire: true,
-    };
+    let timeout_seconds = context.registration.poll_timeout_seconds.clamp(1, 60);
+    let polls = Polls::new(&context, timeout_seconds, capabilities.clone());
     tracing::info!(
         runner_id = %context.registration.runner_id,
         name = %context.registration.name,
@@ -170,7 +164,7 @@ pub async fn run(
         "runner is listening for jobs"
     );
     let outcome = tokio::select! {
-        outcome = Box::pin(Daemon::new(&context, &jobs, first).run()) => outcome,
+        outcome = Box::pin(Daemon::new(&context, &jobs, polls).run()) => outcome,
         never = Box::pin(heartbeat::beat(&context, &jobs, capabilities)) => match never {},
     };
     conclude(&context, &outcome).await;
@@ -199,16 +193,13 @@ async fn conclude(context: &Context, outcome: &Result<Outcome, Error>) {
     }
 }
 
-type Poll<'a> = Pin<Box<dyn Future<Output = PollResult> + Send + 'a>>;
-
 /// The loop and what it owns.
 struct Daemon<'a> {
     context: &'a Arc<Context>,
     jobs: &'a Jobs,
-    request: PollRequest,
+    polls: Polls<'a>,
     slots: Vec<bool>,
     running: JoinSet<Done>,
-    backoff: Backoff,
     idle_since: Instant,
     /// Why no more jobs are taken.
     closing: Option<Result<Outcome, Error>>,
@@ -222,14 +213,13 @@ struct Done {
 }
 
 impl<'a> Daemon<'a> {
-    fn new(context: &'a Arc<Context>, jobs: &'a Jobs, request: PollRequest) -> Self {
+    fn new(context: &'a Arc<Context>, jobs: &'a Jobs, polls: Polls<'a>) -> Self {
         Self {
             context,
             jobs,
-            request,
+            polls,
             slots: vec![false; context.slots()],
             running: JoinSet::new(),
-            backoff: Backoff::new(POLL_RETRY),
             idle_since: Instant::now(),
             closing: None,
         }
@@ -237,18 +227,12 @@ impl<'a> Daemon<'a> {
 
     async fn run(mut self) -> Result<Outcome, Error> {
         let context = self.context;
-        let mut poll: Option<Poll<'_>> = None;
         let mut cancelled = false;
         loop {
-            let wanted = self.closing.is_none() && self.slots.contains(&false);
-            if !wanted {
-                // An aborted poll's job goes to another runner.
-                poll = None;
-                if self.running.is_empty() {
-                    return self.closing.unwrap_or(Ok(Outcome::Stopped));
-                }
-            } else if poll.is_none() {
-                poll = Some(Box::pin(poll_once(context, self.request.clone(), None)));
+            let free = self.free_slots();
+            self.polls.keep(free);
+            if free == 0 && self.running.is_empty() {
+                return self.closing.unwrap_or(Ok(Outcome::Stopped));
             }
             let idle_until = match context.options.exit_when_idle {
                 Some(limit) if self.running.is_empty() && self.closing.is_none() => Some(self.idle_since + limit),
@@ -257,9 +241,7 @@ impl<'a> Daemon<'a> {
             tokio::select! {
                 // An answer that is there must be looked at before anything that would drop it: it may hold a job.
                 biased;
-                answer = async { poll.as_mut().expect("it is there").await }, if poll.is_some() => {
-                    poll = self.take(answer);
-                }
+                Some(answer) = self.polls.next(), if self.polls.are_open() => self.take(answer),
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => match done {
                     Ok(done) => self.finish(done),
                     // Its slot stays taken: what became of the worker is unknown.
@@ -283,34 +265,32 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Acts on a poll's answer; gives the next poll when it has to wait.
-    fn take(&mut self, answer: PollResult) -> Option<Poll<'a>> {
+    /// Slots that may be given a job; none once the runner is closing.
+    fn free_slots(&self) -> usize {
+        if self.closing.is_some() {
+            return 0;
+        }
+        let free = self.slots.iter().filter(|taken| !**taken).count();
+        if self.context.single() { free.min(1) } else { free }
+    }
+
+    /// Acts on a poll's answer.
+    fn take(&mut self, answer: PollResult) {
         match answer {
-            PollResult::JobAssigned(assignment) => {
-                self.answered();
-                self.start(*assignment);
-            }
-            PollResult::NoJobs => self.answered(),
+            PollResult::JobAssigned(assignment) => self.start(*assignment),
+            PollResult::NoJobs => {}
             PollResult::RunnerOffline => self.close_gone(),
             PollResult::ServerError(error) => {
                 let refused = error.status() == Some(401) || error.kind() == Some(kind::FORBIDDEN);
                 if refused {
                     tracing::error!(%error, "the service refuses this runner");
                     self.close_gone();
-                    return None;
+                } else {
+                    // Everything else may pass: a proxy's page while the service restarts looks like anything.
+                    self.polls.failed(&error);
                 }
-                // Everything else may pass: a proxy's page while the service restarts looks like anything.
-                let delay = self.backoff.next(error.retry_after());
-                tracing::warn!(%error, ?delay, "cannot poll for jobs, will try again");
-                return Some(Box::pin(poll_once(self.context, self.request.clone(), delay)));
             }
         }
-        None
-    }
-
-    fn answered(&mut self) {
-        self.backoff.reset();
-        self.request.capabilities = None;
     }
 
     fn close_gone(&mut self) {
@@ -358,18 +338,4 @@ impl<'a> Daemon<'a> {
             *conclusion = ending.conclusion();
         }
     }
-}
-
-/// One poll, after `delay`; never faster in a row than a service that does not hold polls deserves.
-async fn poll_once(context: &Context, request: PollRequest, delay: Option<Duration>) -> PollResult {
-    context.announced.cancelled().await;
-    if let Some(delay) = delay {
-        sleep(delay).await;
-    }
-    let begin = Instant::now();
-    let answer = context.session.poll_for_job(&request).await;
-    if matches!(answer, PollResult::NoJobs) {
-        sleep_until(begin + SHORTEST_POLL).await;
-    }
-    answer
 }

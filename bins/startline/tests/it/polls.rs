@@ -165,7 +165,12 @@ async fn a_refused_poll_says_why() {
         assert_eq!((refused.status, refused.kind().as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"));
         assert_eq!(refused.headers["www-authenticate"], "Bearer");
         assert_eq!(refused.headers["content-type"], "application/problem+json");
+        let id = refused.json()["request_id"].as_str().unwrap_or_else(|| panic!("{refused:?}")).to_owned();
+        assert_eq!(refused.headers["x-request-id"].to_str().unwrap(), id);
     }
+    let mut named = post(POLL, "nonsense", &json!({}));
+    named.headers_mut().insert("x-request-id", "mine-8".parse().unwrap());
+    assert_eq!(line.send(named).await.unwrap().json()["request_id"], "mine-8");
     let bare = Request::post(POLL).header("host", "test").body(Full::default()).unwrap();
     assert_eq!(line.send(bare).await.unwrap().status, StatusCode::UNAUTHORIZED);
     let get = Request::get(POLL).header("host", "test").body(Full::default()).unwrap();
@@ -243,6 +248,27 @@ async fn the_polls_of_a_deleted_runner_end_at_once_and_its_token_with_them() {
     }
     let after = Line::open(&service.url).await.poll(&runner.token, 30).await;
     assert_eq!((after.status, after.kind().as_str()), (StatusCode::GONE, "runner-offline"));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_draining_runners_poll_gets_nothing_and_ends_at_once_with_its_registration() {
+    let service = Service::start(&[]);
+    let runner = register(&service, "one", 1).await;
+    let mut line = Line::open(&service.url).await;
+    let beat = json!({ "status": "draining", "current_jobs": [] });
+    let answer = line.post("/api/v1/runners/heartbeat", &runner.token, &beat).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    service.submit(JOB).await;
+    let began = Instant::now();
+    assert_eq!(line.poll(&runner.token, 1).await.status, StatusCode::NO_CONTENT);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    let poll = parked(&service, &runner, 60).await;
+    open_polls(&service, 1).await;
+    let began = Instant::now();
+    assert_eq!(deregister(&service, &runner).await.status, StatusCode::NO_CONTENT);
+    let answer = poll.await.unwrap();
+    assert_eq!((answer.status, answer.kind().as_str()), (StatusCode::GONE, "runner-offline"));
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 

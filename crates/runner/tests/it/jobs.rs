@@ -6,6 +6,7 @@ use startline_protocol::ids::JobId;
 use startline_protocol::state::Conclusion;
 use startline_runner::{Outcome, Registration};
 
+use crate::service::State;
 use crate::stage::{Stage, runs, wait_until};
 
 fn ended(conclusion: Option<Conclusion>) -> Outcome {
@@ -214,6 +215,56 @@ async fn a_worker_that_cannot_be_started_fails_its_job_and_says_so() {
     let completion = stage.service.look(|state| state.completions[0].clone());
     let message = completion["annotations"][0]["message"].as_str().unwrap();
     assert!(message.contains("could not start the worker no-such-program-anywhere"), "{message}");
+}
+
+#[tokio::test]
+async fn every_free_slot_has_a_poll_of_its_own_and_one_of_them_tells_of_the_machine() {
+    let mut stage = Stage::new("await go").await;
+    stage.options.max_parallel_jobs = 3;
+    let running = stage.start().await;
+    stage.service.until("a poll is held for each slot", |state| state.held == 3).await;
+    let telling = |state: &State| state.polls.iter().filter(|poll| !poll["capabilities"].is_null()).count();
+    assert_eq!(stage.service.look(telling), 1);
+    for (job, left) in [(5, 2), (6, 1), (7, 0)] {
+        stage.service.queue_job(job);
+        stage.service.until("the other slots still poll", |state| state.held == left && state.queue.is_empty()).await;
+    }
+    assert_eq!(stage.service.look(|state| state.polls.len()), 3, "a slot that has a job does not poll");
+    stage.touch("go");
+    stage.service.until("the free slots poll again", |state| state.held == 3).await;
+    stage.shutdown.drain();
+    assert_eq!(running.end().await.unwrap(), Outcome::Stopped);
+}
+
+#[tokio::test]
+async fn a_runner_that_takes_one_job_has_one_poll_however_many_slots() {
+    let mut stage = Stage::new("await go").await.once();
+    stage.options.max_parallel_jobs = 3;
+    let running = stage.start().await;
+    stage.service.until("it polls", |state| state.held > 0).await;
+    stage.service.queue_job(5);
+    stage.service.queue_job(6);
+    stage.service.until("it has its job", |state| state.queue.len() == 1).await;
+    stage.touch("go");
+    running.end().await.unwrap();
+    assert_eq!(stage.service.look(|state| (state.polls.len(), state.queue.len())), (1, 1));
+}
+
+#[tokio::test]
+async fn a_service_that_fails_is_asked_by_one_poll_until_it_answers() {
+    let mut stage = Stage::new("await go").await;
+    stage.options.max_parallel_jobs = 4;
+    // The four that open at once, and two more.
+    stage.service.change(|state| state.refuse = 6);
+    let running = stage.start().await;
+    stage.service.until("a poll is held", |state| state.held == 1).await;
+    assert_eq!(stage.service.look(|state| state.polls.len()), 7);
+    // Whether it got a job or none, an answer means that the others may poll again.
+    stage.service.queue_job(5);
+    stage.service.until("the other slots poll", |state| state.held == 3).await;
+    stage.touch("go");
+    stage.shutdown.drain();
+    assert_eq!(running.end().await.unwrap(), Outcome::Stopped);
 }
 
 #[tokio::test]

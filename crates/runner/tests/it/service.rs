@@ -27,6 +27,10 @@ pub(crate) struct State {
     pub(crate) asked: Vec<String>,
     pub(crate) heartbeats: Vec<Value>,
     pub(crate) polls: Vec<Value>,
+    /// Polls that are held now.
+    pub(crate) held: usize,
+    /// Polls that are to be answered with 503.
+    pub(crate) refuse: usize,
     pub(crate) renewals: Vec<Value>,
     pub(crate) completions: Vec<Value>,
     /// The job's log.
@@ -150,16 +154,34 @@ async fn answer(shared: Arc<watch::Sender<State>>, request: Request) -> Response
             reply(StatusCode::OK, &json!({ "commands": [] }))
         }
         (&Method::POST, "poll") => {
-            note(&mut |state| state.polls.push(json_body()));
+            let mut refused = false;
+            note(&mut |state| {
+                state.polls.push(json_body());
+                refused = state.refuse > 0;
+                state.refuse = state.refuse.saturating_sub(1);
+            });
+            if refused {
+                return problem(503, "unavailable");
+            }
             let ready = |state: &State| state.gone || !state.queue.is_empty();
             let held = Duration::from_secs(json_body()["timeout_seconds"].as_u64().unwrap());
             let mut receiver = shared.subscribe();
-            let _ = timeout(held, receiver.wait_for(ready)).await;
+            let _held = Held::new(&shared);
+            let job = timeout(held, async {
+                loop {
+                    let _ = receiver.wait_for(ready).await;
+                    let mut job = None;
+                    shared.send_modify(|state| job = state.queue.pop_front());
+                    // Several polls may have heard of one job.
+                    if job.is_some() || shared.borrow().gone {
+                        return job;
+                    }
+                }
+            });
+            let job = job.await.unwrap_or_default();
             if shared.borrow().gone {
                 return problem(410, "runner-offline");
             }
-            let mut job = None;
-            shared.send_modify(|state| job = state.queue.pop_front());
             job.map_or_else(|| reply(StatusCode::NO_CONTENT, &Value::Null), |job| reply(StatusCode::OK, &job))
         }
         (&Method::POST, "renew") => {
@@ -200,6 +222,22 @@ async fn answer(shared: Arc<watch::Sender<State>>, request: Request) -> Response
             reply(StatusCode::OK, &json!({}))
         }
         _ => problem(404, "not-found"),
+    }
+}
+
+/// Counts a poll as held, until it is answered or aborted.
+struct Held(Arc<watch::Sender<State>>);
+
+impl Held {
+    fn new(shared: &Arc<watch::Sender<State>>) -> Self {
+        shared.send_modify(|state| state.held += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.send_modify(|state| state.held -= 1);
     }
 }
 

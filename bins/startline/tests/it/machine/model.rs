@@ -265,15 +265,13 @@ impl Model {
 
     /// A poll that the service holds; the oldest one ends when there are more than the runner has room for.
     pub(super) fn park(&mut self, id: RunnerId, poll: u64) {
-        let free = self.runners[&id].machine.slots - self.held(id).len();
+        let free = self.runners[&id].machine.slots.saturating_sub(self.held(id).len());
         let runner = self.runners.get_mut(&id).unwrap();
         self.open.insert(poll);
-        // A draining runner waits its time out and gets nothing, also when it drains no more.
-        if runner.draining {
-            return;
-        }
+        // A draining runner may always have one; it gets nothing until the runner drains no more.
+        let most = if runner.draining { free.max(1) } else { free };
         runner.polls.push(poll);
-        while runner.polls.len() > free {
+        while runner.polls.len() > most {
             self.closing.insert(runner.polls.remove(0));
         }
     }
