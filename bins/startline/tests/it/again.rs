@@ -220,3 +220,17 @@ async fn only_what_failed_runs_again_with_the_outputs_of_the_rest() {
     let audit = service.says(&["audit", "list", "--action", "run.rerun", "--json"]).out;
     assert!(audit.contains(&format!("run:{run}")) && audit.contains("refused: run-active"), "{audit}");
 }
+
+#[tokio::test]
+async fn the_clients_example_is_a_runner() {
+    let service = Service::start(&[]);
+    let mut wire = Wire::open(&service.url).await;
+    let request = json!({ "job_definition": script("true"), "requirements": { "labels": ["example"] } });
+    let job = post(&mut wire, &service, "/api/v1/jobs", None, &request).await.json();
+    let token = service.says(&["token", "registration", "--json"]);
+    let token: Value = serde_json::from_str(&token.out).unwrap();
+    crate::runner_example::one_job(&service.url, token["token"].as_str().unwrap(), &["example"]).await.unwrap();
+    let ended = service.ended(RunId(job["run_id"].as_i64().unwrap())).await;
+    assert_eq!(ended.run.conclusion, Some(Conclusion::Success), "{ended:#?}");
+    assert_eq!(service.log(ended.jobs[0].id).await, "Hello from the example\n");
+}

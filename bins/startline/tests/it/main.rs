@@ -24,5 +24,8 @@ mod network;
 mod policy;
 mod polls;
 mod registration;
+#[path = "../../../../crates/client/examples/runner.rs"]
+#[expect(dead_code, reason = "its `main` is for those who start it by itself")]
+mod runner_example;
 mod service;
 mod soak;
