@@ -18,6 +18,13 @@ use crate::token::{ApiToken, TokenKind};
 #[serde(deny_unknown_fields)]
 pub struct CreateTokenRequest {
     /// A note for people.
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(
+            length(min = 1, max = 100),
+            regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+        )
+    )]
     pub name: String,
     /// What it may act on; within the caller's scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,6 +33,7 @@ pub struct CreateTokenRequest {
     pub permissions: Vec<Permission>,
     /// Life in seconds; absent means until revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 60, max = 315_360_000)))]
     pub expires_in_seconds: Option<u64>,
 }
 
@@ -94,6 +102,7 @@ pub struct TokenPage {
 pub struct GroupRequest {
     /// Repositories, `owner/name`, whose jobs its runners take; absent means all of the group's scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(length(max = 1000)))]
     pub repositories: Option<Vec<String>>,
     /// Takes jobs whose code is not trusted, on ephemeral runners.
     #[serde(default)]
@@ -103,9 +112,11 @@ pub struct GroupRequest {
     pub protected_labels: Vec<String>,
     /// Most jobs of the group at the same time; absent means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1)))]
     pub max_running_jobs: Option<u32>,
     /// Most jobs of one repository in the group at the same time; absent means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1)))]
     pub max_running_jobs_per_repository: Option<u32>,
 }
 
@@ -137,6 +148,7 @@ pub struct GroupPage {
 #[serde(deny_unknown_fields)]
 pub struct ValueRequest {
     /// The value; a secret's is sealed and never returned.
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 49_152)))]
     pub value: String,
 }
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Capabilities {
     /// `x64`, `arm64`, `x86` or `arm`.
+    #[cfg_attr(feature = "openapi", schemars(extend("enum" = ["x64", "arm64", "x86", "arm"])))]
     pub architecture: String,
     /// `linux`, `windows` or `macos`.
+    #[cfg_attr(feature = "openapi", schemars(extend("enum" = ["linux", "windows", "macos"])))]
     pub operating_system: String,
     /// Memory in GiB, rounded down.
     #[serde(default)]
@@ -34,9 +36,11 @@ pub struct Capabilities {
     pub gpu_memory_gb: Option<u32>,
     /// How many jobs the runner takes at once; at least 1.
     #[serde(default = "one")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = 1000)))]
     pub max_parallel_jobs: u32,
     /// Actions that the runner holds locally, as `owner/name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(length(max = 256)))]
     pub supported_actions: Vec<String>,
 }
 

@@ -20,6 +20,7 @@ use crate::token::{JobToken, RegistrationToken, RunnerToken};
 pub struct RegistrationTokenRequest {
     /// A note for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(length(max = 100), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")))]
     pub name: Option<String>,
     /// Labels that runners registered with it may carry; absent means any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,9 +30,11 @@ pub struct RegistrationTokenRequest {
     pub runner_group: Option<String>,
     /// Life in seconds: 60 to 604,800; 3,600 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 60, max = 604_800)))]
     pub expires_in_seconds: Option<u32>,
     /// How often it may be used; absent means 1 for ephemeral, unlimited otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1)))]
     pub max_uses: Option<u32>,
     /// Its runners are ephemeral.
     #[serde(default)]
@@ -60,8 +63,25 @@ pub struct RegistrationTokenResponse {
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// Unique among the runners of the scope; 1 to 64 printable characters.
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(
+            length(min = 1, max = 64),
+            regex(pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$")
+        )
+    )]
     pub name: String,
     /// Own labels; the service adds none.
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(
+            length(max = 64),
+            inner(
+                length(min = 1, max = 256),
+                regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+            )
+        )
+    )]
     pub labels: Vec<String>,
     /// What the machine can do.
     pub capabilities: Capabilities,
@@ -113,6 +133,7 @@ pub struct RunnerTokenResponse {
 pub struct PollRequest {
     /// How long to hold the poll: 0 to 60.
     #[serde(default = "default_poll_timeout")]
+    #[cfg_attr(feature = "openapi", schemars(range(max = 60)))]
     pub timeout_seconds: u32,
     /// Capabilities, when they changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,6 +219,7 @@ pub struct AcquireRequest {
 pub struct RenewRequest {
     /// 0 to 60.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schemars(range(max = 60)))]
     pub wait_seconds: u32,
 }
 
@@ -270,10 +292,13 @@ pub struct HeartbeatRequest {
 #[serde(deny_unknown_fields)]
 pub struct SystemInfo {
     /// Of all processors.
+    #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 100)))]
     pub cpu_usage: f64,
     /// Of memory.
+    #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 100)))]
     pub memory_usage: f64,
     /// Of the disk where jobs work.
+    #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 100)))]
     pub disk_usage: f64,
 }
 

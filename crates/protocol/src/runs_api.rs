@@ -19,12 +19,14 @@ use crate::template::TemplateToken;
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
     /// The workflow file's text.
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1)))]
     pub workflow: String,
     /// Its path, for messages and `github.workflow_ref`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// `owner/name`; `local/<directory>` for runs from a laptop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$")))]
     pub repository: Option<String>,
     /// Event name; `workflow_dispatch` when absent and the workflow has it, else its first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,9 +85,17 @@ pub struct RerunRequest {
 pub struct JobRequest {
     /// Display name; `job` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(
+            length(min = 1, max = 255),
+            regex(pattern = r"^(?!.*\$\{\{)[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+        )
+    )]
     pub name: Option<String>,
     /// `owner/name`; the token's own when that is for one repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$")))]
     pub repository: Option<String>,
     /// What the runner must have.
     #[serde(default)]
@@ -94,9 +104,11 @@ pub struct JobRequest {
     pub job_definition: JobDefinition,
     /// Higher goes first: -1,000 to 1,000.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schemars(range(min = -1000, max = 1000)))]
     pub priority: i32,
     /// Longest run time in minutes: 1 to 43,200 (30 days); 360 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = 43_200)))]
     pub timeout_minutes: Option<u32>,
     /// Secrets of this job; sealed at rest, never returned.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -185,6 +197,7 @@ impl JobRequirements {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobDefinition {
     /// Steps in order; at least one.
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1)))]
     pub steps: Vec<ActionStep>,
     /// Variables, none of them secret.
     #[serde(default)]

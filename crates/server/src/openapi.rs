@@ -18,6 +18,7 @@ use startline_protocol::problem::{self, Problem, kind};
 use startline_protocol::token::TokenKind;
 
 use crate::endpoint::{Class, Endpoint, Payload};
+use crate::intake::IDEMPOTENCY_KEY;
 use crate::routes;
 
 /// Where schemas are in the document.
@@ -76,7 +77,7 @@ pub(crate) fn document() -> Value {
         .iter()
         .map(|(_, name, text)| ((*name).to_owned(), json!({ "type": "http", "scheme": "bearer", "description": text })))
         .collect();
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Startline",
@@ -89,7 +90,9 @@ pub(crate) fn document() -> Value {
         "servers": [{ "url": "/", "description": "The service that serves this document." }],
         "paths": paths,
         "components": { "schemas": schemas, "securitySchemes": schemes },
-    })
+    });
+    bound_integers(&mut document);
+    document
 }
 
 fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
@@ -138,6 +141,9 @@ fn parameters(endpoint: &Endpoint, schemas: &mut Schemas) -> Vec<Value> {
         .map(|name| {
             let schema = match name {
                 "id" => json!({ "type": "integer", "format": "int64", "minimum": 1 }),
+                "name" if !endpoint.path.contains("runner-groups") => {
+                    json!({ "type": "string", "pattern": "^(?![Gg][Ii][Tt][Hh][Uu][Bb]_)[A-Za-z_][A-Za-z0-9_]*$" })
+                }
                 _ => json!({ "type": "string", "minLength": 1 }),
             };
             json!({ "name": name, "in": "path", "required": true, "schema": schema })
@@ -162,10 +168,40 @@ fn parameters(endpoint: &Endpoint, schemas: &mut Schemas) -> Vec<Value> {
     for header in &endpoint.headers {
         parameters.push(json!({
             "name": header.name, "in": "header", "required": header.required, "description": header.description,
-            "schema": { "type": "string" },
+            "schema": { "type": "string", "pattern": header_pattern(header.name) },
         }));
     }
     parameters
+}
+
+fn header_pattern(name: &str) -> &'static str {
+    match name {
+        IDEMPOTENCY_KEY => "^[!-~]([ -~]{0,253}[!-~])?$",
+        "content-range" => "^bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18}|\\*)$",
+        _ => "^[!-~]([ -~]*[!-~])?$",
+    }
+}
+
+/// Says the range of each integer whose format implies it, as nobody has to know the formats.
+fn bound_integers(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let bounds = match object.get("format").and_then(Value::as_str) {
+                Some("int32") => Some((json!(i32::MIN), json!(i32::MAX))),
+                Some("int64") => Some((json!(i64::MIN), json!(i64::MAX))),
+                Some("uint32") => Some((json!(0), json!(u32::MAX))),
+                Some("uint64") => Some((json!(0), json!(u64::MAX))),
+                _ => None,
+            };
+            if let Some((least, most)) = bounds {
+                object.entry("minimum").or_insert(least);
+                object.entry("maximum").or_insert(most);
+            }
+            object.values_mut().for_each(bound_integers);
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound_integers),
+        _ => {}
+    }
 }
 
 /// A parameter is absent or has a value; it is never null.

@@ -196,6 +196,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 /// Reads a JSON body; an empty one is an empty object.
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    // A list of values would be taken for the members in their order.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::invalid("the body is a list; this route takes an object")
+            .detail("send JSON as docs/runner-api.md describes it"));
+    }
     serde_json::from_slice(text).map_err(|error| {
         ApiError::invalid(format!("the body is not what this route takes: {error}"))
             .detail("send JSON as docs/runner-api.md describes it")

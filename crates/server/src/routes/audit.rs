@@ -29,6 +29,7 @@ const NDJSON: &str = "application/x-ndjson";
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Wanted {
     /// `next_cursor` of the page before.
+    #[schemars(regex(pattern = r"^[0-9]{1,18}$"))]
     cursor: Option<String>,
     /// At most so many: 1 to 1000, 100 when absent.
     limit: Option<u32>,

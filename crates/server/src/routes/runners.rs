@@ -200,6 +200,9 @@ async fn remove(
     record: &mut Record,
 ) -> ApiResult<StatusCode> {
     may(caller, Permission::RunnersWrite, id)?;
+    if id.0 < 1 {
+        return Err(ApiError::not_found(format_args!("runner {id}")));
+    }
     match (app.store.runner(id).await?, caller) {
         (Some(runner), auth::AdminOrRunner::Admin(admin)) if !admin.covers(&runner.scope) => {
             return Err(ApiError::not_found(format_args!("runner {id}")));

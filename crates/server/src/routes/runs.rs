@@ -148,6 +148,7 @@ async fn lapsed(app: &Arc<App>, admin: &auth::Admin) {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Window {
     /// `next_cursor` of the page before.
+    #[schemars(regex(pattern = r"^[0-9]{1,18}$"))]
     pub cursor: Option<String>,
     /// At most so many: 1 to 500, 50 when absent.
     pub limit: Option<u32>,

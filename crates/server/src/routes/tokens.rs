@@ -31,8 +31,10 @@ const MAX_NAME: usize = 100;
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Whose {
     /// An organization.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}$"))]
     organization: Option<String>,
-    /// A repository, `owner/name`.
+    /// A repository, `owner/name`; not together with `organization`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$"))]
     repository: Option<String>,
 }
 
