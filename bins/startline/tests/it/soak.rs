@@ -1,6 +1,7 @@
 //! The service is killed at random moments under load, again and again, and loses and doubles nothing.
 //!
-//! `STARTLINE_SOAK_KILLS=1000 cargo nextest run -p startline -E 'test(killed_again)'` runs the long form, some minutes.
+//! `STARTLINE_SOAK_KILLS=1000 cargo test -p startline --test it killed_again -- --nocapture` runs the long form, some
+//! minutes (nextest would end it after two).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
