@@ -59,7 +59,7 @@ impl App {
         let now = self.clock.now();
         match (job.status, job.runner_id) {
             (JobStatus::Running, Some(runner)) => {
-                self.leases.begin(job.id, job.cancel_reason.clone());
+                self.leases.begin(job.id, job.epoch, job.cancel_reason.clone());
                 self.set_deadline(job);
                 let mut inner = self.dispatch.lock();
                 if let Err(error) = inner.dispatcher.restore_lease(now, runner, dispatch::spec(job)) {

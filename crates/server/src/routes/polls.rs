@@ -72,7 +72,7 @@ pub(super) async fn acquire(
 /// Makes a lease durable and builds what its runner needs.
 async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(JobAssignment, JobRecord)> {
     let now = app.clock.now();
-    app.leases.begin(assignment.job, None);
+    app.leases.begin(assignment.job, assignment.epoch, None);
     let (run, job) =
         app.store.acquire(assignment.job, assignment.epoch, assignment.runner, assignment.attempt, now).await?;
     // The line becomes durable while the message is read.
