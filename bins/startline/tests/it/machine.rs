@@ -149,7 +149,7 @@ fn cases() -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_time: 60_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_time: 300_000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_history_over_http_keeps_the_invariants(
