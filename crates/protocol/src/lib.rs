@@ -3,6 +3,7 @@
 //! Everything here is data with serde derives. The room knows no clock, no socket and no database, and uses
 //! no other room, so that a message can be read, fuzzed and published alone.
 
+pub mod actions;
 pub mod admin_api;
 pub mod capabilities;
 pub mod context;

@@ -73,6 +73,10 @@ pub mod kind {
     pub const RUNNER_OFFLINE: &str = "runner-offline";
     /// The runner holds a job.
     pub const RUNNER_BUSY: &str = "runner-busy";
+    /// The session was replaced; make a new one.
+    pub const SESSION_GONE: &str = "session-gone";
+    /// The client's version is not worked for any more.
+    pub const TOO_OLD: &str = "too-old";
     /// The quoted epoch is no longer the job's current one.
     pub const STALE_EPOCH: &str = "stale-epoch";
     /// Bytes are missing before the offset of this append.

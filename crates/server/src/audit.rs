@@ -17,7 +17,7 @@ use startline_protocol::scope::Scope;
 use startline_store::{Answer, AuditRecord, JobRecord, NewAudit};
 
 use crate::App;
-use crate::auth::{Admin, AdminOrRunner, Origin, Registrar, Runner, Worker};
+use crate::auth::{Admin, AdminOrRunner, Configurer, JobBearer, Origin, Registrar, Runner, Worker};
 use crate::problem::ApiResult;
 
 pub(crate) use refusals::{Refusals, Refused};
@@ -89,6 +89,42 @@ impl Principal for Worker {
 
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+}
+
+impl Principal for JobBearer {
+    fn actor(&self) -> String {
+        format!("job:{}", self.claims.job)
+    }
+
+    fn home(&self) -> Scope {
+        Scope::Instance
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Principal for Configurer {
+    fn actor(&self) -> String {
+        match self {
+            Self::Registrar(registrar) => registrar.actor(),
+            Self::Remover(claims, _) => format!("remove_token of {}", claims.by),
+            Self::Admin(admin) => Principal::actor(admin),
+        }
+    }
+
+    fn home(&self) -> Scope {
+        self.scope().clone()
+    }
+
+    fn origin(&self) -> &Origin {
+        match self {
+            Self::Registrar(registrar) => &registrar.origin,
+            Self::Remover(_, origin) => origin,
+            Self::Admin(admin) => &admin.origin,
+        }
     }
 }
 

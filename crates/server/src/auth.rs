@@ -3,6 +3,7 @@
 //! A bearer of the wrong kind, unknown, expired or revoked answers 401, is counted and goes into the audit log; what was
 //! presented is never written anywhere. What an API token may do and see is asked of [`Admin`].
 
+mod actions;
 mod admin;
 mod origin;
 
@@ -21,6 +22,7 @@ use crate::App;
 use crate::audit::Refused;
 use crate::problem::ApiError;
 
+pub(crate) use actions::{Configurer, JobBearer, LISTENER_LIFE, Listener, ListenerClaims, RemoveClaims};
 pub(crate) use admin::Admin;
 pub(crate) use origin::{Origin, RequestId};
 
@@ -188,27 +190,31 @@ impl FromRequestParts<Arc<App>> for AdminOrRunner {
     }
 }
 
+/// What a job token says, if it is one of ours and not expired; whether its assignment still stands is asked later.
+async fn job_claims(app: &Arc<App>, text: &str, origin: &Origin) -> Result<Claims, ApiError> {
+    let token = match JobToken::parse(text) {
+        Ok(token) if TokenKind::of(text) == Some(TokenKind::Job) => token,
+        _ => return Err(refuse(app, origin, TokenKind::Job, text).await),
+    };
+    match app.job_tokens.verify(token.expose(), app.clock.now()) {
+        Ok(claims) => Ok(claims),
+        Err(error @ JobTokenError::Expired { .. }) => {
+            tracing::debug!(%error, "refused a job token");
+            refuse_as(app, origin, "anonymous".to_owned(), Scope::Instance, "expired").await;
+            Err(ApiError::unauthenticated(error.to_string()))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "refused a job token");
+            Err(refuse(app, origin, TokenKind::Job, text).await)
+        }
+    }
+}
+
 impl FromRequestParts<Arc<App>> for Worker {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let origin = Origin::of(parts);
-        let text = bearer(app, &parts.headers)?;
-        let token = match JobToken::parse(text) {
-            Ok(token) if TokenKind::of(text) == Some(TokenKind::Job) => token,
-            _ => return Err(refuse(app, &origin, TokenKind::Job, text).await),
-        };
-        let claims = match app.job_tokens.verify(token.expose(), app.clock.now()) {
-            Ok(claims) => claims,
-            Err(error @ JobTokenError::Expired { .. }) => {
-                tracing::debug!(%error, "refused a job token");
-                refuse_as(app, &origin, "anonymous".to_owned(), Scope::Instance, "expired").await;
-                return Err(ApiError::unauthenticated(error.to_string()));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "refused a job token");
-                return Err(refuse(app, &origin, TokenKind::Job, text).await);
-            }
-        };
+        let claims = job_claims(app, bearer(app, &parts.headers)?, &origin).await?;
         let axum::extract::Path(job) = axum::extract::Path::<JobId>::from_request_parts(parts, app)
             .await
             .map_err(|_| ApiError::not_found("such job"))?;

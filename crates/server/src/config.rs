@@ -65,6 +65,10 @@ startline_daemon::config! {
         heartbeat_interval: Period = Period::from_secs(15), env "STARTLINE_HEARTBEAT_INTERVAL", arg(value_name = "DURATION");
         /// How long runners are told to hold a poll; at most 60s.
         poll_timeout: Period = Period::from_secs(30), env "STARTLINE_POLL_TIMEOUT", arg(value_name = "DURATION");
+        /// How long an official GitHub runner's poll is held; at most 55s.
+        broker_poll_timeout: Period = Period::from_secs(50), env "STARTLINE_BROKER_POLL_TIMEOUT", arg(value_name = "DURATION");
+        /// How long an official GitHub runner keeps a job without renewing its lock, which it does each minute.
+        actions_lease: Period = Period::from_secs(300), env "STARTLINE_ACTIONS_LEASE", arg(value_name = "DURATION");
         /// How often a job is queued again after its runner was lost.
         requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
         /// How long an ephemeral runner without a job may be silent before its registration is removed.
@@ -138,7 +142,12 @@ impl ServerConfig {
         if !(1..=60).contains(&poll) {
             bail!("--poll-timeout is {}; it must be 1s to 60s", self.poll_timeout);
         }
+        let held = self.broker_poll_timeout.get();
+        if held.as_secs() == 0 || held > crate::actions::LONGEST_POLL {
+            bail!("--broker-poll-timeout is {}; it must be 1s to 55s", self.broker_poll_timeout);
+        }
         for (name, period) in [
+            ("actions-lease", self.actions_lease),
             ("lease", self.lease),
             ("offer-window", self.offer_window),
             ("offline-after", self.offline_after),

@@ -58,6 +58,11 @@ impl DataDir {
         self.root.join("tls")
     }
 
+    /// The key of the Actions protocol's own bearers.
+    pub(crate) fn bearer_key(&self) -> PathBuf {
+        self.root.join("bearers.key")
+    }
+
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }

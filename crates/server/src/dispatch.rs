@@ -172,6 +172,7 @@ impl App {
                 Effect::Requeued { job, old_epoch, attempt, requeues_left, reason } => {
                     self.metrics.requeued(&reason);
                     self.leases.end(job);
+                    self.actions.stops.ended(job);
                     self.forget_deadline(job);
                     tracing::info!(job.id = %job, attempt, %reason, "job returned to the queue");
                     let answer = self.store.requeue(job, old_epoch, attempt, requeues_left, reason.to_string(), now);
@@ -271,6 +272,7 @@ impl App {
             _ => None,
         };
         self.forget_deadline(job.id);
+        self.actions.stops.ended(job.id);
         self.events.job(job);
         if let Some(conclusion) = job.conclusion {
             self.metrics.completed(conclusion, ran);

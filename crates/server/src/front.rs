@@ -20,6 +20,7 @@ use tower::{BoxError, Service};
 
 use crate::App;
 pub(crate) use held::HeldPoll;
+pub(crate) use open::{Begun, Parked};
 
 /// The path of the long poll.
 pub(crate) const POLL: &str = "/api/v1/runners/jobs/poll";

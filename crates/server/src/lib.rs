@@ -4,6 +4,7 @@
 //! workflow planner what follows. It owns the HTTP surface and the timers; what is decided, stored or compiled belongs to
 //! the rooms that it calls.
 
+mod actions;
 mod audit;
 mod auth;
 mod changes;
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::SignedDuration;
-use startline_crypto::{JobTokenKey, KeyRing};
+use startline_crypto::{JobTokenKey, KeyRing, PurposeKey};
 use startline_daemon::{BuildInfo, ClientAddress, Clock, Drain, Health, Listener, Report, health_router, serve_with};
 use startline_dispatcher::Dispatcher;
 use startline_protocol::ids::JobId;
@@ -56,6 +57,7 @@ pub use config::{Args, ServerConfig, ServerLayer, Synchronous};
 
 /// What every handler may use.
 pub(crate) struct App {
+    pub actions: actions::Actions,
     pub store: Arc<dyn Store>,
     pub logs: Logs,
     pub clock: Clock,
@@ -208,6 +210,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let logs = Logs::open(&directory.logs(), &startline_store::logs::Options::default())?;
     let job_tokens = JobTokenKey::load_or_create(directory.job_token_key())?;
     let sealing = KeyRing::load_or_create(directory.secrets_key())?;
+    let bearers = PurposeKey::load_or_create(directory.bearer_key())?;
 
     let drain = Drain::new();
     let dispatcher = Dispatcher::new(startline_dispatcher::Config {
@@ -220,11 +223,18 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher, Arc::clone(&events)));
     registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch)));
     let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
+    let settings = Settings::new(&config, listen.scheme(), address);
     let app = Arc::new(App {
+        actions: actions::Actions::new(
+            bearers,
+            &settings.url,
+            config.broker_poll_timeout.get(),
+            signed(config.actions_lease.get()),
+        ),
         store,
         logs,
         clock: clock.clone(),
-        config: Settings::new(&config, listen.scheme(), address),
+        config: settings,
         dispatch,
         runs: runs::Runs::default(),
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
@@ -252,7 +262,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     app.tasks.spawn(Arc::clone(&app.events).run(app.drain.clone()));
 
     let health = Health::new(&drain);
-    let router = routes::router(&app).merge(health_router(health, registry.finish()));
+    let router = routes::router(&app).merge(actions::router(&app)).merge(health_router(health, registry.finish()));
     let clients = ClientAddress::new(config.trusted_proxies.clone(), config.proxy_header);
     let service = clients.layer(front::Front::new(&app, router));
     let options = startline_daemon::Options {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::{JobRecord, RunRecord};
+use uuid::Uuid;
 
+use crate::routes::polls::job_guid;
 use crate::runs::Compiled;
 use crate::submission::{self, Submission};
 use crate::{App, dispatch, views};
@@ -22,7 +24,7 @@ impl App {
         }
         for runner in self.store.runners().await? {
             let mut inner = self.dispatch.lock();
-            let effects = inner.dispatcher.add_runner(now, views::spec(&runner));
+            let effects = inner.dispatcher.add_runner(now, views::spec(&runner, self.actions.lease));
             self.apply(&mut inner, now, effects);
         }
         let unfinished = self.store.unfinished().await?;
@@ -35,7 +37,7 @@ impl App {
                     self.events.begin(&run, &run_jobs);
                     self.runs.begin(run.id, Arc::new(compiled));
                     for job in run_jobs.iter().filter(|job| job.status != JobStatus::Completed) {
-                        self.restore_job(job).await?;
+                        self.restore_job(job, run.run.plan_id).await?;
                         jobs += 1;
                     }
                     begun.push(run.id);
@@ -55,11 +57,12 @@ impl App {
         Ok(())
     }
 
-    async fn restore_job(self: &Arc<Self>, job: &JobRecord) -> Result<(), startline_store::Error> {
+    async fn restore_job(self: &Arc<Self>, job: &JobRecord, plan_id: Uuid) -> Result<(), startline_store::Error> {
         let now = self.clock.now();
         match (job.status, job.runner_id) {
             (JobStatus::Running, Some(runner)) => {
                 self.leases.begin(job.id, job.epoch, job.cancel_reason.clone());
+                self.actions.stops.acquired(job.id, job.epoch, job_guid(plan_id, job.id, job.epoch));
                 self.set_deadline(job);
                 let mut inner = self.dispatch.lock();
                 if let Err(error) = inner.dispatcher.restore_lease(now, runner, dispatch::spec(job)) {

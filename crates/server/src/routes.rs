@@ -2,18 +2,18 @@
 
 mod audit;
 mod events;
-mod extract;
+pub(crate) mod extract;
 mod groups;
 mod jobs;
 pub(crate) mod polls;
 mod rerun;
-mod runners;
+pub(crate) mod runners;
 mod runs;
 mod single;
 mod table;
 mod tokens;
 mod values;
-mod work;
+pub(crate) mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +102,7 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// Answers under the caller's request id, or a new one.
-async fn request_id(mut request: Request, next: Next) -> Response {
+pub(crate) async fn request_id(mut request: Request, next: Next) -> Response {
     static NAME: HeaderName = HeaderName::from_static("x-request-id");
     let id = match request.headers().get(&NAME) {
         Some(given) if given.len() <= 128 && given.to_str().is_ok() => given.clone(),

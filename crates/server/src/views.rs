@@ -1,9 +1,12 @@
 //! Records of the store as the API shows them.
 
+use jiff::SignedDuration;
 use startline_dispatcher::{Patience, RunnerSnapshot, RunnerSpec};
 use startline_protocol::runs_api::{JobView, RunView, RunnerView};
 use startline_protocol::state::RunnerStatus;
 use startline_store::{JobRecord, RunRecord, RunnerRecord};
+
+use crate::actions;
 
 pub(crate) fn run(record: RunRecord) -> RunView {
     RunView {
@@ -67,7 +70,7 @@ pub(crate) fn runner(record: RunnerRecord, live: Option<RunnerSnapshot>) -> Runn
 }
 
 /// A registration as the dispatcher sees it.
-pub(crate) fn spec(record: &RunnerRecord) -> RunnerSpec {
+pub(crate) fn spec(record: &RunnerRecord, actions_lease: SignedDuration) -> RunnerSpec {
     RunnerSpec {
         id: record.id,
         name: record.name.clone(),
@@ -77,6 +80,9 @@ pub(crate) fn spec(record: &RunnerRecord) -> RunnerSpec {
         capabilities: record.capabilities.clone(),
         ephemeral: record.ephemeral,
         draining: false,
-        patience: Patience::default(),
+        patience: match record.actions {
+            Some(_) => actions::patience(actions_lease),
+            None => Patience::default(),
+        },
     }
 }

@@ -17,7 +17,7 @@ use crate::problem::{ApiError, ApiResult};
 use crate::routes::gone;
 
 /// A poll that is in the dispatcher; taken out when it is dropped, and a job that arrived meanwhile goes back.
-pub(super) struct OpenPoll {
+pub(crate) struct OpenPoll {
     pub(super) app: Arc<App>,
     runner: RunnerId,
     id: PollId,
@@ -42,7 +42,7 @@ impl Drop for OpenPoll {
 }
 
 /// A poll without a job yet: everything that is kept of it while it waits.
-pub(super) struct Parked {
+pub(crate) struct Parked {
     pub(super) open: OpenPoll,
     deadline: Pin<Box<Sleep>>,
     /// What was asked for; with the deadline it tells since when the poll is open.
@@ -58,14 +58,14 @@ impl Drop for Parked {
 }
 
 /// How a poll began.
-pub(super) enum Begun {
+pub(crate) enum Begun {
     Assigned(Assignment),
     Parked(Parked),
 }
 
 impl Parked {
     /// Asks the dispatcher for a job, and opens the poll if there is none now.
-    pub(super) fn begin(app: &Arc<App>, runner: RunnerId, timeout: Duration, auto_acquire: bool) -> ApiResult<Begun> {
+    pub(crate) fn begin(app: &Arc<App>, runner: RunnerId, timeout: Duration, auto_acquire: bool) -> ApiResult<Begun> {
         let deadline = Instant::now() + timeout;
         let seconds = u8::try_from(timeout.as_secs()).unwrap_or(u8::MAX);
         let (outcome, open) = {
@@ -100,7 +100,7 @@ impl Parked {
     }
 
     /// What the wait ends with; `None` is no job.
-    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<ApiResult<Option<Assignment>>> {
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<ApiResult<Option<Assignment>>> {
         let open = &mut self.open;
         let Some(receiver) = open.receiver.as_mut() else { return Poll::Ready(Ok(None)) };
         match Pin::new(receiver).poll(cx) {

@@ -11,9 +11,11 @@ use http::StatusCode;
 use jiff::SignedDuration;
 use startline_crypto::job_token::Claims;
 use startline_dispatcher::{Assignment, AssignmentKind};
+use startline_protocol::ids::{Epoch, JobId};
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls};
+use startline_protocol::token::JobToken;
 use startline_store::JobRecord;
 use uuid::Uuid;
 
@@ -71,6 +73,34 @@ pub(super) async fn acquire(
 
 /// Makes a lease durable and builds what its runner needs.
 async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(JobAssignment, JobRecord)> {
+    let Taken { job, message, secrets, token, .. } = take(app, assignment, origin).await?;
+    let mut answer = outline(app, &job, assignment);
+    answer.job_definition = Some(Box::new(message));
+    answer.secrets = secrets;
+    answer.job_token = Some(token);
+    answer.lease_expires_at = Some(assignment.kind.expires_at().as_second());
+    Ok((answer, job))
+}
+
+/// A job that a runner has taken, with all that executing it needs.
+pub(crate) struct Taken {
+    pub job: JobRecord,
+    /// Bound to this assignment.
+    pub message: JobMessage,
+    pub secrets: BTreeMap<String, String>,
+    pub token: JobToken,
+}
+
+/// The GUID of one assignment of a job, the same however often it is asked for.
+pub(crate) fn job_guid(plan_id: Uuid, job: JobId, epoch: Epoch) -> Uuid {
+    let digest = startline_crypto::sha256(format!("{plan_id} {job} {epoch}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Makes a lease durable. A repeat under the same epoch answers the same.
+pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<Taken> {
     let now = app.clock.now();
     app.leases.begin(assignment.job, assignment.epoch, None);
     let (run, job) =
@@ -95,7 +125,7 @@ async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiR
             return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, title));
         }
     };
-    let job_guid = Uuid::new_v4();
+    let job_guid = job_guid(run.run.plan_id, job.id, assignment.epoch);
     let limit = SignedDuration::from_mins(i64::from(job.timeout_minutes));
     let token = app.job_tokens.mint(&Claims {
         job: job.id,
@@ -111,17 +141,12 @@ async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiR
     });
     crate::message::bind(&mut message, job_guid, &app.config.url, token.expose());
     app.begin_lease(&job, now);
-    let mut answer = outline(app, &job, assignment);
-    answer.job_definition = Some(Box::new(message));
-    answer.secrets = secrets;
-    answer.job_token = Some(token);
-    answer.lease_expires_at = Some(assignment.kind.expires_at().as_second());
-    Ok((answer, job))
+    Ok(Taken { job, message, secrets, token })
 }
 
 impl App {
     /// Measures how long a job waited until its assignment was written.
-    fn note_assigned(&self, job: &JobRecord) {
+    pub(crate) fn note_assigned(&self, job: &JobRecord) {
         self.events.job(job);
         if let Ok(waited) = Duration::try_from(self.clock.now().duration_since(job.queued_at)) {
             self.metrics.assigned(waited);

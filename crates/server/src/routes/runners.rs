@@ -42,8 +42,17 @@ pub(super) async fn registration_token(
     admin: auth::Admin,
     Body(request): Body<RegistrationTokenRequest>,
 ) -> ApiResult<Json<RegistrationTokenResponse>> {
-    let mut record = app.audit(&admin, "token.create", "registration_token");
-    let result = mint(&app, &admin, request, &mut record).await;
+    mint_registration_token(&app, &admin, request).await
+}
+
+/// Mints a registration token, and writes down who did.
+pub(crate) async fn mint_registration_token(
+    app: &Arc<App>,
+    admin: &auth::Admin,
+    request: RegistrationTokenRequest,
+) -> ApiResult<Json<RegistrationTokenResponse>> {
+    let mut record = app.audit(admin, "token.create", "registration_token");
+    let result = mint(app, admin, request, &mut record).await;
     record.conclude(result).await
 }
 
@@ -106,17 +115,7 @@ async fn admit(
     request: RegisterRequest,
     record: &mut Record,
 ) -> ApiResult<(StatusCode, Json<RegisterResponse>)> {
-    if let Some(networks) = &registrar.record.token.cidr
-        && !is_within(registrar.origin.address, networks)
-    {
-        app.metrics.registration("refused");
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            kind::FORBIDDEN,
-            "the registration token may not be used from this address",
-        )
-        .detail("register from one of the networks that the token was minted for"));
-    }
+    check_network(app, registrar)?;
     check_name(&request.name)?;
     check_labels(&request.labels)?;
     check_capabilities(&request.capabilities)?;
@@ -142,23 +141,7 @@ async fn admit(
         .await
         .inspect_err(|_| app.metrics.registration("refused"))?;
     app.metrics.registration("registered");
-    if let Some(replaced) = registered.replaced {
-        app.forget_runner(replaced);
-    }
-    let runner = registered.runner;
-    record.subject(format_args!("runner:{} ({})", runner.id, runner.name));
-    record.detail("group", &runner.group);
-    record.detail("labels", runner.labels.join(", "));
-    if let Some(replaced) = registered.replaced {
-        record.detail("replaced", format_args!("runner:{replaced}"));
-    }
-    {
-        let mut inner = app.dispatch.lock();
-        let effects = inner.dispatcher.add_runner(now, views::spec(&runner));
-        app.apply(&mut inner, now, effects);
-    }
-    app.dispatch.reschedule();
-    tracing::info!(runner.id = %runner.id, runner.name = runner.name, "runner registered");
+    let runner = app.welcome(registered, record);
     let answer = RegisterResponse {
         runner_id: runner.id,
         runner_token: token,
@@ -338,6 +321,7 @@ impl App {
     /// Takes a runner out of dispatch after its registration is gone.
     pub(crate) fn forget_runner(self: &Arc<Self>, runner: RunnerId) {
         self.runner_tokens.forget(runner);
+        self.actions.sessions.forget(runner);
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();
         let effects = inner.dispatcher.remove_runner(now, runner);
@@ -345,6 +329,22 @@ impl App {
         drop(inner);
         self.dispatch.reschedule();
     }
+}
+
+/// Refuses a registration token that may not be used from where the caller is.
+pub(crate) fn check_network(app: &App, registrar: &auth::Registrar) -> ApiResult<()> {
+    if let Some(networks) = &registrar.record.token.cidr
+        && !is_within(registrar.origin.address, networks)
+    {
+        app.metrics.registration("refused");
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            kind::FORBIDDEN,
+            "the registration token may not be used from this address",
+        )
+        .detail("register from one of the networks that the token was minted for"));
+    }
+    Ok(())
 }
 
 /// A runner may do all to itself; of others it may not even know whether they exist.
@@ -379,7 +379,7 @@ fn is_within(address: Option<IpAddr>, networks: &[String]) -> bool {
     address.is_some_and(|address| parsed.into_iter().any(|network| network.contains(&address)))
 }
 
-fn check_name(name: &str) -> ApiResult<()> {
+pub(crate) fn check_name(name: &str) -> ApiResult<()> {
     let good = (1..=64).contains(&name.chars().count()) && name.chars().all(|c| !c.is_control()) && name.trim() == name;
     if good {
         Ok(())
@@ -388,7 +388,7 @@ fn check_name(name: &str) -> ApiResult<()> {
     }
 }
 
-fn check_labels(labels: &[String]) -> ApiResult<()> {
+pub(crate) fn check_labels(labels: &[String]) -> ApiResult<()> {
     if labels.len() > MAX_LABELS {
         return Err(ApiError::invalid(format!("{} labels; a runner has at most {MAX_LABELS}", labels.len())));
     }

@@ -54,7 +54,7 @@ fn ended(claims: &Claims) -> ApiError {
 }
 
 /// Extends the lease; answers from memory, so that it works while the database does not.
-fn extend(app: &Arc<App>, claims: &Claims) -> ApiResult<jiff::Timestamp> {
+pub(crate) fn extend(app: &Arc<App>, claims: &Claims) -> ApiResult<jiff::Timestamp> {
     let now = app.clock.now();
     let mut inner = app.dispatch.lock();
     match inner.dispatcher.renew(now, claims.job, claims.epoch) {
@@ -121,7 +121,12 @@ pub(super) async fn complete(
     record.conclude(result).await
 }
 
-async fn end(app: &Arc<App>, claims: &Claims, request: CompleteRequest, record: &mut Record) -> ApiResult<StatusCode> {
+pub(crate) async fn end(
+    app: &Arc<App>,
+    claims: &Claims,
+    request: CompleteRequest,
+    record: &mut Record,
+) -> ApiResult<StatusCode> {
     if let Err(error) = app.logs.sync(claims.job, claims.attempt).await {
         tracing::error!(job.id = %claims.job, %error, "a log cannot be written");
         return Err(ApiError::unavailable("the log cannot be written now"));

@@ -1,0 +1,94 @@
+//! The second front door: GitHub's own protocol, so that its unmodified clients work against this service.
+//!
+//! Everything ends in the same dispatcher, store, bearers and audit log as the Runner API; what is here is how GitHub's
+//! clients say it. Paths at the host's root are where those clients look for them (`config.sh` and the toolkit drop any
+//! path of the URL that they are given).
+
+mod broker;
+mod configuration;
+mod dialect;
+mod groups;
+mod jit;
+mod labels;
+mod official;
+mod rest;
+mod run_service;
+mod sessions;
+mod steps;
+mod stop;
+mod token;
+mod urls;
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use startline_crypto::client_assertion::ReplayCache;
+use startline_crypto::purpose_token::PurposeKey;
+use startline_crypto::runner_key::KeyPool;
+
+use crate::{App, routes};
+use dialect::Dialect;
+
+pub(crate) use broker::LONGEST_POLL;
+pub(crate) use run_service::patience;
+pub(crate) use sessions::Sessions;
+pub(crate) use urls::Urls;
+
+/// Largest body of a request of this protocol, unless its route says otherwise. A completion with all annotations of a
+/// large job stays below it.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// How many assertions are remembered, so that none is used twice.
+const REPLAYS: usize = 200_000;
+/// How many keys for just-in-time runners lie ready.
+const KEYS_READY: usize = 64;
+
+/// What the Actions protocol needs of its own.
+pub(crate) struct Actions {
+    pub tokens: PurposeKey,
+    pub keys: KeyPool,
+    pub replays: Mutex<ReplayCache>,
+    pub sessions: Sessions,
+    pub stops: stop::Stops,
+    pub urls: Urls,
+    pub poll_timeout: std::time::Duration,
+    pub lease: jiff::SignedDuration,
+}
+
+impl Actions {
+    pub(crate) fn new(
+        tokens: PurposeKey,
+        url: &str,
+        poll_timeout: std::time::Duration,
+        lease: jiff::SignedDuration,
+    ) -> Self {
+        Self {
+            tokens,
+            keys: KeyPool::new(KEYS_READY),
+            replays: Mutex::new(ReplayCache::new(REPLAYS)),
+            sessions: Sessions::default(),
+            stops: stop::Stops::default(),
+            urls: Urls::new(url),
+            poll_timeout,
+            lease,
+        }
+    }
+}
+
+/// All routes of the protocol.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let speaking = |dialect: Dialect, routes: Router<Arc<App>>| {
+        routes
+            .layer(DefaultBodyLimit::max(BODY_LIMIT))
+            .layer(middleware::from_fn(routes::request_id))
+            .layer(tower_http::catch_panic::CatchPanicLayer::custom(routes::panicked))
+            .layer(middleware::from_fn_with_state(dialect, dialect::translate))
+    };
+    Router::new()
+        .merge(speaking(Dialect::Rest, rest::routes()))
+        .merge(speaking(Dialect::Broker, broker::routes()))
+        .merge(speaking(Dialect::OAuth, token::routes()))
+        .merge(speaking(Dialect::RunService, run_service::routes()))
+        .with_state(Arc::clone(app))
+}

@@ -1,0 +1,47 @@
+//! The job message as official runners want it: beside what every worker needs, the addresses of the services that they
+//! report to, and secrets as variables.
+
+use std::collections::BTreeMap;
+
+use startline_protocol::job_message::{JobMessage, Variable};
+
+use super::urls::Urls;
+use crate::routes::polls::Taken;
+
+/// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `Runner.Features`).
+const SWITCHES: [&str; 3] = [
+    "DistributedTask.UseContainerPathForTemplate",
+    "actions_batch_action_resolution",
+    "actions_display_helpful_actions_download_errors",
+];
+
+/// What is sent to an official runner that acquired a job.
+pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
+    let Taken { mut message, secrets, token, .. } = taken;
+    for endpoint in &mut message.resources.endpoints {
+        endpoint.url = urls.run_service();
+    }
+    let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
+    let secret = |value: String| Variable { value, is_secret: true };
+    let variables = &mut message.variables;
+    for name in SWITCHES {
+        variables.insert(name.to_owned(), plain("true"));
+    }
+    // Both end with a slash or lose their last segment: names are resolved relative to them (`ResultsHttpClient.cs`).
+    variables.insert("system.github.results_endpoint".to_owned(), plain(&format!("{}/", urls.root())));
+    variables.insert("system.github.launch_endpoint".to_owned(), plain(&format!("{}/", urls.root())));
+    variables.insert("system.from_run_service".to_owned(), plain("true"));
+    variables.insert("system.runnerGroupName".to_owned(), plain(group));
+    variables.insert("system.github.token".to_owned(), secret(token.expose().to_owned()));
+    variables.insert("github_token".to_owned(), secret(token.expose().to_owned()));
+    for (name, value) in secrets_by_name(secrets) {
+        variables.insert(name, secret(value));
+    }
+    message
+}
+
+/// Names are compared without case and become members of the `secrets` context as they are. A secret that is named like
+/// one of the protocol's own variables would take its place.
+fn secrets_by_name(secrets: BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    secrets.into_iter().filter(|(name, _)| !name.contains('.') && !name.eq_ignore_ascii_case("github_token"))
+}

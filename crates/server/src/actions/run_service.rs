@@ -1,0 +1,133 @@
+//! The run service: acquire, renew, complete. Every word may come again, so each repeat answers what the first one did.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use http::StatusCode;
+use jiff::SignedDuration;
+use startline_crypto::job_token::Claims;
+use startline_dispatcher::{LeaseError, Patience};
+use startline_protocol::actions::run_service::{
+    AcquireJobRequest, CompleteJobRequest, Output, RenewJobAnswer, RenewJobRequest,
+};
+use startline_protocol::job_message::JobMessage;
+use startline_protocol::problem::kind;
+use startline_protocol::runner_api::CompleteRequest;
+use uuid::Uuid;
+
+use super::broker::parse_request_id;
+use super::{official, steps};
+use crate::App;
+use crate::auth::{JobBearer, Listener};
+use crate::dispatch::Delivery;
+use crate::problem::{ApiError, ApiResult};
+use crate::routes::{Body, polls, work};
+
+/// After this long without a poll, a renewal or anything else a runner counts as offline: it may sleep for a minute
+/// between two polls after a fault (actions/runner `BrokerMessageListener.cs`).
+const OFFLINE_AFTER: SignedDuration = SignedDuration::from_secs(120);
+
+/// At what pace official runners speak. They renew each minute, and after a fault may need some minutes for it.
+pub(crate) const fn patience(lease: SignedDuration) -> Patience {
+    Patience { lease_duration: Some(lease), offline_after: Some(OFFLINE_AFTER) }
+}
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/_run/acquirejob", post(acquire))
+        .route("/_run/renewjob", post(renew))
+        .route("/_run/completejob", post(complete))
+}
+
+async fn acquire(
+    State(app): State<Arc<App>>,
+    listener: Listener,
+    Body(request): Body<AcquireJobRequest>,
+) -> ApiResult<Json<JobMessage>> {
+    let runner = listener.claims.runner;
+    let (job, epoch) = parse_request_id(&request.job_message_id)
+        .ok_or_else(|| ApiError::not_found(format_args!("job message `{}`", request.job_message_id.escape_debug())))?;
+    let assignment = {
+        let mut inner = app.dispatch.lock();
+        inner.dispatcher.acquire(app.clock.now(), runner, job, epoch).map_err(|error| match error {
+            LeaseError::Unknown { .. } => ApiError::not_found(format_args!("job {job}, or it has ended")),
+            other => ApiError::stale(other.to_string()),
+        })?
+    };
+    app.dispatch.reschedule();
+    let delivery = Delivery::new(&app, &assignment);
+    let taken = delivery.settle(polls::take(&app, &assignment, &listener.origin).await)?;
+    app.actions.sessions.settle(runner);
+    app.actions.stops.acquired(job, epoch, taken.message.job_id);
+    let group = app.dispatch.lock().dispatcher.runner(runner).map(|live| live.group).unwrap_or_default();
+    Ok(Json(official::message(taken, &app.actions.urls, &group)))
+}
+
+/// Answers from memory: a runner whose renewals fail for some seconds gives its job up (actions/runner#4635).
+async fn renew(
+    State(app): State<Arc<App>>,
+    JobBearer { claims, .. }: JobBearer,
+    Body(request): Body<RenewJobRequest>,
+) -> ApiResult<Json<RenewJobAnswer>> {
+    is_of(&claims, request.plan_id, request.job_id)?;
+    let locked_until = work::extend(&app, &claims).map_err(|_| over(&claims))?;
+    Ok(Json(RenewJobAnswer { locked_until }))
+}
+
+async fn complete(
+    State(app): State<Arc<App>>,
+    worker: JobBearer,
+    Body(request): Body<CompleteJobRequest>,
+) -> ApiResult<StatusCode> {
+    let claims = &worker.claims;
+    is_of(claims, request.plan_id, request.job_id)?;
+    let mut record = app.audit(&worker, "job.complete", format_args!("job:{}", claims.job));
+    let conclusion = steps::conclusion(request.conclusion);
+    record.detail("conclusion", conclusion);
+    record.detail("attempt", claims.attempt);
+    let result = async {
+        let known = app.store.job(claims.job).await?.ok_or_else(|| over(claims))?;
+        let runner = known.runner_id;
+        let completion = CompleteRequest {
+            conclusion,
+            outputs: request.outputs.into_iter().filter_map(|(name, output)| Some((name, value(output)?))).collect(),
+            steps: steps::ended(known.steps, &request.step_results, conclusion),
+            annotations: steps::annotations(&request.step_results, &request.annotations),
+        };
+        // Before the end is told, so that the runner's last polls meet it.
+        if let Some(runner) = runner
+            && app.dispatch.lock().dispatcher.runner(runner).is_some_and(|live| live.ephemeral)
+        {
+            app.actions.sessions.spent(runner, app.clock.now());
+        }
+        work::end(&app, claims, completion, &mut record).await.map_err(|error| {
+            // Final to the worker: the job is somebody else's or over, and no repeat would change that.
+            if error.is_stale() { over(claims) } else { error }
+        })?;
+        app.actions.stops.ended(claims.job);
+        Ok(StatusCode::NO_CONTENT)
+    }
+    .await;
+    record.conclude(result).await
+}
+
+fn value(output: Output) -> Option<String> {
+    output.value.filter(|_| output.is_secret != Some(true))
+}
+
+/// Refuses a body that speaks of another job than the bearer.
+fn is_of(claims: &Claims, plan: Uuid, job: Uuid) -> ApiResult<()> {
+    if claims.plan_id == plan && claims.job_guid == job {
+        Ok(())
+    } else {
+        Err(ApiError::not_found(format_args!("job {job} for this bearer")))
+    }
+}
+
+/// Tells a worker to stop: there is nothing to renew or complete any more.
+fn over(claims: &Claims) -> ApiError {
+    let title = format!("job {} under epoch {} has ended or was given to another runner", claims.job, claims.epoch);
+    ApiError::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, title)
+}

@@ -1,0 +1,55 @@
+//! The addresses that are handed out. They come from the configuration, never from a request.
+
+/// Path of the broker's base. It has a segment, or `config.sh` fails when it makes the service's name
+/// (actions/runner `ConfigurationStore.cs`, `RepoOrOrgName`).
+pub(super) const SERVER: &str = "/_runner/";
+/// Path of the run service's base.
+pub(super) const RUN_SERVICE: &str = "/_run/";
+/// Path of the token endpoint.
+pub(super) const TOKEN: &str = "/_runner/oauth/token";
+
+/// Addresses by what they are for.
+#[derive(Clone, Debug)]
+pub(crate) struct Urls {
+    root: String,
+}
+
+impl Urls {
+    /// `root` is the service's public URL, without a slash at its end.
+    pub(crate) fn new(root: &str) -> Self {
+        Self { root: root.trim_end_matches('/').to_owned() }
+    }
+
+    /// The service itself.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// The broker's base, which ends with a slash: clients resolve names relative to it.
+    pub(crate) fn server(&self) -> String {
+        format!("{}{SERVER}", self.root)
+    }
+
+    /// The run service's base, which ends with a slash.
+    pub(crate) fn run_service(&self) -> String {
+        format!("{}{RUN_SERVICE}", self.root)
+    }
+
+    /// Where listener tokens come from.
+    pub(crate) fn token(&self) -> String {
+        format!("{}{TOKEN}", self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases_end_with_a_slash_and_keep_the_port() {
+        let urls = Urls::new("https://ci.example.com:8443/");
+        assert_eq!(urls.server(), "https://ci.example.com:8443/_runner/");
+        assert_eq!(urls.run_service(), "https://ci.example.com:8443/_run/");
+        assert_eq!(urls.run_service(), "https://ci.example.com:8443/_run/");
+    }
+}
