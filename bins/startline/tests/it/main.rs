@@ -21,6 +21,7 @@ mod local_run;
 mod machine;
 mod matrix;
 mod network;
+mod official;
 mod policy;
 mod polls;
 mod registration;
