@@ -42,7 +42,11 @@ async fn listening(service: &Service, name: &str) -> Official {
 }
 
 fn demo(workflow: &str) -> SubmitRequest {
-    SubmitRequest { workflow: workflow.to_owned(), repository: Some("acme/demo".to_owned()), ..SubmitRequest::default() }
+    SubmitRequest {
+        workflow: workflow.to_owned(),
+        repository: Some("acme/demo".to_owned()),
+        ..SubmitRequest::default()
+    }
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn message(
     }
     known(&app, &listener)?;
     let session = query.session_id.unwrap_or_else(Uuid::nil);
-    let listening = app.actions.sessions.listen(runner, session, app.clock).map_err(|Replaced| {
+    let listening = app.actions.sessions.listen(runner, session, &app.clock).map_err(|Replaced| {
         ApiError::new(StatusCode::BAD_REQUEST, kind::SESSION_GONE, "the session was replaced by another one")
     })?;
     let status = match query.status.as_deref() {

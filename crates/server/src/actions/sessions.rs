@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use startline_daemon::Clock;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -85,7 +86,7 @@ pub(super) struct Listening<'a> {
     sessions: &'a Sessions,
     runner: RunnerId,
     session: Uuid,
-    clock: startline_daemon::Clock,
+    clock: &'a Clock,
     /// Ends with the session.
     pub over: CancellationToken,
 }
@@ -153,12 +154,12 @@ impl Sessions {
     }
 
     /// Begins a poll. An unknown session is adopted when the runner has none.
-    pub(super) fn listen(
-        &self,
+    pub(super) fn listen<'a>(
+        &'a self,
         runner: RunnerId,
         session: Uuid,
-        clock: startline_daemon::Clock,
-    ) -> Result<Listening<'_>, Replaced> {
+        clock: &'a Clock,
+    ) -> Result<Listening<'a>, Replaced> {
         let now = clock.now();
         let mut known = self.lock();
         let found = known.sessions.entry(runner).or_insert_with(|| Session::new(session, String::new(), now));

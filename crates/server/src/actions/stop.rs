@@ -70,11 +70,11 @@ impl App {
         let Some((left, first)) = self.actions.stops.stop_within(job, epoch, now) else { return TIMEOUT };
         if first {
             let app = Arc::clone(self);
-            let wait = std::time::Duration::try_from(left + GRACE).unwrap_or_default();
+            let end = now + left + GRACE;
             self.tasks.spawn(async move {
                 tokio::select! {
                     () = app.drain.cancelled() => {}
-                    () = tokio::time::sleep(wait) => app.end_cancelled(job, epoch),
+                    () = app.clock.sleep_until(end) => app.end_cancelled(job, epoch),
                 }
             });
         }

@@ -18,7 +18,8 @@ fn with_session(owner: &str) -> (Sessions, Uuid) {
 #[test]
 fn a_session_with_an_open_poll_is_never_taken_over() {
     let (sessions, id) = with_session("build-07 (PID: 1)");
-    let listening = sessions.listen(RUNNER, id, startline_daemon::Clock::system()).unwrap();
+    let clock = Clock::system();
+    let listening = sessions.listen(RUNNER, id, &clock).unwrap();
     let refused = sessions.create(RUNNER, "build-07 (PID: 2)", at(9_999_999)).unwrap_err();
     assert_eq!(refused.owner, "build-07 (PID: 1)");
     drop(listening);
@@ -42,26 +43,26 @@ fn another_host_waits_until_the_session_is_silent() {
 fn an_unknown_session_is_adopted_after_a_restart() {
     let sessions = Sessions::default();
     let id = Uuid::new_v4();
-    assert!(sessions.listen(RUNNER, id, startline_daemon::Clock::system()).is_ok());
-    assert!(sessions.listen(RUNNER, id, startline_daemon::Clock::system()).is_ok());
+    assert!(sessions.listen(RUNNER, id, &Clock::system()).is_ok());
+    assert!(sessions.listen(RUNNER, id, &Clock::system()).is_ok());
 }
 
 #[test]
 fn the_polls_of_a_replaced_session_end_and_it_does_not_come_back() {
-    let clock = startline_daemon::Clock::system();
+    let clock = Clock::system();
     let (sessions, old) = with_session("build-07 (PID: 1)");
-    let over = sessions.listen(RUNNER, old, clock).unwrap().over.clone();
+    let over = sessions.listen(RUNNER, old, &clock).unwrap().over.clone();
     let new = sessions.create(RUNNER, "build-07 (PID: 2)", clock.now()).unwrap();
     assert!(over.is_cancelled());
-    let _listening = sessions.listen(RUNNER, new, clock).unwrap();
-    assert!(sessions.listen(RUNNER, old, clock).is_err());
+    let _listening = sessions.listen(RUNNER, new, &clock).unwrap();
+    assert!(sessions.listen(RUNNER, old, &clock).is_err());
 }
 
 #[test]
 fn a_late_delete_does_not_end_a_session_that_polls() {
-    let clock = startline_daemon::Clock::system();
+    let clock = Clock::system();
     let (sessions, id) = with_session("build-07 (PID: 1)");
-    let listening = sessions.listen(RUNNER, id, clock).unwrap();
+    let listening = sessions.listen(RUNNER, id, &clock).unwrap();
     sessions.delete(RUNNER);
     assert!(!listening.over.is_cancelled());
     drop(listening);
