@@ -121,8 +121,9 @@ async fn an_offer_that_is_never_acquired_goes_to_another_runner() {
     }
     let other = listening(&service, "other").await;
     // The fourth time it is not sent, lest a message that crashes its reader do so for ever.
-    let offer = tokio::join!(other.offer(&service), broken.poll(&service, "Busy"));
-    drop(offer);
+    let (offer, poll) = tokio::join!(other.offer(&service), broken.poll(&service, "Online"));
+    assert_eq!(poll.code(), 202, "{poll:?}");
+    assert_eq!(other.acquire(&service, &offer).await.code(), 200);
 }
 
 #[tokio::test]

@@ -145,8 +145,11 @@ async fn farewell(app: &App) -> Response {
 
 async fn online(app: &Arc<App>, listener: &Listener, listening: &Listening<'_>) -> ApiResult<Response> {
     let runner = listener.claims.runner;
-    if let Some(answer) = offer_again(app, listener) {
-        return Ok(answer);
+    match offer_again(app, listener) {
+        Again::Nothing => {}
+        Again::Offer(answer) => return Ok(answer),
+        // Whoever else waits has it first: this poll is given nothing.
+        Again::GivenUp => return busy(app, listener, listening).await,
     }
     let mut parked = match Parked::begin(app, runner, app.actions.poll_timeout, false) {
         Ok(Begun::Assigned(assignment)) => return offer(app, listener, &assignment).await,
@@ -178,11 +181,20 @@ async fn offer(app: &Arc<App>, listener: &Listener, assignment: &Assignment) -> 
     Ok(job_request(app, listener, assignment.job, assignment.epoch))
 }
 
-/// Writes an open offer again: the poll that carried it was thrown away.
-fn offer_again(app: &Arc<App>, listener: &Listener) -> Option<Response> {
+/// What became of an offer that was written before.
+enum Again {
+    /// There is none.
+    Nothing,
+    /// The poll that carried it was thrown away; here it is again.
+    Offer(Response),
+    /// It was written often enough.
+    GivenUp,
+}
+
+fn offer_again(app: &Arc<App>, listener: &Listener) -> Again {
     let runner = listener.claims.runner;
     let sessions = &app.actions.sessions;
-    let offer = sessions.offer_again(runner)?;
+    let Some(offer) = sessions.offer_again(runner) else { return Again::Nothing };
     let still = {
         let inner = app.dispatch.lock();
         let job = inner.dispatcher.job(offer.job);
@@ -190,15 +202,15 @@ fn offer_again(app: &Arc<App>, listener: &Listener) -> Option<Response> {
     };
     if !still {
         sessions.settle(runner);
-        return None;
+        return Again::Nothing;
     }
     if offer.sends > SENDS {
         tracing::warn!(runner.id = %runner, job.id = %offer.job, "a runner did not take an offer that it got several times");
         sessions.settle(runner);
         app.give_back(offer.job, offer.epoch);
-        return None;
+        return Again::GivenUp;
     }
-    Some(job_request(app, listener, offer.job, offer.epoch))
+    Again::Offer(job_request(app, listener, offer.job, offer.epoch))
 }
 
 /// Holds a poll that waits for a cancel.
