@@ -76,7 +76,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+pub(crate) fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     fault(&*cause).into_response()
 }
 
