@@ -17,6 +17,7 @@ mod sessions;
 mod steps;
 mod stop;
 mod token;
+mod twirp;
 mod urls;
 
 use std::sync::{Arc, Mutex};
@@ -90,5 +91,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(speaking(Dialect::Broker, broker::routes()))
         .merge(speaking(Dialect::OAuth, token::routes()))
         .merge(speaking(Dialect::RunService, run_service::routes()))
+        .merge(speaking(Dialect::Twirp, twirp::routes()))
         .with_state(Arc::clone(app))
 }

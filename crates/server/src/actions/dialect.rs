@@ -20,6 +20,8 @@ pub(super) enum Dialect {
     Broker,
     /// The run service.
     RunService,
+    /// Results, artifacts and caches.
+    Twirp,
 }
 
 /// Longest error that is translated; ours are short.
@@ -104,6 +106,29 @@ fn words(dialect: Dialect, problem: &Problem) -> (StatusCode, serde_json::Value)
             };
             (status, json!(error))
         }
+        // Clients show `msg`, and repeat a request for a minute when the body is not JSON (actions/toolkit
+        // `artifact-twirp-client.ts`, `cacheTwirpClient.ts`).
+        Dialect::Twirp => {
+            let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
+            (status, json!({ "code": twirp_code(status, &problem.kind), "msg": text }))
+        }
+    }
+}
+
+/// The word of Twirp's specification.
+fn twirp_code(status: StatusCode, kind: &str) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "invalid_argument",
+        StatusCode::UNAUTHORIZED => "unauthenticated",
+        StatusCode::FORBIDDEN => "permission_denied",
+        StatusCode::NOT_FOUND | StatusCode::GONE => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "bad_route",
+        StatusCode::CONFLICT if kind == kind::STALE_EPOCH => "failed_precondition",
+        StatusCode::CONFLICT => "already_exists",
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => "resource_exhausted",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ if status.is_server_error() => "internal",
+        _ => "unknown",
     }
 }
 
@@ -145,5 +170,16 @@ mod tests {
     fn the_status_in_the_body_is_that_of_the_answer() {
         let (status, body) = said(Dialect::RunService, &ApiError::not_found("job 7"));
         assert_eq!((status, &body["statusCode"], &body["source"]), (404, &json!(404), &json!("actions-run-service")));
+    }
+
+    #[test]
+    fn the_toolkit_reads_a_code_and_a_message() {
+        let (status, body) = said(Dialect::Twirp, &ApiError::invalid("`size` is no number"));
+        assert_eq!((status, body), (400, json!({ "code": "invalid_argument", "msg": "`size` is no number" })));
+        let taken = ApiError::new(StatusCode::CONFLICT, kind::NAME_TAKEN, "an artifact `dist` is there already");
+        assert_eq!(said(Dialect::Twirp, &taken).1["code"], "already_exists");
+        let over = ApiError::stale("job 7 has ended");
+        let (status, body) = said(Dialect::Twirp, &over);
+        assert_eq!((status, &body["code"]), (409, &json!("failed_precondition")));
     }
 }
