@@ -47,6 +47,7 @@ pub mod metrics;
 pub mod serve;
 pub mod signals;
 pub mod tls;
+pub mod trace;
 
 mod clock;
 
