@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{CompleteRequest, JobUrls, LogOffset, RenewRequest, RenewResponse, StatusRequest};
 use startline_protocol::token::JobToken;
@@ -26,6 +26,7 @@ pub struct JobClient {
     transport: Transport,
     urls: JobUrls,
     token: JobToken,
+    trace: Option<HeaderValue>,
     reports: Retry,
     renewals: Retry,
 }
@@ -49,7 +50,14 @@ impl JobClient {
     /// A client for the assignment that `urls` and `token` came with.
     #[must_use]
     pub const fn new(transport: Transport, urls: JobUrls, token: JobToken) -> Self {
-        Self { transport, urls, token, reports: Retry::ENDLESS, renewals: Retry::RENEWAL }
+        Self { transport, urls, token, trace: None, reports: Retry::ENDLESS, renewals: Retry::RENEWAL }
+    }
+
+    /// Sends this `traceparent` with every call, so that they are parts of the job's trace; what is none is left out.
+    #[must_use]
+    pub fn with_traceparent(mut self, traceparent: Option<&str>) -> Self {
+        self.trace = traceparent.and_then(|text| HeaderValue::from_str(text).ok());
+        self
     }
 
     /// Retries all calls as `retry` says instead.
@@ -93,8 +101,8 @@ impl JobClient {
         let last = offset + bytes.len() as u64 - 1;
         let range = HeaderValue::from_str(&format!("bytes {offset}-{last}/*"))
             .map_err(|error| Error::invalid(format!("cannot name the range of a log append: {error}")))?;
-        let call = Call::new(Method::PATCH, &self.urls.logs)
-            .bearer(self.token.expose())?
+        let call = self
+            .call(Method::PATCH, &self.urls.logs)?
             .header(header::CONTENT_RANGE, range)
             .body(bytes, HeaderValue::from_static("text/plain; charset=utf-8"))
             .deadline(APPEND_DEADLINE);
@@ -117,6 +125,14 @@ impl JobClient {
     }
 
     fn post(&self, url: &str) -> Result<Call, Error> {
-        Call::post(url).bearer(self.token.expose())
+        self.call(Method::POST, url)
+    }
+
+    fn call(&self, method: Method, url: &str) -> Result<Call, Error> {
+        let call = Call::new(method, url).bearer(self.token.expose())?;
+        Ok(match &self.trace {
+            Some(trace) => call.header(HeaderName::from_static("traceparent"), trace.clone()),
+            None => call,
+        })
     }
 }

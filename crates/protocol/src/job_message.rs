@@ -14,6 +14,8 @@ use crate::template::TemplateToken;
 
 /// The `messageType` of a job of the run service.
 pub const MESSAGE_TYPE: &str = "RunnerJobRequest";
+/// The variable with the `traceparent` (W3C Trace Context) of the job's execution; ours, and there only in traced jobs.
+pub const TRACEPARENT: &str = "startline.traceparent";
 
 /// What a worker executes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +87,12 @@ impl JobMessage {
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| v.value.as_str())
+    }
+
+    /// The span that reports on the job are parts of, where it is traced.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.variable(TRACEPARENT)
     }
 
     /// A text member of the `github` context.

@@ -85,7 +85,9 @@ pub(crate) async fn run(
         return Ending::Unreported;
     };
     tracing::info!(%job_id, attempt = assignment.attempt, run_id = %assignment.workflow_run_id, "job begins");
-    let client = JobClient::new(context.transport.clone(), assignment.urls.clone(), token);
+    let traceparent = assignment.job_definition.as_ref().and_then(|message| message.traceparent());
+    let client =
+        JobClient::new(context.transport.clone(), assignment.urls.clone(), token).with_traceparent(traceparent);
     let interval = Duration::from_secs(assignment.renew_interval_seconds.clamp(1, 60).into());
     let job = Job { context, slot, client: &client, wanted };
     tokio::select! {

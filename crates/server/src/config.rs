@@ -8,6 +8,7 @@ use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use startline_daemon::client_address::Networks;
 use startline_daemon::config::{self, Period, Resolved};
+use startline_daemon::trace::CollectorHeaders;
 use startline_daemon::{LogFormat, ProxyHeader};
 
 /// How durable a commit is.
@@ -85,6 +86,14 @@ startline_daemon::config! {
         header_timeout: Period = Period::from_secs(10), env "STARTLINE_HEADER_TIMEOUT", arg(value_name = "DURATION");
         /// How long open requests may take to end after a signal to stop.
         drain_timeout: Period = Period::from_secs(30), env "STARTLINE_DRAIN_TIMEOUT", arg(value_name = "DURATION");
+        /// Collector that traces are sent to over OTLP (HTTP, protobuf); `/v1/traces` is added.
+        otlp_endpoint: String, env "OTEL_EXPORTER_OTLP_ENDPOINT", arg(value_name = "URL");
+        /// Headers that the collector wants, such as `api-key=…`; better given by environment or file than as a flag.
+        otlp_headers: CollectorHeaders = CollectorHeaders::default(), env "OTEL_EXPORTER_OTLP_HEADERS", arg(value_name = "NAME=VALUE,…");
+        /// Name of the service in its traces.
+        otlp_service_name: String = "startline".to_owned(), env "OTEL_SERVICE_NAME", arg(value_name = "NAME");
+        /// How many of the traces that begin here are sampled, 0 to 1; callers decide for those that they begin.
+        otlp_sample_ratio: f64 = 1.0, env "OTEL_TRACES_SAMPLER_ARG", arg(value_name = "RATIO");
         /// Form of the service's own log: `text` or `json`.
         log_format: LogFormat = LogFormat::Text, env "STARTLINE_LOG_FORMAT", arg(value_name = "text|json");
         /// Filter of the service's own log, such as `info` or `startline_server=debug`.
@@ -137,6 +146,9 @@ impl ServerConfig {
             && !(url.starts_with("http://") || url.starts_with("https://"))
         {
             bail!("--public-url `{url}` is not a URL; write it like https://ci.example.com");
+        }
+        if !(0.0..=1.0).contains(&self.otlp_sample_ratio) {
+            bail!("--otlp-sample-ratio is {}; it must be 0 to 1", self.otlp_sample_ratio);
         }
         let poll = self.poll_timeout.get().as_secs();
         if !(1..=60).contains(&poll) {

@@ -273,6 +273,7 @@ impl App {
         };
         self.forget_deadline(job.id);
         self.actions.stops.ended(job.id);
+        self.trace_ended(job);
         self.events.job(job);
         if let Some(conclusion) = job.conclusion {
             self.metrics.completed(conclusion, ran);

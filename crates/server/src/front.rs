@@ -19,6 +19,7 @@ use http::{Method, Request};
 use tower::{BoxError, Service};
 
 use crate::App;
+use crate::traces::RequestSpan;
 pub(crate) use held::HeldPoll;
 pub(crate) use open::{Begun, Parked};
 
@@ -52,13 +53,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Answering {
+    fn call(&mut self, mut request: Request<B>) -> Answering {
+        let span = RequestSpan::begin(&self.app.tracer, self.app.clock, &mut request);
         let way = if request.method() == Method::POST && request.uri().path() == POLL {
             Way::Held(HeldPoll::new(&self.app, request))
         } else {
             Way::Routed(Box::pin(Service::<Request<B>>::call(&mut self.router, request)))
         };
-        Answering { app: Arc::clone(&self.app), way }
+        Answering { app: Arc::clone(&self.app), span, way }
     }
 }
 
@@ -69,6 +71,7 @@ pub(crate) struct Route(pub String);
 /// The answer in the making, which is counted when it is there. Small, because each parked poll keeps one.
 pub(crate) struct Answering {
     app: Arc<App>,
+    span: Option<Box<RequestSpan>>,
     way: Way,
 }
 
@@ -89,6 +92,9 @@ impl Future for Answering {
                 (answer, route)
             }
         };
+        if let Some(span) = self.span.take() {
+            (*span).answered(route.as_ref(), answer.status(), answer.headers());
+        }
         // Without one are health and metrics themselves.
         if let Some(Route(route)) = route {
             self.app.metrics.request(route, answer.status());

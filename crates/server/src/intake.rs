@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use startline_crypto::token;
+use startline_daemon::trace::TraceContext;
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_store::{CreatedRun, Hash, JobRecord, NewJob, NewRun, RunRecord};
@@ -31,6 +32,8 @@ pub(crate) struct Intake {
     pub secrets: BTreeMap<String, String>,
     pub trusted: bool,
     pub repeat: Option<Repeat>,
+    /// The request's span.
+    pub trace: Option<TraceContext>,
 }
 
 /// A caller's key for repeats, and what it is used for.
@@ -79,7 +82,9 @@ impl App {
         };
         let fingerprint = intake.repeat.as_ref().map(|repeat| repeat.fingerprint.clone());
         intake.submission.fingerprint.clone_from(&fingerprint);
-        let Intake { submission, workflow, secrets, trusted, repeat } = intake;
+        // Also over one that a run before had.
+        intake.submission.traceparent = intake.trace.as_ref().map(ToString::to_string);
+        let Intake { submission, workflow, secrets, trusted, repeat, .. } = intake;
         let stored =
             serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
         let new = NewRun {

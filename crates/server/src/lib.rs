@@ -27,6 +27,7 @@ mod routes;
 mod runs;
 mod submission;
 mod token_cache;
+mod traces;
 mod transport;
 mod values;
 mod views;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::SignedDuration;
 use startline_crypto::{JobTokenKey, KeyRing, PurposeKey};
+use startline_daemon::trace::{Collector, Exporter, TraceMetrics, Tracer};
 use startline_daemon::{BuildInfo, ClientAddress, Clock, Drain, Health, Listener, Report, health_router, serve_with};
 use startline_dispatcher::Dispatcher;
 use startline_protocol::ids::JobId;
@@ -74,6 +76,7 @@ pub(crate) struct App {
     pub job_tokens: JobTokenKey,
     pub sealing: KeyRing,
     pub metrics: Arc<metrics::Metrics>,
+    pub tracer: Tracer,
     pub tasks: TaskTracker,
     pub drain: CancellationToken,
 }
@@ -224,6 +227,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch)));
     let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
     let settings = Settings::new(&config, listen.scheme(), address);
+    let (tracer, exporter) = traces(&config, build.version, TraceMetrics::register(registry.registry()))?;
     let app = Arc::new(App {
         actions: actions::Actions::new(
             bearers,
@@ -247,6 +251,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         job_tokens,
         sealing,
         metrics,
+        tracer,
         tasks: TaskTracker::new(),
         drain: drain.draining().clone(),
     });
@@ -272,6 +277,13 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         metrics: connections,
         ..startline_daemon::Options::default()
     };
+    let stop_export = CancellationToken::new();
+    let export = exporter.map(|exporter| exporter.run(stop_export.clone()));
+    let export = TaskTracker::new().spawn(async move {
+        if let Some(export) = export {
+            export.await;
+        }
+    });
     let url = app.config.url.clone();
     if config.url.is_none() && address.ip().is_unspecified() {
         tracing::warn!("runners are told to come to {url}, which works on this machine alone; give --public-url");
@@ -286,10 +298,29 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
             if let Err(error) = app.store.close().await {
                 tracing::warn!(%error, "the store did not close in an orderly way");
             }
+            stop_export.cancel();
+            // It bounds itself.
+            drop(export.await);
             report
         }
     });
     Ok(Running { url, address, authority, admin_token, drain, task })
+}
+
+/// The tracer, and what exports for it where there is a collector.
+fn traces(
+    config: &ServerConfig,
+    version: &'static str,
+    metrics: TraceMetrics,
+) -> anyhow::Result<(Tracer, Option<Exporter>)> {
+    let Some(endpoint) = config.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
+        return Ok((Tracer::off(), None));
+    };
+    let service = config.otlp_service_name.clone();
+    let collector = Collector::new(endpoint, config.otlp_headers.clone(), service, version)
+        .context("--otlp-endpoint cannot be used")?;
+    let (tracer, exporter) = Tracer::new(collector, config.otlp_sample_ratio, metrics);
+    Ok((tracer, Some(exporter)))
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -35,6 +35,9 @@ pub(crate) struct Submission {
     /// A hash of the request, when it came with a key for repeats.
     #[serde(default)]
     pub fingerprint: Option<String>,
+    /// The span of the request that submitted it, where that was sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// Where a workflow that comes without a path is taken to lie.
@@ -118,6 +121,7 @@ impl Submission {
             inputs,
             single: false,
             fingerprint: None,
+            traceparent: None,
         })
     }
 

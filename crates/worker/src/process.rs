@@ -71,7 +71,9 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
     console.masker.add(token.expose());
     let (board, follow) = Board::new(job::step_names(&message));
     let (finish, completion) = oneshot::channel();
-    let client = JobClient::new(transport, input.assignment.urls.clone(), token).with_retry(RETRY);
+    let client = JobClient::new(transport, input.assignment.urls.clone(), token)
+        .with_retry(RETRY)
+        .with_traceparent(message.traceparent());
     let sources = Sources { length, board: follow, completion };
     let reporter = Reporter::new(client, sources, &log).map_err(opened)?;
 

@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, MatchedPath};
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Method};
 use startline_daemon::ClientIp;
+use startline_daemon::trace::TraceContext;
 
 /// The id under which a request is answered, in its extensions.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Origin {
     pub request_id: Option<String>,
     /// Method and path as the router knows it, such as `GET /api/v1/jobs/{id}`.
     pub route: String,
+    /// The request's span, where it is sampled.
+    pub trace: Option<TraceContext>,
 }
 
 impl Origin {
@@ -35,6 +38,7 @@ impl Origin {
             address: client.or_else(peer),
             request_id: request_id.map(str::to_owned),
             route: format!("{method} {path}"),
+            trace: extensions.get().copied(),
         }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Deli
     };
     let (answer, job) = delivery.settle(written)?;
     app.note_assigned(&job);
+    app.trace_assigned(&job, &assignment);
     Ok(Json(answer).into_response())
 }
 
@@ -140,6 +141,8 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
         job_guid,
     });
     crate::message::bind(&mut message, job_guid, &app.config.url, token.expose());
+    app.hand_on_trace(&mut message, &job, assignment.epoch);
+    app.trace_acquired(&job, assignment.epoch, now);
     app.begin_lease(&job, now);
     Ok(Taken { job, message, secrets, token })
 }

@@ -79,7 +79,7 @@ async fn again(
         single = Some((job.clone(), text));
     }
     let (now, requeues) = (app.clock.now(), app.config.requeues);
-    let intake = Intake { submission, workflow, secrets, trusted: run.run.trusted, repeat };
+    let intake = Intake { submission, workflow, secrets, trusted: run.run.trusted, repeat, trace: admin.origin.trace };
     let (made, _) = app
         .take_in(intake, |plan_id| {
             if let Some((job, text)) = single {

@@ -64,7 +64,9 @@ async fn create(
         return Err(ApiError::not_found(format_args!("repository {}", submission.repository)));
     }
     record.repository(&submission.repository);
-    let (run, _) = app.take_in(Intake { submission, workflow, secrets, trusted, repeat }, |_| Vec::new()).await?;
+    let (run, _) = app
+        .take_in(Intake { submission, workflow, secrets, trusted, repeat, trace: admin.origin.trace }, |_| Vec::new())
+        .await?;
     record.subject(format_args!("run:{}", run.id));
     record.detail("path", &run.run.path);
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");

@@ -76,7 +76,8 @@ async fn create(
         trusted: !request.untrusted,
     };
     requirement.check().map_err(|error| ApiError::invalid(format!("`requirements` cannot be understood: {error}")))?;
-    let intake = Intake { submission, workflow, secrets, trusted: !request.untrusted, repeat };
+    let intake =
+        Intake { submission, workflow, secrets, trusted: !request.untrusted, repeat, trace: admin.origin.trace };
     let (now, requeues_left) = (app.clock.now(), app.config.requeues);
     let make = |plan_id| {
         let message = message::single(plan_id, KEY, &name, request.job_definition);
