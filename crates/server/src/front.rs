@@ -54,7 +54,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Answering {
-        let span = RequestSpan::begin(&self.app.tracer, self.app.clock, &mut request);
+        let span = RequestSpan::begin(&self.app.tracer, &self.app.clock, &mut request);
         let way = if request.method() == Method::POST && request.uri().path() == POLL {
             Way::Held(HeldPoll::new(&self.app, request))
         } else {

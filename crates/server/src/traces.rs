@@ -34,7 +34,7 @@ pub(crate) struct RequestSpan {
 
 impl RequestSpan {
     /// Begins the span of a request, which finds its context among its extensions; nothing where it is not sampled.
-    pub(crate) fn begin<B>(tracer: &Tracer, clock: Clock, request: &mut Request<B>) -> Option<Box<Self>> {
+    pub(crate) fn begin<B>(tracer: &Tracer, clock: &Clock, request: &mut Request<B>) -> Option<Box<Self>> {
         if !tracer.is_on() {
             return None;
         }
@@ -44,7 +44,7 @@ impl RequestSpan {
         request.extensions_mut().insert(context);
         Some(Box::new(Self {
             tracer: tracer.clone(),
-            clock,
+            clock: clock.clone(),
             context,
             parent: parent.map(|parent| parent.span),
             start: clock.now(),

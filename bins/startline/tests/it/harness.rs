@@ -38,6 +38,10 @@ pub(crate) fn startline() -> Command {
         "HTTPS_PROXY",
         "NO_PROXY",
         "GITHUB_ACTIONS",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_SAMPLER_ARG",
     ] {
         command.env_remove(name);
     }

@@ -30,3 +30,4 @@ mod registration;
 mod runner_example;
 mod service;
 mod soak;
+mod traces;
