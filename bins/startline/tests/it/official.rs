@@ -186,7 +186,7 @@ async fn an_empty_poll_is_held_to_its_time_so_that_no_client_runs_hot() {
     let service = Service::start(&SHORT);
     let runner = listening(&service, "build-07").await;
     for status in ["Online", "Busy"] {
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         let reply = runner.poll(&service, status).await;
         assert_eq!((reply.code(), reply.body.len()), (202, 0), "{reply:?}");
         assert!(begun.elapsed() >= Duration::from_millis(990), "{status} was answered after {:?}", begun.elapsed());

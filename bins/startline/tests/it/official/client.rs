@@ -77,10 +77,10 @@ impl Official {
         name: &str,
         labels: &[&str],
         over: Value,
-    ) -> Result<Self, Reply> {
+    ) -> Result<Self, Box<Reply>> {
         let url = format!("{}/{place}", service.url);
         let auth = format!("RemoteAuth {token}");
-        let ok = |reply: Reply| if reply.status.is_success() { Ok(reply.json()) } else { Err(reply) };
+        let ok = |reply: Reply| if reply.status.is_success() { Ok(reply.json()) } else { Err(Box::new(reply)) };
         let body = json!({ "url": url, "runner_event": "register" });
         let connection =
             ok(send(service, Method::POST, "/api/v3/actions/runner-registration", Some(&auth), Some(&body)).await)?;
