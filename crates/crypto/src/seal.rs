@@ -203,6 +203,13 @@ impl KeyRing {
         Ok(Self { keys: keys.iter().map(SealingKey::from_bytes).collect() })
     }
 
+    /// How many keys there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The key that seals.
     #[must_use]
     pub fn current(&self) -> &SealingKey {

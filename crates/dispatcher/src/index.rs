@@ -178,6 +178,11 @@ impl Index {
         Lane { class, repository }
     }
 
+    /// Whose the lane's jobs are, in lower case.
+    pub(crate) fn repository(&self, lane: Lane) -> &str {
+        self.repositories.key(lane.repository)
+    }
+
     pub(crate) fn release_lane(&mut self, lane: Lane) {
         self.release_repository(lane.repository);
         if self.classes.release(lane.class) > 0 {

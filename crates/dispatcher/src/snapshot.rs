@@ -140,6 +140,12 @@ impl Dispatcher {
         self.jobs.get(&id).map(|job| job_snapshot(id, job))
     }
 
+    /// Whose the job is, `owner/name` in lower case, if it is queued or in a runner's hands.
+    #[must_use]
+    pub fn repository(&self, id: JobId) -> Option<&str> {
+        self.jobs.get(&id).map(|job| self.index.repository(job.lane))
+    }
+
     /// Every job that is queued or in a runner's hands, by id.
     pub fn jobs(&self) -> impl Iterator<Item = JobSnapshot> + '_ {
         self.jobs.iter().map(|(&id, job)| job_snapshot(id, job))

@@ -62,7 +62,8 @@ pub struct RegistrationTokenResponse {
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
-    /// Unique among the runners of the scope; 1 to 64 printable characters.
+    /// Unique, without regard to case, among the runners of the registration token's scope; 1 to 64 printable
+    /// characters.
     #[cfg_attr(
         feature = "openapi",
         schemars(
@@ -91,7 +92,7 @@ pub struct RegisterRequest {
     /// Take over the name from an earlier registration.
     #[serde(default)]
     pub replace: bool,
-    /// Version of the runner program.
+    /// Version of the runner program; at most 256 bytes.
     #[serde(default)]
     pub version: String,
 }

@@ -375,6 +375,9 @@ pub struct RunnerView {
     pub name: String,
     /// What it is doing.
     pub status: RunnerStatus,
+    /// Whose jobs it takes.
+    #[serde(default)]
+    pub scope: crate::scope::Scope,
     /// Labels.
     pub labels: Vec<String>,
     /// Group.

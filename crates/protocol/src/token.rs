@@ -51,9 +51,22 @@ impl TokenKind {
     }
 }
 
+impl TokenKind {
+    /// The name with its article.
+    #[must_use]
+    pub const fn name_with_article(self) -> &'static str {
+        match self {
+            Self::Api => "an API token",
+            Self::Registration => "a registration token",
+            Self::Runner => "a runner token",
+            Self::Job => "a job token",
+        }
+    }
+}
+
 /// The text is not a token of the kind asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a {} (expected text that starts with `{prefix}`)", kind.name())]
+#[error("not {} (expected text that starts with `{prefix}`)", kind.name_with_article())]
 pub struct WrongKind {
     /// The kind that was expected.
     pub kind: TokenKind,

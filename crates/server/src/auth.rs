@@ -10,8 +10,8 @@ mod origin;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, header};
 use startline_crypto::job_token::{Claims, JobTokenError};
 use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::scope::Scope;
@@ -20,6 +20,7 @@ use startline_store::{Hash, RegistrationTokenRecord, RunnerRecord};
 
 use crate::App;
 use crate::audit::Refused;
+use crate::limits::{self, NoBearer};
 use crate::problem::ApiError;
 
 pub(crate) use actions::{Configurer, JobBearer, LISTENER_LIFE, Listener, ListenerClaims, RemoveClaims};
@@ -68,33 +69,33 @@ pub(crate) enum AdminOrRunner {
 }
 
 fn bearer<'a>(app: &App, headers: &'a HeaderMap) -> Result<&'a str, ApiError> {
-    let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
-        app.metrics.auth_failure("missing");
-        ApiError::unauthenticated("this needs a bearer").detail("send `Authorization: Bearer <token>`")
-    })?;
-    let text = header.to_str().unwrap_or_default();
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
-        _ => Err(ApiError::unauthenticated("the Authorization header is not `Bearer <token>`")),
-    }
+    limits::token(headers).map_err(|why| {
+        let (reason, title) = match why {
+            NoBearer::Missing => ("missing", "this needs a bearer"),
+            NoBearer::Scheme => ("scheme", "the Authorization header is not `Bearer <token>`"),
+        };
+        app.metrics.auth_failure(reason);
+        ApiError::unauthenticated(title).detail("send `Authorization: Bearer <token>`")
+    })
 }
 
 /// Refuses a bearer that says nothing of who it is.
 async fn refuse(app: &Arc<App>, origin: &Origin, wanted: TokenKind, bearer: &str) -> ApiError {
     let (reason, title) = match TokenKind::of(bearer) {
         Some(kind) if kind != wanted => {
-            ("wrong_kind", format!("this takes a {}, not a {}", wanted.name(), kind.name()))
+            ("wrong_kind", format!("this takes {}, not {}", wanted.name_with_article(), kind.name_with_article()))
         }
         Some(_) => ("unknown", format!("the {} is unknown, expired or revoked", wanted.name())),
         None => ("malformed", "the bearer is not a token of this service".to_owned()),
     };
-    refuse_as(app, origin, "anonymous".to_owned(), Scope::Instance, reason).await;
+    refuse_as(app, origin, bearer, "anonymous".to_owned(), Scope::Instance, reason).await;
     ApiError::unauthenticated(title)
 }
 
 /// Counts and writes down a refusal.
-async fn refuse_as(app: &Arc<App>, origin: &Origin, actor: String, scope: Scope, reason: &'static str) {
+async fn refuse_as(app: &Arc<App>, origin: &Origin, bearer: &str, actor: String, scope: Scope, reason: &'static str) {
     app.metrics.auth_failure(reason);
+    app.limits.was_refused(bearer, origin.address);
     app.refused(Refused { origin, actor, action: "authenticate", subject: origin.route.clone(), scope, reason }).await;
 }
 
@@ -106,16 +107,17 @@ async fn admin(app: &Arc<App>, origin: Origin, text: &str) -> Result<Admin, ApiE
         return Err(refuse(app, &origin, TokenKind::Api, text).await);
     };
     if record.is_valid(app.clock.now()) {
+        app.limits.was_good(text, origin.address);
         return Ok(Admin { token: record, hash, origin });
     }
     let reason = if record.revoked_at.is_some() { "revoked" } else { "expired" };
-    refuse_as(app, &origin, admin::actor(&record), record.scope, reason).await;
+    refuse_as(app, &origin, text, admin::actor(&record), record.scope, reason).await;
     Err(ApiError::unauthenticated("the API token is unknown, expired or revoked"))
 }
 
 /// A runner token as it was presented, not yet looked up: all that a held request keeps of its head.
 pub(crate) struct PresentedRunnerToken {
-    hash: Hash,
+    token: RunnerToken,
     origin: Origin,
 }
 
@@ -126,7 +128,7 @@ impl PresentedRunnerToken {
 
     async fn parse(app: &Arc<App>, text: &str, origin: Origin) -> Result<Self, ApiError> {
         match RunnerToken::parse(text) {
-            Ok(token) => Ok(Self { hash: startline_crypto::token::hash(token.expose()).0, origin }),
+            Ok(token) => Ok(Self { token, origin }),
             Err(_) => Err(refuse(app, &origin, TokenKind::Runner, text).await),
         }
     }
@@ -134,13 +136,15 @@ impl PresentedRunnerToken {
     /// The runner that the token speaks for, as of at most five seconds ago.
     pub(crate) async fn runner(self, app: &Arc<App>) -> Result<Runner, ApiError> {
         let now = app.clock.now();
-        let Self { hash, origin } = self;
+        let Self { token, origin } = self;
+        let hash: Hash = startline_crypto::token::hash(token.expose()).0;
         if let Some(known) = app.runner_tokens.get(&hash, now) {
             return Ok(Runner { id: known.id, known, origin });
         }
         let Some(found) = app.store.runner_by_token(hash, now).await? else {
-            return Err(refuse(app, &origin, TokenKind::Runner, RunnerToken::PREFIX).await);
+            return Err(refuse(app, &origin, TokenKind::Runner, token.expose()).await);
         };
+        app.limits.was_good(token.expose(), origin.address);
         let known = Arc::new(KnownRunner::from(found));
         app.runner_tokens.put(hash, Arc::clone(&known), now);
         Ok(Runner { id: known.id, known, origin })
@@ -164,7 +168,10 @@ impl FromRequestParts<Arc<App>> for Registrar {
         };
         let found = app.store.registration_token(startline_crypto::token::hash(token.expose()).0).await?;
         match found {
-            Some(record) => Ok(Self { token, record, origin }),
+            Some(record) => {
+                app.limits.was_good(text, origin.address);
+                Ok(Self { token, record, origin })
+            }
             None => Err(refuse(app, &origin, TokenKind::Registration, text).await),
         }
     }
@@ -200,7 +207,7 @@ async fn job_claims(app: &Arc<App>, text: &str, origin: &Origin) -> Result<Claim
         Ok(claims) => Ok(claims),
         Err(error @ JobTokenError::Expired { .. }) => {
             tracing::debug!(%error, "refused a job token");
-            refuse_as(app, origin, "anonymous".to_owned(), Scope::Instance, "expired").await;
+            refuse_as(app, origin, text, "anonymous".to_owned(), Scope::Instance, "expired").await;
             Err(ApiError::unauthenticated(error.to_string()))
         }
         Err(error) => {
@@ -214,14 +221,17 @@ impl FromRequestParts<Arc<App>> for Worker {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let origin = Origin::of(parts);
-        let claims = job_claims(app, bearer(app, &parts.headers)?, &origin).await?;
+        let text = bearer(app, &parts.headers)?.to_owned();
+        let text = text.as_str();
+        let claims = job_claims(app, text, &origin).await?;
         let axum::extract::Path(job) = axum::extract::Path::<JobId>::from_request_parts(parts, app)
             .await
             .map_err(|_| ApiError::not_found("such job"))?;
         if claims.job != job {
-            refuse_as(app, &origin, format!("job:{}", claims.job), Scope::Instance, "other_job").await;
+            refuse_as(app, &origin, text, format!("job:{}", claims.job), Scope::Instance, "other_job").await;
             return Err(ApiError::not_found(format_args!("job {job}")));
         }
+        app.limits.was_good(text, origin.address);
         Ok(Self { claims, origin })
     }
 }

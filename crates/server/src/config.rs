@@ -42,6 +42,8 @@ startline_daemon::config! {
         url: String, env "STARTLINE_PUBLIC_URL", arg(id = "public_url", long = "public-url", value_name = "URL");
         /// Directory for everything that the service keeps; created with mode 0700.
         data_dir: PathBuf = PathBuf::from("startline-data"), env "STARTLINE_DATA_DIR", arg(value_name = "DIR");
+        /// File with the keys that seal secrets, made at the first start. Else secrets.key in the data directory.
+        secrets_key_file: PathBuf, env "STARTLINE_SECRETS_KEY_FILE", arg(value_name = "FILE");
         /// PEM file with the service's certificate, then those between it and the root; read again when it changes.
         tls_cert: PathBuf, env "STARTLINE_TLS_CERT", arg(value_name = "FILE");
         /// PEM file with the certificate's private key.
@@ -82,6 +84,16 @@ startline_daemon::config! {
         events_kept: usize = 8192, env "STARTLINE_EVENTS_KEPT", arg(value_name = "N");
         /// Most connections at once; further ones wait.
         max_connections: usize = 10_000, env "STARTLINE_MAX_CONNECTIONS", arg(value_name = "N");
+        /// Requests a second of one address that show no bearer, or a new one; ten times as many at once. 0: no limit.
+        address_rate: u32 = 200, env "STARTLINE_ADDRESS_RATE", arg(value_name = "N");
+        /// Bearers a second that one address may have refused; ten times as many at once. 0: no limit.
+        failed_auth_rate: u32 = 20, env "STARTLINE_FAILED_AUTH_RATE", arg(value_name = "N");
+        /// Requests a second of one bearer; ten times as many at once. 0: no limit.
+        bearer_rate: u32 = 500, env "STARTLINE_BEARER_RATE", arg(value_name = "N");
+        /// Most requests at once of those that cost much (submissions, logs, ends of jobs, listings). 0: no limit.
+        concurrency: usize = 64, env "STARTLINE_CONCURRENCY", arg(value_name = "N");
+        /// Most such requests of one organization that wait for their turn.
+        tenant_queue: usize = 4096, env "STARTLINE_TENANT_QUEUE", arg(value_name = "N");
         /// How long a client may take to send the head of a request.
         header_timeout: Period = Period::from_secs(10), env "STARTLINE_HEADER_TIMEOUT", arg(value_name = "DURATION");
         /// How long open requests may take to end after a signal to stop.

@@ -211,10 +211,11 @@ impl App {
                     tracing::info!(runner.id = %runner, "runner is online again");
                     self.audit_runner("runner.online", runner, inner);
                 }
-                Effect::Braked { .. } => {
+                Effect::Braked { what, .. } => {
+                    self.metrics.braked(what);
                     tracing::error!(
                         ?effect,
-                        "most leases ran out at once; they were extended, as the fault is likely ours"
+                        "most leases or runners ran out at once; they were extended, as the fault is likely ours"
                     );
                 }
             }

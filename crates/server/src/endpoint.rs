@@ -211,7 +211,7 @@ impl Endpoint {
         if self.body.is_some() || self.query.is_some() || self.headers.iter().any(|header| header.required) {
             kinds.push(kind::INVALID);
         }
-        kinds.extend([kind::UNAVAILABLE, kind::INTERNAL]);
+        kinds.extend([kind::TOO_MANY_REQUESTS, kind::UNAVAILABLE, kind::INTERNAL]);
         kinds.sort_unstable();
         kinds.dedup();
         kinds

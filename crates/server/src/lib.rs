@@ -18,10 +18,12 @@ mod groups;
 mod housekeeping;
 mod intake;
 mod leases;
+mod limits;
 mod message;
 mod metrics;
 mod openapi;
 mod problem;
+mod readiness;
 mod restore;
 mod routes;
 mod runs;
@@ -73,6 +75,8 @@ pub(crate) struct App {
     pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
     pub runner_tokens: token_cache::TokenCache,
     pub refusals: audit::Refusals,
+    pub limits: limits::Limits,
+    pub turns: Arc<limits::Turns>,
     pub job_tokens: JobTokenKey,
     pub sealing: KeyRing,
     pub metrics: Arc<metrics::Metrics>,
@@ -212,7 +216,9 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let store: Arc<dyn Store> = Arc::new(startline_store::sqlite::Sqlite::open(&directory.database(), &options)?);
     let logs = Logs::open(&directory.logs(), &startline_store::logs::Options::default())?;
     let job_tokens = JobTokenKey::load_or_create(directory.job_token_key())?;
-    let sealing = KeyRing::load_or_create(directory.secrets_key())?;
+    let secrets_key = config.secrets_key_file.clone().unwrap_or_else(|| directory.secrets_key());
+    let sealing = KeyRing::load_or_create(&secrets_key)?;
+    tracing::info!(key = %sealing.current().id(), keys = sealing.len(), file = %secrets_key.display(), "secrets are sealed");
     let bearers = PurposeKey::load_or_create(directory.bearer_key())?;
 
     let drain = Drain::new();
@@ -224,7 +230,8 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     });
     let events = events::Hub::new(clock.clone(), config.events_kept);
     let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher, Arc::clone(&events)));
-    registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch)));
+    let turns = Arc::new(limits::Turns::new(&config));
+    registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch, &turns)));
     let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
     let settings = Settings::new(&config, listen.scheme(), address);
     let (tracer, exporter) = traces(&config, build.version, TraceMetrics::register(registry.registry()))?;
@@ -248,6 +255,8 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         deadlines: Mutex::default(),
         runner_tokens: token_cache::TokenCache::default(),
         refusals: audit::Refusals::default(),
+        limits: limits::Limits::new(&config),
+        turns,
         job_tokens,
         sealing,
         metrics,
@@ -267,9 +276,12 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     app.tasks.spawn(Arc::clone(&app.events).run(app.drain.clone()));
 
     let health = Health::new(&drain);
-    let router = routes::router(&app).merge(actions::router(&app)).merge(health_router(health, registry.finish()));
+    let database = readiness::Database::new(&app.store, health.component("database"));
+    let health = health_router(health, registry.finish());
+    let health = health.layer(axum::middleware::from_fn_with_state(database, readiness::ask));
+    let router = routes::router(&app).merge(actions::router(&app)).merge(health);
     let clients = ClientAddress::new(config.trusted_proxies.clone(), config.proxy_header);
-    let service = clients.layer(front::Front::new(&app, router));
+    let service = clients.layer(limits::Admission::new(&app, front::Front::new(&app, router)));
     let options = startline_daemon::Options {
         header_read_timeout: config.header_timeout.get(),
         max_connections: config.max_connections,

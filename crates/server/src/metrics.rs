@@ -10,13 +10,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use startline_dispatcher::{Gone, RequeueReason};
+use startline_dispatcher::{Braked, Gone, RequeueReason};
 use startline_protocol::state::Conclusion;
 
 use crate::dispatch::Dispatch;
+use crate::limits::{LIMITS, Turns};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
@@ -29,8 +30,25 @@ struct ConclusionLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
+struct FailureLabels {
+    plane: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistrationLabels {
+    kind: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,8 +79,10 @@ pub(crate) struct Metrics {
     requeued: Counter,
     offers_expired: Family<ReasonLabel, Counter>,
     lapsed: Counter,
-    registrations: Family<OutcomeLabel, Counter>,
-    auth_failures: Family<ReasonLabel, Counter>,
+    brake: Family<KindLabel, Counter>,
+    registrations: Family<RegistrationLabels, Counter>,
+    auth_failures: Family<FailureLabels, Counter>,
+    limited: Family<LimitLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     commit: Histogram,
     batch: Histogram,
@@ -73,6 +93,9 @@ const SLOW: [f64; 10] = [0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10800.
 const POLL: [f64; 9] = [0.01, 0.1, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
 /// Why an offer ended: nobody acquired it within its window.
 const WINDOW: &str = "window";
+/// What a mass expiry was about.
+const LEASES: &str = "leases";
+const RUNNERS: &str = "runners";
 /// Its runner fell silent.
 const OFFLINE: &str = "runner_offline";
 /// Its runner's registration was removed.
@@ -92,8 +115,10 @@ impl Metrics {
             requeued: Counter::default(),
             offers_expired: Family::default(),
             lapsed: Counter::default(),
+            brake: Family::default(),
             registrations: Family::default(),
             auth_failures: Family::default(),
+            limited: Family::default(),
             requests: Family::default(),
             commit: Histogram::new(FAST),
             batch: Histogram::new(BATCH),
@@ -116,8 +141,11 @@ impl Metrics {
         registry.register("jobs_requeued", "Jobs returned to the queue, for whatever reason", m.requeued);
         registry.register("offers_expired", "Offers that ended without being acquired", m.offers_expired);
         registry.register("leases_lapsed", "Leases that ran out", m.lapsed);
+        let help = "Mass expiries that were put off as the service's own fault";
+        registry.register("brake", help, m.brake);
         registry.register("registrations", "Registrations of runners", m.registrations);
         registry.register("auth_failures", "Requests refused for their bearer", m.auth_failures);
+        registry.register("rate_limited", "Requests refused because too many came", m.limited);
         registry.register("http_requests", "Requests answered, by route and status", m.requests);
         seconds(registry, "store_commit", "Durable commits", m.commit);
         registry.register("store_batch_size", "Steps in one durable commit", m.batch);
@@ -133,6 +161,12 @@ impl Metrics {
         for reason in [WINDOW, OFFLINE, REMOVED] {
             drop(self.offers_expired.get_or_create(&ReasonLabel { reason }));
         }
+        for kind in [LEASES, RUNNERS] {
+            drop(self.brake.get_or_create(&KindLabel { kind }));
+        }
+        for limit in LIMITS {
+            drop(self.limited.get_or_create(&LimitLabel { limit }));
+        }
     }
 
     /// A request was answered. `route` is as the router knows it, never as the caller wrote it.
@@ -146,11 +180,27 @@ impl Metrics {
     }
 
     pub(crate) fn auth_failure(&self, reason: &'static str) {
-        self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+        // The one front door that there is.
+        self.auth_failures.get_or_create(&FailureLabels { plane: "api", reason }).inc();
     }
 
-    pub(crate) fn registration(&self, outcome: &'static str) {
-        self.registrations.get_or_create(&OutcomeLabel { outcome }).inc();
+    pub(crate) fn registration(&self, ephemeral: bool, outcome: &'static str) {
+        let kind = if ephemeral { "ephemeral" } else { "long_lived" };
+        self.registrations.get_or_create(&RegistrationLabels { kind, outcome }).inc();
+    }
+
+    /// A mass expiry was put off.
+    pub(crate) fn braked(&self, what: Braked) {
+        let kind = match what {
+            Braked::Leases => LEASES,
+            Braked::Runners => RUNNERS,
+        };
+        self.brake.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// A request was refused because of this limit.
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&LimitLabel { limit }).inc();
     }
 
     pub(crate) fn commit(&self, took: Duration, batch: usize) {
@@ -192,17 +242,20 @@ impl Metrics {
 
 /// Gauges that are counted from the dispatcher's state when they are read, so that they cannot drift from it.
 #[derive(Debug)]
-pub(crate) struct Derived(Arc<Dispatch>);
+pub(crate) struct Derived {
+    dispatch: Arc<Dispatch>,
+    turns: Arc<Turns>,
+}
 
 impl Derived {
-    pub(crate) fn new(dispatch: &Arc<Dispatch>) -> Self {
-        Self(Arc::clone(dispatch))
+    pub(crate) fn new(dispatch: &Arc<Dispatch>, turns: &Arc<Turns>) -> Self {
+        Self { dispatch: Arc::clone(dispatch), turns: Arc::clone(turns) }
     }
 }
 
 impl Collector for Derived {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let stats = self.0.lock().dispatcher.stats();
+        let stats = self.dispatch.lock().dispatcher.stats();
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let jobs = Family::<StateLabel, Gauge>::default();
         for (state, value) in
@@ -221,6 +274,9 @@ impl Collector for Derived {
         }
         let metric = encoder.encode_descriptor("jobs", "Jobs in the dispatcher by state", None, jobs.metric_type())?;
         jobs.encode(metric)?;
+        let waiting = ConstGauge::new(count(self.turns.waiting()));
+        let help = "Requests that wait for their tenant's turn";
+        waiting.encode(encoder.encode_descriptor("turns_waiting", help, None, waiting.metric_type())?)?;
         let help = "Registered runners by status";
         let metric = encoder.encode_descriptor("runners", help, None, runners.metric_type())?;
         runners.encode(metric)

@@ -47,7 +47,7 @@ const PROBLEMS: &[(&str, u16, &str)] = &[
     (kind::STALE_EPOCH, 409, "the job was given to another runner or has ended"),
     (kind::TOKEN_EXHAUSTED, 403, "the registration token was used as often as it may be"),
     (kind::TOO_LARGE, 413, "the body is larger than the route takes"),
-    (kind::TOO_MANY_REQUESTS, 429, "more at once than the bearer may have; see `Retry-After`"),
+    (kind::TOO_MANY_REQUESTS, 429, "more than the address or the bearer may send; see `Retry-After`"),
     (kind::UNAUTHENTICATED, 401, "no bearer, or one that is unknown, expired, revoked or of the wrong kind"),
     (kind::UNAVAILABLE, 503, "the service cannot answer now; see `Retry-After`"),
     (kind::WORKFLOW_INVALID, 422, "the workflow file has mistakes; `diagnostics` has all of them"),

@@ -23,7 +23,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::delete;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::problem::{CONTENT_TYPE, Problem, kind};
@@ -44,6 +44,8 @@ const BODY_LIMIT: usize = 2 * 1024 * 1024;
 const SUBMISSION_LIMIT: usize = 16 * 1024 * 1024;
 /// Largest append to a log.
 const LOG_LIMIT: usize = 4 * 1024 * 1024;
+/// Deepest nesting of a JSON body, far below what the parser's stack bears; payloads of forges have some ten levels.
+const MAX_DEPTH: usize = 64;
 /// What the API does not have.
 const REST: &str = "/api/v1/{*rest}";
 /// How long an ordinary request may take.
@@ -101,13 +103,20 @@ async fn wrong_method(request: Request) -> ApiError {
     )
 }
 
-/// Answers under the caller's request id, or a new one.
-pub(crate) async fn request_id(mut request: Request, next: Next) -> Response {
-    static NAME: HeaderName = HeaderName::from_static("x-request-id");
-    let id = match request.headers().get(&NAME) {
+/// The header with a request's id.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The caller's request id, or a new one.
+pub(crate) fn request_id_of(headers: &HeaderMap) -> HeaderValue {
+    match headers.get(REQUEST_ID) {
         Some(given) if given.len() <= 128 && given.to_str().is_ok() => given.clone(),
         _ => new_request_id(),
-    };
+    }
+}
+
+/// Answers under the caller's request id, or a new one.
+pub(crate) async fn request_id(mut request: Request, next: Next) -> Response {
+    let id = request_id_of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = route_of(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -119,7 +128,7 @@ pub(crate) async fn request_id(mut request: Request, next: Next) -> Response {
     if response.status().is_client_error() || response.status().is_server_error() {
         response = as_problem(response, &id).await;
     }
-    response.headers_mut().insert(NAME.clone(), id);
+    response.headers_mut().insert(REQUEST_ID, id);
     response.extensions_mut().insert(route);
     response
 }
@@ -201,10 +210,34 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
         return Err(ApiError::invalid("the body is a list; this route takes an object")
             .detail("send JSON as docs/runner-api.md describes it"));
     }
+    if is_deeper(text, MAX_DEPTH) {
+        return Err(ApiError::invalid(format!("the body is nested more than {MAX_DEPTH} levels deep")));
+    }
     serde_json::from_slice(text).map_err(|error| {
         ApiError::invalid(format!("the body is not what this route takes: {error}"))
             .detail("send JSON as docs/runner-api.md describes it")
     })
+}
+
+/// Whether arrays and objects are nested more than `most` levels deep. Of text that is no JSON it says anything.
+fn is_deeper(json: &[u8], most: usize) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                if depth > most {
+                    return true;
+                }
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The raw body within the route's limit.
@@ -216,4 +249,21 @@ pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> ApiRes
             ApiError::new(error.status(), kind::INVALID, error.body_text())
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_deeper;
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(!is_deeper(nested(64).as_bytes(), 64));
+        assert!(is_deeper(nested(65).as_bytes(), 64));
+        assert!(is_deeper(&b"[".repeat(65), 64), "its end need not be there");
+        assert!(is_deeper("{\"a\":".repeat(65).as_bytes(), 64));
+        let flat = format!("[{}0]", r#"["\"[[\\", {"]": "}"}],"#.repeat(100));
+        assert!(!is_deeper(flat.as_bytes(), 3));
+        assert!(is_deeper(flat.as_bytes(), 2));
+    }
 }

@@ -58,6 +58,7 @@ pub(crate) fn runner(record: RunnerRecord, live: Option<RunnerSnapshot>) -> Runn
         id: record.id,
         name: record.name,
         status,
+        scope: record.scope,
         labels: record.labels,
         runner_group: record.group,
         ephemeral: record.ephemeral,

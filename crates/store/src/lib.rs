@@ -77,7 +77,7 @@ pub trait Store: ActionsStore {
     /// Registers a runner with the registration token of this hash and counts the use, in one step.
     /// [`Error::TokenUnknown`], [`Error::TokenRevoked`], [`Error::TokenExpired`], [`Error::TokenExhausted`],
     /// [`Error::LabelNotAllowed`] and [`Error::LabelProtected`] (which name all of them), [`Error::NoGroup`],
-    /// [`Error::NameTaken`] unless `replace`. The token decides scope, group and, when set there, `ephemeral`. A label
+    /// [`Error::NameTaken`] unless `replace`, when another runner of the scope has the name. The token decides scope, group and, when set there, `ephemeral`. A label
     /// that the group protects needs a token that names it. Names and labels are compared without case. A refused
     /// registration is not a use.
     fn register_runner(&self, registration: Hash, runner: NewRunner, now: Timestamp) -> Answer<Registered>;
@@ -233,6 +233,9 @@ pub trait Store: ActionsStore {
     fn job_message(&self, job: JobId) -> Answer<Option<String>>;
     /// Runs without a conclusion, with all their jobs: what a start must take up again.
     fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>>;
+
+    /// Writes and commits something that means nothing: answers when steps become durable.
+    fn probe(&self) -> Answer<()>;
 
     /// Writes what is pending and ends the writer; later calls answer [`Error::Closed`].
     fn close(&self) -> Answer<()>;

@@ -399,6 +399,10 @@ impl Store for Memory {
         })
     }
 
+    fn probe(&self) -> Answer<()> {
+        self.step(|_| Ok(()))
+    }
+
     fn close(&self) -> Answer<()> {
         self.step(|state| {
             state.closed = true;

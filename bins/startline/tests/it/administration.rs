@@ -217,7 +217,7 @@ async fn no_url_is_built_from_what_a_request_says_of_its_host() {
 
 #[tokio::test]
 async fn a_flood_of_wrong_tokens_fills_no_disk() {
-    let service = Service::start(&[]);
+    let service = Service::start(&["--failed-auth-rate", "0"]);
     let mut wire = Wire::open(&service.url).await;
     for _ in 0..300 {
         let unknown = startline_crypto::new_api_token();

@@ -33,8 +33,8 @@ impl RetryAfter {
 
 /// A token bucket for each key.
 ///
-/// A bucket that is full says no more than one that never was, and is forgotten when room is needed; if none is full,
-/// the one that will be first is. So an attacker with many keys can free others of a little of their debt, but can
+/// A bucket that is full says no more than one that never was, and is forgotten some time later; when room is needed, the
+/// one is forgotten that will be full first. So an attacker with many keys can free others of a little of their debt, but can
 /// neither fill the memory nor lock anybody out.
 #[derive(Clone, Debug)]
 pub struct RateLimiter<K> {
@@ -47,6 +47,9 @@ pub struct RateLimiter<K> {
     order: BTreeMap<Place, K>,
     next: u64,
 }
+
+/// How long a full bucket is kept, in nanoseconds: a clock that is set back by less gives nobody a token.
+const KEPT_WHEN_FULL: i128 = 10_000_000_000;
 
 /// When (in nanoseconds of Unix time) a bucket is full again, and a number that makes it unique.
 type Place = (i128, u64);
@@ -72,30 +75,68 @@ impl<K: Clone + Eq + Hash> RateLimiter<K> {
     /// # Errors
     /// When the bucket is empty.
     pub fn check(&mut self, now: Timestamp, key: &K) -> Result<(), RetryAfter> {
+        let full_at = self.next_full_at(now, key)?;
+        self.forget_full(now);
+        self.put(key, full_at);
+        Ok(())
+    }
+
+    /// Whether [`check`](Self::check) would take a token; takes none.
+    ///
+    /// # Errors
+    /// When the bucket is empty.
+    pub fn peek(&self, now: Timestamp, key: &K) -> Result<(), RetryAfter> {
+        self.next_full_at(now, key).map(drop)
+    }
+
+    /// Gives a token back that was taken, if its bucket is still known.
+    pub fn give_back(&mut self, key: &K) {
+        if let Some((full_at, _)) = self.buckets.get(key).copied() {
+            self.put(key, full_at - self.interval);
+        }
+    }
+
+    /// When the bucket would be full after one more token was taken.
+    fn next_full_at(&self, now: Timestamp, key: &K) -> Result<i128, RetryAfter> {
         let now = now.as_nanosecond();
-        let place = self.buckets.get(key).copied();
         // A bucket that was full before now has stayed full.
-        let full_at = place.map_or(now, |(full_at, _)| full_at.max(now)) + self.interval;
+        let full_at = self.buckets.get(key).map_or(now, |(full_at, _)| (*full_at).max(now)) + self.interval;
         let wait = full_at - now - self.capacity;
         if wait > 0 {
             return Err(RetryAfter(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))));
         }
-        match place {
+        Ok(full_at)
+    }
+
+    fn put(&mut self, key: &K, full_at: i128) {
+        match self.buckets.get(key) {
             Some(place) => {
-                self.order.remove(&place);
+                self.order.remove(place);
             }
-            None if self.buckets.len() >= self.max_keys => {
-                if let Some((_, forgotten)) = self.order.pop_first() {
-                    self.buckets.remove(&forgotten);
-                }
-            }
+            None if self.buckets.len() >= self.max_keys => self.forget_first(),
             None => {}
         }
         let place = (full_at, self.next);
         self.next += 1;
         self.order.insert(place, key.clone());
         self.buckets.insert(key.clone(), place);
-        Ok(())
+    }
+
+    /// Forgets a few that have been full for long: more than come in, so that none are left after a while.
+    fn forget_full(&mut self, now: Timestamp) {
+        let before = now.as_nanosecond() - KEPT_WHEN_FULL;
+        for _ in 0..2 {
+            if self.order.first_key_value().is_none_or(|((full_at, _), _)| *full_at > before) {
+                return;
+            }
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, forgotten)) = self.order.pop_first() {
+            self.buckets.remove(&forgotten);
+        }
     }
 
     /// How many buckets are kept.
@@ -155,6 +196,32 @@ mod tests {
             assert_eq!(limiter.keys(), 2);
         }
         limiter.check(ms(0), &"busy").unwrap_err();
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_can_be_taken_again() {
+        let mut limiter = RateLimiter::new(rate(1, 2), 10);
+        limiter.check(ms(0), &"a").unwrap();
+        limiter.check(ms(0), &"a").unwrap();
+        assert_eq!(limiter.peek(ms(0), &"a"), Err(RetryAfter(Duration::from_secs(1))));
+        limiter.give_back(&"a");
+        limiter.give_back(&"nobody");
+        assert_eq!(limiter.peek(ms(0), &"a"), Ok(()));
+        limiter.check(ms(0), &"a").unwrap();
+        limiter.check(ms(0), &"a").unwrap_err();
+        assert_eq!(limiter.keys(), 1);
+    }
+
+    #[test]
+    fn what_has_been_full_for_long_takes_no_memory() {
+        let mut limiter = RateLimiter::new(rate(10, 5), 1000);
+        for key in 0..500 {
+            limiter.check(ms(0), &key).unwrap();
+        }
+        for tick in 0..400 {
+            limiter.check(ms(20_000 + tick * 100), &0).unwrap();
+        }
+        assert_eq!(limiter.keys(), 1);
     }
 
     #[test]

@@ -83,10 +83,15 @@ pub(super) async fn register(
     Body(request): Body<RegisterRequest>,
 ) -> ApiResult<(StatusCode, Json<Registration>)> {
     let mut record = app.audit(&caller, "runner.register", format_args!("runner ({})", request.name));
-    let result = match &caller {
-        Configurer::Registrar(registrar) => admit(&app, registrar, request, &mut record).await,
-        _ => Err(ApiError::unauthenticated("this takes a registration token")),
+    let asked = request.ephemeral;
+    let (ephemeral, result) = match &caller {
+        Configurer::Registrar(registrar) => {
+            let ephemeral = registrar.record.token.ephemeral || asked;
+            (ephemeral, admit(&app, registrar, request, &mut record).await)
+        }
+        _ => (asked, Err(ApiError::unauthenticated("this takes a registration token"))),
     };
+    runners::count(&app, ephemeral, &result);
     record.conclude(result).await
 }
 
@@ -100,7 +105,7 @@ async fn admit(
     if !registrar.record.token.scope.covers(&scope) {
         return Err(ApiError::not_found(format_args!("{scope} for this token")));
     }
-    runners::check_network(app, registrar)?;
+    runners::check_network(registrar)?;
     runners::check_name(&request.name)?;
     let labels = names(&request.labels);
     runners::check_labels(&labels)?;
@@ -126,12 +131,7 @@ async fn admit(
         }),
     };
     let hash = startline_crypto::token::hash(registrar.token.expose()).0;
-    let registered = app
-        .store
-        .register_runner(hash, runner, app.clock.now())
-        .await
-        .inspect_err(|_| app.metrics.registration("refused"))?;
-    app.metrics.registration("registered");
+    let registered = app.store.register_runner(hash, runner, app.clock.now()).await?;
     let runner = app.welcome(registered, record);
     let answer = Registration {
         id: runner.id.0,

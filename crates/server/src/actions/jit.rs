@@ -34,7 +34,7 @@ pub(super) async fn generate(
     Body(request): Body<JitRequest>,
 ) -> ApiResult<(StatusCode, Json<Jit>)> {
     let mut record = app.audit(&caller, "runner.register", format_args!("runner ({})", request.name));
-    let result = async {
+    let result: ApiResult<_> = async {
         let scope = place.scope()?;
         caller.within(&scope)?;
         caller.admin()?.need(Permission::RunnersRegister)?;
@@ -52,6 +52,7 @@ pub(super) async fn generate(
         Ok((StatusCode::CREATED, Json(Jit { runner: app.shown(runner).await?, encoded_jit_config })))
     }
     .await;
+    runners::count(&app, true, &result);
     record.conclude(result).await
 }
 
@@ -98,12 +99,7 @@ impl App {
                 work_folder: Some(work_folder.clone()),
             }),
         };
-        let registered = self
-            .store
-            .create_runner(wanted.scope, wanted.group, runner, self.clock.now())
-            .await
-            .inspect_err(|_| self.metrics.registration("refused"))?;
-        self.metrics.registration("registered");
+        let registered = self.store.create_runner(wanted.scope, wanted.group, runner, self.clock.now()).await?;
         let runner = self.welcome(registered, record);
         let group = self.group_number(&runner.scope, &runner.group).await?;
         let blob = self.jit_config(&runner, group, client_id, &work_folder, &pair);

@@ -125,11 +125,13 @@ async fn list(
     }
     let records = app.store.runners().await?;
     // `config.sh` takes the first one without a look at its name, so the whole name must be the one that it asked for.
-    // Names are unique in the instance; whoever registers must see a runner that is in the way.
-    let wanted = |record: &RunnerRecord| match &query.name {
-        Some(name) => record.name.eq_ignore_ascii_case(name) && caller.scope().covers(&record.scope),
-        None => scope.covers(&record.scope),
+    // A registration token registers in its own scope, where alone a name can be in the way.
+    let within = |record: &RunnerRecord| match &caller {
+        Configurer::Registrar(registrar) => record.scope == registrar.record.token.scope,
+        _ => scope.covers(&record.scope),
     };
+    let named = |record: &RunnerRecord| query.name.as_ref().is_none_or(|name| record.name.eq_ignore_ascii_case(name));
+    let wanted = |record: &RunnerRecord| within(record) && named(record);
     let found: Vec<RunnerRecord> = records.into_iter().filter(|record| wanted(record)).collect();
     let total_count = found.len();
     let size = query.per_page.unwrap_or(30).clamp(1, PAGE);

@@ -64,6 +64,7 @@ async fn exchange(State(app): State<Arc<App>>, request: Request) -> ApiResult<Js
     }
     let claims = ListenerClaims { runner: id, name: runner.name, scope: runner.scope, ephemeral: runner.ephemeral };
     let (token, _) = app.mint(Purpose::Listener, &claims, LISTENER_LIFE)?;
+    app.limits.minted(token.expose());
     Ok(Json(TokenAnswer {
         access_token: token.expose().to_owned(),
         token_type: "bearer".to_owned(),

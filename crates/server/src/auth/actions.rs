@@ -147,10 +147,11 @@ async fn registrar(app: &Arc<App>, origin: Origin, text: &str) -> ApiResult<Regi
     if record.revoked_at.is_some() || record.token.expires_at <= app.clock.now() {
         let reason = if record.revoked_at.is_some() { "revoked" } else { "expired" };
         let actor = format!("registration_token:{}", record.id);
-        refuse_as(app, &origin, actor, record.token.scope.clone(), reason).await;
+        refuse_as(app, &origin, text, actor, record.token.scope.clone(), reason).await;
         return Err(ApiError::unauthenticated(format!("the registration token is {reason}"))
             .detail("mint a new registration token"));
     }
+    app.limits.was_good(text, origin.address);
     Ok(Registrar { token, record, origin })
 }
 
@@ -161,7 +162,10 @@ impl FromRequestParts<Arc<App>> for Listener {
         let origin = Origin::of(parts);
         let text = bearer(app, &parts.headers)?.to_owned();
         match app.actions.tokens.verify(Purpose::Listener, &text, app.clock.now()) {
-            Ok(claims) => Ok(Self { claims, origin }),
+            Ok(claims) => {
+                app.limits.was_good(&text, origin.address);
+                Ok(Self { claims, origin })
+            }
             Err(error) => {
                 tracing::debug!(%error, "refused a listener token");
                 Err(refuse(app, &origin, TokenKind::Runner, &text).await)
@@ -175,7 +179,9 @@ impl FromRequestParts<Arc<App>> for JobBearer {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let origin = Origin::of(parts);
-        let claims = job_claims(app, bearer(app, &parts.headers)?, &origin).await?;
+        let text = bearer(app, &parts.headers)?.to_owned();
+        let claims = job_claims(app, &text, &origin).await?;
+        app.limits.was_good(&text, origin.address);
         Ok(Self { claims, origin })
     }
 }

@@ -32,13 +32,18 @@ impl Origin {
     }
 
     pub(crate) fn new(method: &Method, path: &str, extensions: &Extensions, request_id: Option<&str>) -> Self {
-        let client = extensions.get::<ClientIp>().map(|ClientIp(address)| *address);
-        let peer = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical());
         Self {
-            address: client.or_else(peer),
+            address: Self::address_in(extensions),
             request_id: request_id.map(str::to_owned),
             route: format!("{method} {path}"),
             trace: extensions.get().copied(),
         }
+    }
+
+    /// The client's address, of a request with these extensions.
+    pub(crate) fn address_in(extensions: &Extensions) -> Option<IpAddr> {
+        let client = extensions.get::<ClientIp>().map(|ClientIp(address)| *address);
+        let peer = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical());
+        client.or_else(peer)
     }
 }

@@ -59,6 +59,7 @@ pub(super) async fn list(
     if accept.contains(NDJSON) {
         return Ok(export(Export { app, admin, filter, after, done: false }));
     }
+    let _turn = app.turn(&admin.token.scope).await?;
     let page = app.store.audit(after, wanted.limit.unwrap_or(100).clamp(1, 1000), filter).await?;
     let next_cursor = page.items.last().filter(|_| page.more).map(|line| line.sequence.to_string());
     Ok(Json(AuditPage { records: page.items.into_iter().map(AuditView::from).collect(), next_cursor }).into_response())

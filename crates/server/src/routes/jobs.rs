@@ -61,6 +61,7 @@ pub(super) async fn list(
         .transpose()?;
     admin.need(Permission::JobsRead)?;
     let window = Window { cursor: filter.cursor, limit: filter.limit };
+    let _turn = app.turn(&admin.token.scope).await?;
     let seen = |job: &JobRecord| admin.sees(&job.repository);
     let read = |before: Option<i64>, limit| app.store.jobs(status, before.map(JobId), limit);
     let (jobs, next) = window.gather(read, |job| job.id.0, seen).await?;
@@ -90,6 +91,7 @@ pub(super) async fn explain(
     Path(id): Path<JobId>,
 ) -> ApiResult<Json<Explanation>> {
     let job = find(&app, &admin, id).await?;
+    let _turn = app.turn(&admin.token.scope).await?;
     let found = app.dispatch.lock().dispatcher.explain(id);
     let mut found = found.map(|found| found.candidates).unwrap_or_default();
     // Runners that serve other repositories alone are nobody's business here.

@@ -140,6 +140,7 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
         plan_id: run.run.plan_id,
         job_guid,
     });
+    app.limits.minted(token.expose());
     crate::message::bind(&mut message, job_guid, &app.config.url, token.expose());
     app.hand_on_trace(&mut message, &job, assignment.epoch);
     app.trace_acquired(&job, assignment.epoch, now);

@@ -47,6 +47,7 @@ async fn again(
 ) -> ApiResult<(StatusCode, Json<RunDetail>)> {
     let run = runs::find(app, admin, Permission::JobsWrite, id).await?;
     record.repository(&run.run.repository);
+    let _turn = app.turn_to_submit(&admin.token.scope, Some(&run.run.repository)).await?;
     let repeat = Repeat::of(headers, admin.token.id, &format!("run.rerun:{id}"), &request)?;
     if run.conclusion.is_none() {
         return Err(ApiError::new(StatusCode::CONFLICT, kind::RUN_ACTIVE, format!("run {id} has not ended yet"))

@@ -36,6 +36,10 @@ const MAX_LABELS: usize = 64;
 const MAX_NETWORKS: usize = 64;
 const MAX_LABEL_BYTES: usize = 256;
 const MAX_SUPPORTED_ACTIONS: usize = 256;
+const MAX_ACTION_BYTES: usize = 256;
+const MAX_VERSION_BYTES: usize = 256;
+/// As many as a runner has slots at most.
+const MAX_CURRENT_JOBS: usize = 1000;
 
 pub(super) async fn registration_token(
     State(app): State<Arc<App>>,
@@ -94,6 +98,7 @@ async fn mint(
             expires_at,
         })
         .await?;
+    app.limits.minted(token.expose());
     record.subject(format_args!("registration_token:{}", created.id));
     record.detail("group", &created.token.group);
     Ok(Json(RegistrationTokenResponse { token, expires_at: expires_at.as_second() }))
@@ -102,11 +107,30 @@ async fn mint(
 pub(super) async fn register(
     State(app): State<Arc<App>>,
     registrar: auth::Registrar,
-    Body(request): Body<RegisterRequest>,
+    request: ApiResult<Body<RegisterRequest>>,
 ) -> ApiResult<(StatusCode, Json<RegisterResponse>)> {
-    let mut record = app.audit(&registrar, "runner.register", format_args!("runner ({})", request.name));
-    let result = admit(&app, &registrar, request, &mut record).await;
-    record.conclude(result).await
+    let asked = request.as_ref().is_ok_and(|Body(request)| request.ephemeral);
+    let ephemeral = registrar.record.token.ephemeral || asked;
+    let result = match request {
+        Ok(Body(request)) => {
+            let mut record = app.audit(&registrar, "runner.register", format_args!("runner ({})", request.name));
+            let result = admit(&app, &registrar, request, &mut record).await;
+            record.conclude(result).await
+        }
+        Err(unreadable) => Err(unreadable),
+    };
+    count(&app, ephemeral, &result);
+    result
+}
+
+/// Counts a registration by how it ended.
+pub(crate) fn count<T>(app: &App, ephemeral: bool, result: &ApiResult<T>) {
+    let outcome = match result {
+        Ok(_) => "registered",
+        Err(error) if error.problem().status < 500 => "refused",
+        Err(_) => "failed",
+    };
+    app.metrics.registration(ephemeral, outcome);
 }
 
 async fn admit(
@@ -115,10 +139,13 @@ async fn admit(
     request: RegisterRequest,
     record: &mut Record,
 ) -> ApiResult<(StatusCode, Json<RegisterResponse>)> {
-    check_network(app, registrar)?;
+    check_network(registrar)?;
     check_name(&request.name)?;
     check_labels(&request.labels)?;
     check_capabilities(&request.capabilities)?;
+    if request.version.len() > MAX_VERSION_BYTES || request.version.chars().any(char::is_control) {
+        return Err(ApiError::invalid(format!("`version` must be at most {MAX_VERSION_BYTES} printable bytes")));
+    }
     let token = token::new_runner_token();
     let now = app.clock.now();
     let expires_at = now + RUNNER_TOKEN_LIFE;
@@ -138,9 +165,8 @@ async fn admit(
             },
             now,
         )
-        .await
-        .inspect_err(|_| app.metrics.registration("refused"))?;
-    app.metrics.registration("registered");
+        .await?;
+    app.limits.minted(token.expose());
     let runner = app.welcome(registered, record);
     let answer = RegisterResponse {
         runner_id: runner.id,
@@ -212,6 +238,7 @@ async fn remove(
 
 pub(super) async fn list(State(app): State<Arc<App>>, admin: auth::Admin) -> ApiResult<Json<RunnerPage>> {
     admin.need(Permission::RunnersRead)?;
+    let _turn = app.turn(&admin.token.scope).await?;
     let records = app.store.runners().await?;
     let inner = app.dispatch.lock();
     let runners = records
@@ -245,6 +272,10 @@ pub(super) async fn heartbeat(
     runner: auth::Runner,
     Body(request): Body<HeartbeatRequest>,
 ) -> ApiResult<Json<HeartbeatResponse>> {
+    if request.current_jobs.len() > MAX_CURRENT_JOBS {
+        let given = request.current_jobs.len();
+        return Err(ApiError::invalid(format!("`current_jobs` has {given}; a runner has at most {MAX_CURRENT_JOBS}")));
+    }
     if let Some(info) = &request.system_info {
         for (name, value) in
             [("cpu_usage", info.cpu_usage), ("memory_usage", info.memory_usage), ("disk_usage", info.disk_usage)]
@@ -298,6 +329,7 @@ pub(super) async fn renew_token(
     let record = app.audit(&runner, "token.renew", format_args!("runner:{}", runner.id));
     let renewed = app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now).await;
     record.conclude(renewed.map_err(ApiError::from)).await?;
+    app.limits.minted(token.expose());
     Ok(Json(RunnerTokenResponse { runner_token: token, expires_at: expires_at.as_second() }))
 }
 
@@ -332,11 +364,10 @@ impl App {
 }
 
 /// Refuses a registration token that may not be used from where the caller is.
-pub(crate) fn check_network(app: &App, registrar: &auth::Registrar) -> ApiResult<()> {
+pub(crate) fn check_network(registrar: &auth::Registrar) -> ApiResult<()> {
     if let Some(networks) = &registrar.record.token.cidr
         && !is_within(registrar.origin.address, networks)
     {
-        app.metrics.registration("refused");
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             kind::FORBIDDEN,
@@ -394,9 +425,10 @@ pub(crate) fn check_labels(labels: &[String]) -> ApiResult<()> {
     }
     for label in labels {
         if label.trim().is_empty() || label.len() > MAX_LABEL_BYTES || label.chars().any(char::is_control) {
+            let shown = &label[..label.floor_char_boundary(64)];
             return Err(ApiError::invalid(format!(
                 "label `{}` must be 1 to {MAX_LABEL_BYTES} printable bytes",
-                label.escape_debug()
+                shown.escape_debug()
             )));
         }
     }
@@ -421,6 +453,13 @@ fn check_capabilities(capabilities: &Capabilities) -> ApiResult<()> {
     }
     if capabilities.supported_actions.len() > MAX_SUPPORTED_ACTIONS {
         return Err(ApiError::invalid(format!("a runner names at most {MAX_SUPPORTED_ACTIONS} supported actions")));
+    }
+    for action in &capabilities.supported_actions {
+        if action.is_empty() || action.len() > MAX_ACTION_BYTES || action.chars().any(char::is_control) {
+            return Err(ApiError::invalid(format!(
+                "a supported action must be 1 to {MAX_ACTION_BYTES} printable bytes"
+            )));
+        }
     }
     Ok(())
 }

@@ -48,6 +48,7 @@ async fn create(
     record: &mut Record,
 ) -> ApiResult<(StatusCode, Json<RunDetail>)> {
     admin.need(Permission::JobsWrite)?;
+    let _turn = app.turn_to_submit(&admin.token.scope, request.repository.as_deref()).await?;
     if let (None, Scope::Repository(name)) = (&request.repository, &admin.token.scope) {
         request.repository = Some(name.clone());
     }
@@ -209,6 +210,7 @@ pub(super) async fn list(
     Query(window): Query<Window>,
 ) -> ApiResult<Json<RunPage>> {
     admin.need(Permission::JobsRead)?;
+    let _turn = app.turn(&admin.token.scope).await?;
     let read = |before: Option<i64>, limit| app.store.runs(before.map(RunId), limit);
     let (runs, next) = window.gather(read, |run| run.id.0, |run| admin.sees(&run.run.repository)).await?;
     Ok(Json(RunPage { runs: runs.into_iter().map(views::run).collect(), next_cursor: next.map(|id| id.to_string()) }))

@@ -23,6 +23,9 @@ use crate::problem::{ApiError, ApiResult};
 use crate::submission::{self, Submission};
 use crate::{App, auth, message, views};
 
+/// As many as a runner may carry.
+const MOST_LABELS: usize = 64;
+const LONGEST_LABEL: usize = 256;
 /// The job's key in its run.
 const KEY: &str = "job";
 const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
@@ -51,6 +54,7 @@ async fn create(
     record: &mut Record,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     admin.need(Permission::JobsWrite)?;
+    let _turn = app.turn_to_submit(&admin.token.scope, request.repository.as_deref()).await?;
     if let (None, Scope::Repository(name)) = (&request.repository, &admin.token.scope) {
         request.repository = Some(name.clone());
     }
@@ -69,6 +73,11 @@ async fn create(
     }
     record.repository(&submission.repository);
     let labels = request.requirements.as_labels();
+    if labels.len() > MOST_LABELS || labels.iter().any(|label| label.len() > LONGEST_LABEL) {
+        return Err(ApiError::invalid(format!(
+            "`requirements` come to at most {MOST_LABELS} labels of {LONGEST_LABEL} bytes"
+        )));
+    }
     let requirement = Requirement {
         labels: labels.clone(),
         group: request.requirements.runner_group.clone(),

@@ -123,6 +123,7 @@ async fn mint(
             expires_at,
         })
         .await?;
+    app.limits.minted(token.expose());
     record.subject(format_args!("api_token:{} ({})", created.id, created.name));
     let granted: Vec<&str> = created.permissions.iter().map(|permission| permission.as_str()).collect();
     record.detail("permissions", granted.join(" "));

@@ -81,6 +81,7 @@ pub(super) async fn logs(
     holds(&app, &claims)?;
     let offset = offset(&request)?;
     let bytes = super::bytes(request, &()).await?;
+    let _turn = app.turn_of_job(claims.job).await?;
     let length = app.logs.append(claims.job, claims.attempt, offset, &bytes).await.map_err(|error| match error {
         LogError::Gap { wanted } => ApiError::log_gap(wanted),
         LogError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, error.to_string())
@@ -114,6 +115,7 @@ pub(super) async fn complete(
     worker: auth::Worker,
     Body(request): Body<CompleteRequest>,
 ) -> ApiResult<StatusCode> {
+    let _turn = app.turn_of_job(worker.claims.job).await?;
     let mut record = app.audit(&worker, "job.complete", format_args!("job:{}", worker.claims.job));
     record.detail("conclusion", request.conclusion);
     record.detail("attempt", worker.claims.attempt);

@@ -47,11 +47,11 @@ impl State {
     }
 
     fn add_runner(&mut self, scope: Scope, group: String, new: NewRunner, now: Timestamp) -> Result<Registered, Error> {
-        let holder = self
-            .runners
-            .values()
-            .find(|known| !known.deleted && name_key(&known.record.name) == name_key(&new.name))
-            .map(|known| known.record.id);
+        let holder = self.runners.values().filter(|known| !known.deleted && known.record.scope == scope);
+        let holder = holder
+            .map(|known| &known.record)
+            .find(|record| name_key(&record.name) == name_key(&new.name))
+            .map(|record| record.id);
         if holder.is_some() && !new.replace {
             return Err(Error::NameTaken(new.name));
         }

@@ -14,6 +14,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("migrations/0001_initial.sql") },
     Migration { version: 2, name: "administration", sql: include_str!("migrations/0002_administration.sql") },
     Migration { version: 3, name: "actions", sql: include_str!("migrations/0003_actions.sql") },
+    Migration { version: 4, name: "runner_names", sql: include_str!("migrations/0004_runner_names.sql") },
 ];
 
 /// `STLN`: what `file` and other programs may know the database by.

@@ -48,8 +48,9 @@ pub(super) fn create(
 /// Adds a runner under its name, which nobody else has afterwards.
 fn add(db: &Connection, scope: Scope, group: String, new: NewRunner, now: Timestamp) -> Result<Registered, Failure> {
     let key = name_key(&new.name);
-    let mut holder = db.prepare_cached("SELECT id FROM runners WHERE name_key = ?1 AND deleted_at IS NULL")?;
-    let replaced = holder.query_row([&key], |row| row.get(0)).optional()?.map(RunnerId);
+    let sql = "SELECT id FROM runners WHERE scope = ?1 AND name_key = ?2 AND deleted_at IS NULL";
+    let mut holder = db.prepare_cached(sql)?;
+    let replaced = holder.query_row((Text(&scope), &key), |row| row.get(0)).optional()?.map(RunnerId);
     match replaced {
         Some(_) if !new.replace => return Err(Error::NameTaken(new.name).into()),
         Some(holder) => drop(delete(db, holder, now)?),

@@ -72,6 +72,7 @@ claims! {
         a_runner_may_ask_to_be_ephemeral
         a_taken_name_is_refused
         names_are_compared_without_case
+        a_name_is_taken_within_its_scope_alone
         replace_takes_the_name_over
         replace_without_a_holder_replaces_nobody
         the_name_of_a_deleted_runner_is_free

@@ -158,7 +158,10 @@ impl Reader<'_> {
             self.minutes(&entry.value, "`cancel-timeout-minutes`", place::JOB);
             self.report(
                 Diagnostic::warning("not-enforced", entry.key.span, "`cancel-timeout-minutes` is not enforced yet")
-                    .remedy("a cancelled job is stopped after 10 seconds"),
+                    .remedy(
+                        "leave it out: a step of a cancelled job is told to end and killed 10 seconds later, and steps with \
+                         `always()` have 5 minutes",
+                    ),
             );
         }
     }

@@ -1,5 +1,7 @@
 //! Requests without a pool: who holds a link knows which connection its request is on.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -10,6 +12,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
+/// How long to wait when the service says that requests come too fast: about what `Retry-After` says of a rate.
+const TOO_FAST: Duration = Duration::from_secs(1);
 /// The largest answer that is read.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -107,8 +111,22 @@ impl Link {
         self.send(Method::POST, path, bearer, body.into()).await
     }
 
-    pub(super) async fn delete(&mut self, path: &str, bearer: &str) -> anyhow::Result<Answer> {
-        self.send(Method::DELETE, path, bearer, Bytes::new()).await
+    /// Sends what sets the scene; where the service says that it came too fast, after a while again.
+    pub(super) async fn insist(
+        &mut self,
+        method: Method,
+        path: &str,
+        bearer: &str,
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
+        let body = body.into();
+        loop {
+            let answer = self.send(method.clone(), path, bearer, body.clone()).await?;
+            if answer.status != StatusCode::TOO_MANY_REQUESTS {
+                return Ok(answer);
+            }
+            tokio::time::sleep(TOO_FAST).await;
+        }
     }
 
     async fn send(&mut self, method: Method, path: &str, bearer: &str, body: Bytes) -> anyhow::Result<Answer> {

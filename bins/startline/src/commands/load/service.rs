@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use startline_protocol::capabilities::Capabilities;
@@ -109,7 +109,8 @@ impl Service {
                         replace: false,
                         version: env!("CARGO_PKG_VERSION").to_owned(),
                     };
-                    let answer = link.post("/api/v1/runners", token.expose(), serde_json::to_vec(&request)?).await?;
+                    let request = serde_json::to_vec(&request)?;
+                    let answer = link.insist(Method::POST, "/api/v1/runners", token.expose(), request).await?;
                     let answer: RegisterResponse = answer.expect(StatusCode::CREATED)?;
                     runners.push(Runner { id: answer.runner_id.0, token: answer.runner_token.expose().to_owned() });
                 }
@@ -174,7 +175,8 @@ impl Service {
         }
         let mut link = self.connect().await?;
         for runner in runners {
-            let answer = link.delete(&format!("/api/v1/runners/{}?force=true", runner.id), &self.token).await?;
+            let path = format!("/api/v1/runners/{}?force=true", runner.id);
+            let answer = link.insist(Method::DELETE, &path, &self.token, "").await?;
             answer.require(StatusCode::NO_CONTENT).context("a runner could not be removed")?;
         }
         Ok(())

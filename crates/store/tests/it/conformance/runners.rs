@@ -115,6 +115,19 @@ pub(super) async fn names_are_compared_without_case(bench: Bench) {
     assert_eq!(bench.register(1, new_runner("lÄUFER-a", 11)).await, Err(Error::NameTaken("lÄUFER-a".to_owned())));
 }
 
+pub(super) async fn a_name_is_taken_within_its_scope_alone(bench: Bench) {
+    for (number, scope) in [(1, "instance"), (2, "organization:acme"), (3, "repository:acme/a")] {
+        bench.token(number, |token| token.scope = scope.parse().unwrap()).await;
+        let new = NewRunner { replace: true, ..new_runner("one", 10 + number) };
+        assert_eq!(bench.register_runner(hash(number), new, at(2)).await.unwrap().replaced, None);
+        let taken = bench.register(number, new_runner("one", 20 + number)).await;
+        assert_eq!(taken, Err(Error::NameTaken("one".to_owned())));
+    }
+    assert_eq!(bench.runners().await.unwrap().len(), 3);
+    bench.probe().await.unwrap();
+    assert_eq!(bench.runners().await.unwrap().len(), 3);
+}
+
 pub(super) async fn replace_takes_the_name_over(bench: Bench) {
     bench.token(1, |_| {}).await;
     let first = bench.register(1, new_runner("one", 10)).await.unwrap();
