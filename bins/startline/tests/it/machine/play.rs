@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::Op;
-use super::model::{Counts, Job, Machine, Model, Needs, State, Times, View};
+use super::model::{Counts, Job, Machine, Model, Needs, Runner, State, Times, View};
 use super::stage::Stage;
 use crate::http::Wire;
 
@@ -209,7 +209,9 @@ impl Play {
 
     async fn register(&mut self, name: u8, machine: &Machine, replace: bool) {
         let name = format!("r{name}");
-        let holder = self.model.runners.iter().find(|(_, runner)| runner.name == name).map(|(id, _)| *id);
+        // Names are one scope's business.
+        let own = |runner: &Runner| runner.name == name && runner.machine.repository == machine.repository;
+        let holder = self.model.runners.iter().find(|(_, runner)| own(runner)).map(|(id, _)| *id);
         let request = RegisterRequest {
             name: name.clone(),
             labels: machine.labels.iter().map(|label| (*label).to_owned()).collect(),
