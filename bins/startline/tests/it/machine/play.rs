@@ -448,6 +448,14 @@ impl Play {
     /// Begins a call and crashes the service at some moment of it. What was answered by then must be found afterwards; of
     /// what was not, either may be true, and is taken over from what is found.
     async fn crash_during(&mut self, op: &Op) {
+        // Nobody waits for a job meanwhile: what the call frees or queues could be taken in the same moment, and the
+        // lease then be durable although no answer told of it.
+        for (number, poll) in std::mem::take(&mut self.polls) {
+            poll.task.abort();
+            drop(poll.task.await);
+            self.model.forget_poll(number);
+        }
+        self.settle().await;
         let moment = Duration::from_micros(self.steps as u64 * 397 % 6000);
         match op {
             Op::Submit { needs, jobs } => {
