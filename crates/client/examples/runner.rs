@@ -2,8 +2,7 @@
 
 use std::error::Error;
 
-use startline_client::{AppendOutcome, Credentials, JobClient, Options, PollResult, RunnerClient, Transport};
-use startline_protocol::capabilities::Capabilities;
+use startline_client::{Credentials, JobClient, Options, PollResult, RunnerClient, Transport};
 use startline_protocol::runner_api::{CompleteRequest, PollRequest, RegisterRequest};
 use startline_protocol::state::Conclusion;
 use startline_protocol::token::RegistrationToken;
@@ -12,33 +11,21 @@ use startline_protocol::token::RegistrationToken;
 pub(crate) async fn one_job(url: &str, token: &str, labels: &[&str]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let transport = Transport::new(&Options::default())?;
     let client = RunnerClient::new(transport.clone(), url)?;
-    let registration = RegisterRequest {
-        name: "example".to_owned(),
-        labels: labels.iter().map(ToString::to_string).collect(),
-        capabilities: Capabilities::default(),
-        ephemeral: true,
-        replace: true,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let registered = client.register(&RegistrationToken::parse(token)?, &registration).await?;
+    let labels = labels.iter().map(ToString::to_string).collect();
+    let runner = RegisterRequest { name: "example".to_owned(), labels, ephemeral: true, ..RegisterRequest::default() };
+    let registered = client.register(&RegistrationToken::parse(token)?, &runner).await?;
     let session = client.session(Credentials::of(&registered, jiff::Timestamp::now()));
-    let poll = PollRequest { timeout_seconds: 30, capabilities: None, auto_acquire: false };
-    let offer = loop {
+    let poll = PollRequest { auto_acquire: true, ..PollRequest::default() };
+    let lease = loop {
         match session.poll_for_job(&poll).await {
-            PollResult::JobAssigned(offer) => break offer,
+            PollResult::JobAssigned(lease) => break lease,
             PollResult::NoJobs => {}
-            PollResult::RunnerOffline => return Err("the registration is gone".into()),
-            PollResult::ServerError(error) => return Err(error.into()),
+            refused => return Err(format!("{refused:?}").into()),
         }
     };
-    let lease = session.acquire(&offer).await?;
     let job = JobClient::new(transport, lease.urls, lease.job_token.ok_or("a lease has a token")?);
-    let AppendOutcome::Stored { .. } = job.append_log(0, "Hello from the example\n".into()).await? else {
-        return Err("the log is not empty".into());
-    };
-    let success = Conclusion::Success;
-    let end = CompleteRequest { conclusion: success, outputs: [].into(), steps: Vec::new(), annotations: Vec::new() };
-    Ok(job.complete(&end).await?)
+    job.append_log(0, "Hello from the example\n".into()).await?;
+    Ok(job.complete_job(&CompleteRequest::new(Conclusion::Success)).await?)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -84,7 +84,7 @@ impl JobClient {
     ///
     /// # Errors
     /// See [`JobClient`].
-    pub async fn update_steps(&self, request: &StatusRequest) -> Result<(), Error> {
+    pub async fn update_job_status(&self, request: &StatusRequest) -> Result<(), Error> {
         let call = self.post(&self.urls.status)?.json(request)?;
         self.reports.run(Error::is_transient, || call.done(&self.transport)).await
     }
@@ -119,7 +119,7 @@ impl JobClient {
     ///
     /// # Errors
     /// See [`JobClient`].
-    pub async fn complete(&self, request: &CompleteRequest) -> Result<(), Error> {
+    pub async fn complete_job(&self, request: &CompleteRequest) -> Result<(), Error> {
         let call = self.post(&self.urls.complete)?.json(request)?.deadline(2 * DEADLINE);
         self.reports.run(Error::is_transient, || call.done(&self.transport)).await
     }

@@ -13,6 +13,7 @@ use startline_protocol::runner_api::{
     AcquireRequest, HeartbeatRequest, HeartbeatResponse, JobAssignment, PollRequest, RegisterRequest, RegisterResponse,
     RegistrationTokenRequest, RegistrationTokenResponse, RunnerTokenResponse,
 };
+use startline_protocol::state::RunnerStatus;
 use startline_protocol::token::{ApiToken, RegistrationToken, RunnerToken};
 use tokio_util::task::TaskTracker;
 
@@ -92,6 +93,7 @@ impl RunnerClient {
                 bearer: Mutex::new(Bearer { credentials, renew_at }),
                 renewing: tokio::sync::Mutex::new(()),
                 renewed: Mutex::new(Box::new(|_| {})),
+                registration: Mutex::new(None),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -146,12 +148,20 @@ struct Bearer {
     renew_at: i64,
 }
 
+/// What makes a registration anew.
+#[derive(Clone)]
+struct Anew {
+    token: RegistrationToken,
+    request: RegisterRequest,
+}
+
 type OnRenewed = Box<dyn Fn(&Credentials) + Send>;
 
 struct Shared {
     bearer: Mutex<Bearer>,
     renewing: tokio::sync::Mutex<()>,
     renewed: Mutex<OnRenewed>,
+    registration: Mutex<Option<Anew>>,
     tasks: TaskTracker,
 }
 
@@ -171,6 +181,14 @@ impl fmt::Debug for RunnerSession {
 }
 
 impl RunnerSession {
+    /// Registers anew, with `token` and `request`, when a call finds that the registration is gone, and sends the call
+    /// again. Without this a poll answers [`PollResult::RunnerOffline`] and other calls the service's refusal.
+    ///
+    /// The token must be good for another use; `on_renewed` gets the new credentials, whose runner is another one.
+    pub fn register_again_with(&self, token: RegistrationToken, request: RegisterRequest) {
+        *lock(&self.shared.registration) = Some(Anew { token, request });
+    }
+
     /// Calls `renewed` with every new token, so that it can be kept. It runs before any call uses the new token.
     pub fn on_renewed(&self, renewed: impl Fn(&Credentials) + Send + 'static) {
         *lock(&self.shared.renewed) = Box::new(renewed);
@@ -225,6 +243,14 @@ impl RunnerSession {
         self.receive(call.deadline(Duration::from_secs(10))).await
     }
 
+    /// Says where the runner stands and that it holds no job: online, draining or going offline. One try.
+    ///
+    /// # Errors
+    /// When the service refuses or does not answer.
+    pub async fn report_status(&self, status: RunnerStatus) -> Result<HeartbeatResponse, Error> {
+        self.send_heartbeat(&HeartbeatRequest { status, current_jobs: Vec::new(), system_info: None }).await
+    }
+
     /// Says what the machine can do now; an open poll of this runner sees it at once.
     ///
     /// # Errors
@@ -240,6 +266,8 @@ impl RunnerSession {
     /// # Errors
     /// When the service refuses (`runner-busy`), or does not answer in all tries.
     pub async fn deregister(&self, force: bool) -> Result<(), Error> {
+        // One that is gone is what is wanted.
+        *lock(&self.shared.registration) = None;
         let query = if force { "?force=true" } else { "" };
         let call = Call::new(Method::DELETE, self.service.url(&format!("/api/v1/runners/{}{query}", self.id())));
         match self.retry.run(Error::is_transient, || self.done(call.clone())).await {
@@ -296,6 +324,35 @@ impl RunnerSession {
         }
     }
 
+    /// Registers anew unless somebody has done so since `used` was the bearer; whether there is another bearer now.
+    async fn register_again(&self, used: &RunnerToken) -> bool {
+        // In a task of its own, as a renewal.
+        let (this, used) = (self.clone(), used.clone());
+        let registration = self.shared.tasks.spawn(async move {
+            let _turn = this.shared.renewing.lock().await;
+            if lock(&this.shared.bearer).credentials.token != used {
+                return true;
+            }
+            let Some(Anew { token, request }) = lock(&this.shared.registration).clone() else { return false };
+            let client = RunnerClient { service: this.service.clone(), retry: this.retry };
+            match client.register(&token, &request).await {
+                Ok(registered) => {
+                    let credentials = Credentials::of(&registered, Timestamp::now());
+                    tracing::info!(runner.id = %credentials.runner_id, "the registration was gone; registered anew");
+                    lock(&this.shared.renewed)(&credentials);
+                    let renew_at = credentials.half_life();
+                    *lock(&this.shared.bearer) = Bearer { credentials, renew_at };
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the registration is gone and cannot be made anew");
+                    false
+                }
+            }
+        });
+        registration.await.unwrap_or(false)
+    }
+
     /// The token to use now, after a renewal when it is time for one and nobody else is at it.
     async fn token(&self) -> RunnerToken {
         let is_due = |bearer: &Bearer, now: i64| now >= bearer.renew_at;
@@ -310,7 +367,8 @@ impl RunnerSession {
     }
 
     /// Sends `call` with the token. When the service refuses a token that was replaced while the call was under way,
-    /// the call was not acted on and is sent once more with the new one.
+    /// the call was not acted on and is sent once more with the new one; likewise when the registration is gone and can
+    /// be made anew.
     async fn with_bearer<T, F, Fut>(&self, call: Call, send: F) -> Result<T, Error>
     where
         F: Fn(Call, Transport) -> Fut,
@@ -324,6 +382,13 @@ impl RunnerSession {
                 if current == token {
                     return answer;
                 }
+                send(call.bearer(current.expose())?, self.service.transport.clone()).await
+            }
+            Err(error) if error.kind() == Some(kind::RUNNER_OFFLINE) => {
+                if !self.register_again(&token).await {
+                    return Err(error);
+                }
+                let current = lock(&self.shared.bearer).credentials.token.clone();
                 send(call.bearer(current.expose())?, self.service.transport.clone()).await
             }
             answer => answer,

@@ -58,7 +58,7 @@ pub struct RegistrationTokenResponse {
 }
 
 /// `POST /api/v1/runners`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
@@ -146,6 +146,12 @@ pub struct PollRequest {
 
 const fn default_poll_timeout() -> u32 {
     30
+}
+
+impl Default for PollRequest {
+    fn default() -> Self {
+        Self { timeout_seconds: default_poll_timeout(), capabilities: None, auto_acquire: false }
+    }
 }
 
 /// A job in a runner's hands: an offer when `job_token` is absent, a lease when it is there.
@@ -270,6 +276,14 @@ pub struct CompleteRequest {
     /// Messages for people.
     #[serde(default)]
     pub annotations: Vec<Annotation>,
+}
+
+impl CompleteRequest {
+    /// The end of a job without outputs, steps and annotations.
+    #[must_use]
+    pub const fn new(conclusion: Conclusion) -> Self {
+        Self { conclusion, outputs: BTreeMap::new(), steps: Vec::new(), annotations: Vec::new() }
+    }
 }
 
 /// `POST /api/v1/runners/heartbeat`.

@@ -150,7 +150,7 @@ impl Reporter {
             self.state.steps = steps.to_vec();
             self.save();
             let request = StatusRequest { steps: self.state.steps.clone() };
-            self.client.update_steps(&request).await.map_err(|error| failure(Report::Steps, error))?;
+            self.client.update_job_status(&request).await.map_err(|error| failure(Report::Steps, error))?;
             self.reported = Some(steps);
         }
         if self.log_refused.is_none() && self.state.uploaded < length {
@@ -206,7 +206,7 @@ impl Reporter {
             });
         }
         self.save();
-        self.client.complete(&completion).await.map_err(|error| failure(Report::Completion, error))?;
+        self.client.complete_job(&completion).await.map_err(|error| failure(Report::Completion, error))?;
         self.state.completed = true;
         self.save();
         Ok(())

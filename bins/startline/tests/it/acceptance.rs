@@ -241,7 +241,7 @@ async fn a_poll_returns_a_queued_job() {
     assert_eq!((taken.job_id, taken.workflow_run_id, taken.attempt), (job.id, run, 1));
     assert!(taken.job_definition.is_some() && taken.job_token.is_some() && taken.timeout_minutes > 0, "{taken:?}");
     assert!(taken.lease_expires_at.unwrap() > Timestamp::now().as_second());
-    holder(&taken).complete(&success()).await.unwrap();
+    holder(&taken).complete_job(&success()).await.unwrap();
     assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Success));
 }
 
@@ -460,7 +460,7 @@ async fn a_hundred_registrations_a_thousand_polls_and_a_hundred_jobs_give_each_j
         let taken = tokio::time::timeout(DEADLINE, polls.join_next()).await.unwrap().unwrap().unwrap();
         assert!(jobs.insert(taken.job_id), "{} was handed out twice", taken.job_id);
         assert_eq!((taken.workflow_run_id, taken.attempt), (run, 1), "{taken:?}");
-        holder(&taken).complete(&success()).await.unwrap();
+        holder(&taken).complete_job(&success()).await.unwrap();
     }
     let detail = service.ended(run).await;
     assert_eq!(detail.run.conclusion, Some(Conclusion::Success));
@@ -488,7 +488,7 @@ async fn a_job_for_a_poll_that_its_client_aborts_goes_to_the_next_runner_within_
     let run = service.submit(JOB).await;
     let taken = assigned(polls.join_next().await.unwrap().unwrap());
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    holder(&taken).complete(&success()).await.unwrap();
+    holder(&taken).complete_job(&success()).await.unwrap();
     let job = &service.ended(run).await.jobs[0];
     assert_eq!((job.runner_name.as_deref(), job.attempt), (Some("second"), 1));
 }
@@ -528,13 +528,13 @@ async fn a_server_killed_between_any_two_steps_and_restarted_loses_and_doubles_n
         kill(&mut service, 3).await;
         assert!(!job.renew(&RenewRequest::default()).await.unwrap().cancel_requested, "{what}");
         kill(&mut service, 4).await;
-        job.update_steps(&StatusRequest { steps: vec![step(StepStatus::Running)] }).await.unwrap();
+        job.update_job_status(&StatusRequest { steps: vec![step(StepStatus::Running)] }).await.unwrap();
         kill(&mut service, 5).await;
         let line = Bytes::from_static(b"2026-01-01T00:00:00.0000000Z a line\n");
         let stored = job.append_log(0, line.clone()).await.unwrap();
         assert_eq!(stored, AppendOutcome::Stored { offset: line.len() as u64 }, "{what}");
         kill(&mut service, 6).await;
-        job.complete(&success()).await.unwrap();
+        job.complete_job(&success()).await.unwrap();
         kill(&mut service, 7).await;
 
         // Nothing is lost.
@@ -546,7 +546,7 @@ async fn a_server_killed_between_any_two_steps_and_restarted_loses_and_doubles_n
         assert_eq!((view.steps, view.outputs), (success().steps, success().outputs), "{what}");
         assert_eq!(service.log(view.id).await.as_bytes(), line, "{what}");
         // Nothing is doubled: neither by repeats, nor is there anything left for anybody.
-        job.complete(&success()).await.unwrap();
+        job.complete_job(&success()).await.unwrap();
         job.append_log(0, line.clone()).await.unwrap_err();
         assert!(matches!(session.poll_for_job(&poll(0)).await, PollResult::NoJobs), "{what}");
         assert_eq!(service.client.job(view.id).await.unwrap().completed_at, view.completed_at, "{what}");

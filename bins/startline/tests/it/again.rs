@@ -1,11 +1,15 @@
 //! Jobs without a workflow, keys for repeats, and runs again: from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use startline_client::{Credentials, Options, PollResult, RunnerClient, Transport};
 use startline_protocol::ids::RunId;
+use startline_protocol::runner_api::{PollRequest, RegisterRequest, RegistrationTokenRequest};
 use startline_protocol::runs_api::SubmitRequest;
-use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::state::{Conclusion, JobStatus, RunnerStatus};
+use startline_protocol::token::ApiToken;
 use tokio::task::JoinSet;
 
 use crate::harness::{Service, eventually};
@@ -233,4 +237,37 @@ async fn the_clients_example_is_a_runner() {
     let ended = service.ended(RunId(job["run_id"].as_i64().unwrap())).await;
     assert_eq!(ended.run.conclusion, Some(Conclusion::Success), "{ended:#?}");
     assert_eq!(service.log(ended.jobs[0].id).await, "Hello from the example\n");
+}
+
+#[tokio::test]
+async fn a_client_registers_anew_by_itself_when_its_registration_is_gone() {
+    let service = Service::start(&[]);
+    let client = RunnerClient::new(Transport::new(&Options::default()).unwrap(), &service.url).unwrap();
+    let minted = client
+        .request_registration_token(&ApiToken::parse(&*service.token).unwrap(), &RegistrationTokenRequest::default())
+        .await
+        .unwrap();
+    let request = RegisterRequest { name: "phoenix".to_owned(), ..RegisterRequest::default() };
+    let registered = client.register(&minted.token, &request).await.unwrap();
+    let session = client.session(Credentials::of(&registered, jiff::Timestamp::now()));
+    let kept = Arc::new(Mutex::new(None));
+    session.register_again_with(minted.token, request);
+    session.on_renewed({
+        let kept = Arc::clone(&kept);
+        move |credentials| *kept.lock().unwrap() = Some(credentials.clone())
+    });
+
+    let path = format!("/api/v1/runners/{}", registered.runner_id);
+    assert_eq!(Wire::open(&service.url).await.delete(&path, &service.token).await.code(), 204);
+    let poll = PollRequest { timeout_seconds: 0, ..PollRequest::default() };
+    let (one, other) = tokio::join!(session.poll_for_job(&poll), session.report_status(RunnerStatus::Online));
+    assert!(matches!(one, PollResult::NoJobs), "{one:?}");
+    other.unwrap();
+    let runners = service.client.runners().await.unwrap();
+    assert_eq!(runners.len(), 1, "both calls found it gone, one registration was made: {runners:?}");
+    assert_ne!(session.id(), registered.runner_id);
+    assert_eq!(kept.lock().unwrap().as_ref(), Some(&session.credentials()), "to be kept for the next start");
+
+    session.deregister(false).await.unwrap();
+    assert!(matches!(session.poll_for_job(&poll).await, PollResult::RunnerOffline), "who left stays away");
 }

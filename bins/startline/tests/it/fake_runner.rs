@@ -112,7 +112,7 @@ impl FakeRunners {
             steps: vec![],
             annotations: vec![],
         };
-        job.complete(&request).await?;
+        job.complete_job(&request).await?;
         let mut account = self.account.lock().unwrap();
         account.completed.entry(assignment.job_id).or_default().insert(assignment.epoch);
         Ok(())

@@ -146,9 +146,9 @@ async fn late_reports_of_a_lost_runner_are_refused() {
         steps: vec![],
         annotations: vec![],
     };
-    assert!(first.complete(&late).await.unwrap_err().is_stale());
+    assert!(first.complete_job(&late).await.unwrap_err().is_stale());
     assert!(first.append_log(text.len() as u64, text.clone()).await.unwrap_err().is_stale());
-    assert!(first.update_steps(&StatusRequest { steps: vec![] }).await.unwrap_err().is_stale());
+    assert!(first.update_job_status(&StatusRequest { steps: vec![] }).await.unwrap_err().is_stale());
     assert!(first.renew(&RenewRequest::default()).await.unwrap_err().is_stale());
     let after = service.client.job(held.job_id).await.unwrap();
     assert_eq!(after.conclusion, Some(Conclusion::Success), "nothing of it has counted");

@@ -3,6 +3,7 @@
 //! `STARTLINE_SOAK_KILLS=1000 cargo test -p startline --test it killed_again -- --nocapture` runs the long form, some
 //! minutes (nextest would end it after two).
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_runner::FakeRunners;
 use crate::harness::{Service, eventually};
+
+/// How many runs of one submitter are under way at the same time.
+const OPEN_RUNS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_killed_again_and_again_loses_and_doubles_nothing() {
@@ -46,10 +50,23 @@ async fn a_service_that_is_killed_again_and_again_loses_and_doubles_nothing() {
             let workflow = "on: push\njobs:\n  a:\n    runs-on: fake\n    strategy: {matrix: {n: [1, 2, 3]}}\n    \
                  steps: [{run: 'true'}]\n  b:\n    needs: a\n    runs-on: fake\n    steps: [{run: 'true'}]\n";
             let request = SubmitRequest { workflow: workflow.to_owned(), ..SubmitRequest::default() };
+            let mut open: VecDeque<RunId> = VecDeque::new();
             while !enough.is_cancelled() {
+                // As many as the runners can keep up with: the second job of a run is queued behind the first ones of all
+                // runs before it, so that under a growing backlog no run would end.
+                if open.len() >= OPEN_RUNS {
+                    let oldest = client.run(open[0], None, Duration::ZERO).await;
+                    if oldest.is_ok_and(|detail| detail.run.conclusion.is_some()) {
+                        open.pop_front();
+                    } else {
+                        tokio::time::sleep(Duration::from_millis(15)).await;
+                    }
+                    continue;
+                }
                 // A submission whose answer is lost may or may not have happened; only acknowledged ones count.
                 if let Ok(detail) = client.submit_run(&request).await {
                     acknowledged.lock().unwrap().push(detail.run.id);
+                    open.push_back(detail.run.id);
                 }
                 tokio::time::sleep(Duration::from_millis(15)).await;
             }

@@ -73,8 +73,8 @@ async fn reports_outlast_an_outage() {
     })
     .await;
     let client = client(&server);
-    client.update_steps(&StatusRequest { steps: Vec::new() }).await.unwrap();
-    client.complete(&complete()).await.unwrap();
+    client.update_job_status(&StatusRequest { steps: Vec::new() }).await.unwrap();
+    client.complete_job(&complete()).await.unwrap();
     let paths: Vec<_> = server.seen().iter().map(|seen| seen.uri.path().to_owned()).collect();
     assert_eq!(paths[3], "/jobs/5/status");
     assert_eq!(paths[7], "/jobs/5/complete");
@@ -88,7 +88,7 @@ async fn a_job_that_is_somebody_elses_is_stale_at_once() {
     })
     .await;
     let client = client(&server);
-    assert!(client.complete(&complete()).await.unwrap_err().is_stale());
+    assert!(client.complete_job(&complete()).await.unwrap_err().is_stale());
     assert!(client.renew(&RenewRequest::default()).await.unwrap_err().is_stale());
     assert_eq!(server.seen().len(), 2);
 }

@@ -56,7 +56,7 @@ pub(super) async fn report(
             annotations: vec![annotation(failure)],
         },
     };
-    client.complete(&completion).await?;
+    client.complete_job(&completion).await?;
     Ok(completion.conclusion)
 }
 

@@ -336,7 +336,7 @@ impl Play {
 
     async fn report(&mut self, which: &Index) {
         let Some(number) = self.pick(which, true) else { return };
-        let answer = self.holder(number).update_steps(&StatusRequest { steps: vec![] }).await;
+        let answer = self.holder(number).update_job_status(&StatusRequest { steps: vec![] }).await;
         if self.works(number) { answer.unwrap() } else { refused(answer, 409, kind::STALE_EPOCH) }
     }
 
@@ -362,7 +362,7 @@ impl Play {
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let holder = self.holder(number);
         let request = CompleteRequest { conclusion, outputs: BTreeMap::new(), steps: vec![], annotations: vec![] };
-        async move { holder.complete(&request).await }
+        async move { holder.complete_job(&request).await }
     }
 
     fn completed(&mut self, number: usize, conclusion: Conclusion, answer: Result<(), Error>) {
@@ -404,7 +404,16 @@ impl Play {
                 true => self.model.jobs[&job_id].cancelled.then_some(RunnerCommand::CancelJob { job_id }),
             })
             .collect();
-        assert_eq!(answer.unwrap().commands, expected);
+        let commands = answer.unwrap().commands;
+        // A runner that stops draining may get a queued job for its open poll in the same moment, one that it had before too.
+        let wakes = self.model.runners[&id].draining && !draining;
+        let again = |command: &RunnerCommand| match command {
+            RunnerCommand::AbandonJob { job_id } => wakes && matches!(self.model.jobs[job_id].state, State::Queued),
+            RunnerCommand::CancelJob { .. } => false,
+        };
+        let expected: Vec<RunnerCommand> =
+            expected.into_iter().filter(|command| commands.contains(command) || !again(command)).collect();
+        assert_eq!(commands, expected);
         self.model.seen(id);
         self.model.runners.get_mut(&id).unwrap().draining = draining;
     }
@@ -637,7 +646,7 @@ impl Play {
             if token.is_some() {
                 let holder = self.holder(number);
                 refused(holder.renew(&RenewRequest::default()).await, 409, kind::STALE_EPOCH);
-                refused(holder.update_steps(&StatusRequest { steps: vec![] }).await, 409, kind::STALE_EPOCH);
+                refused(holder.update_job_status(&StatusRequest { steps: vec![] }).await, 409, kind::STALE_EPOCH);
                 refused(holder.append_log(0, Bytes::from_static(b"late\n")).await, 409, kind::STALE_EPOCH);
                 refused(self.complete(number, Conclusion::Success).await, 409, kind::STALE_EPOCH);
             }
