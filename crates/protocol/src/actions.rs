@@ -5,4 +5,5 @@
 
 pub mod broker;
 pub mod configuration;
+pub mod results;
 pub mod run_service;

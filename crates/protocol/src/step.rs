@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::state::{Conclusion, StepStatus};
 
@@ -11,6 +12,9 @@ use crate::state::{Conclusion, StepStatus};
 pub struct StepRecord {
     /// Place in the list, from 1.
     pub number: u32,
+    /// The GUID by which an official runner speaks of the step; absent where `number` is all that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
     /// Display name, masked.
     pub name: String,
     /// Where the step stands.

@@ -12,6 +12,7 @@ mod jit;
 mod labels;
 mod official;
 mod rest;
+mod results;
 mod run_service;
 mod sessions;
 mod steps;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use startline_crypto::UrlKey;
 use startline_crypto::client_assertion::ReplayCache;
 use startline_crypto::purpose_token::PurposeKey;
 use startline_crypto::runner_key::KeyPool;
@@ -48,9 +50,12 @@ const KEYS_READY: usize = 64;
 /// What the Actions protocol needs of its own.
 pub(crate) struct Actions {
     pub tokens: PurposeKey,
+    /// Signs addresses for uploads and downloads without a bearer.
+    pub addresses: UrlKey,
     pub keys: KeyPool,
     pub replays: Mutex<ReplayCache>,
     pub sessions: Sessions,
+    pub results: results::Results,
     pub stops: stop::Stops,
     pub urls: Urls,
     pub poll_timeout: std::time::Duration,
@@ -60,15 +65,18 @@ pub(crate) struct Actions {
 impl Actions {
     pub(crate) fn new(
         tokens: PurposeKey,
+        addresses: UrlKey,
         url: &str,
         poll_timeout: std::time::Duration,
         lease: jiff::SignedDuration,
     ) -> Self {
         Self {
             tokens,
+            addresses,
             keys: KeyPool::new(KEYS_READY),
             replays: Mutex::new(ReplayCache::new(REPLAYS)),
             sessions: Sessions::default(),
+            results: results::Results::default(),
             stops: stop::Stops::default(),
             urls: Urls::new(url),
             poll_timeout,
@@ -91,6 +99,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(speaking(Dialect::Broker, broker::routes()))
         .merge(speaking(Dialect::OAuth, token::routes()))
         .merge(speaking(Dialect::RunService, run_service::routes()))
-        .merge(speaking(Dialect::Twirp, twirp::routes()))
+        .merge(speaking(Dialect::Twirp, twirp::routes().merge(results::routes())))
         .with_state(Arc::clone(app))
 }

@@ -63,6 +63,11 @@ impl DataDir {
         self.root.join("bearers.key")
     }
 
+    /// The key of signed addresses.
+    pub(crate) fn url_key(&self) -> PathBuf {
+        self.root.join("urls.key")
+    }
+
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }

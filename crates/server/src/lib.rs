@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::SignedDuration;
-use startline_crypto::{JobTokenKey, KeyRing, PurposeKey};
+use startline_crypto::{JobTokenKey, KeyRing, PurposeKey, UrlKey};
 use startline_daemon::trace::{Collector, Exporter, TraceMetrics, Tracer};
 use startline_daemon::{BuildInfo, ClientAddress, Clock, Drain, Health, Listener, Report, health_router, serve_with};
 use startline_dispatcher::Dispatcher;
@@ -220,6 +220,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let sealing = KeyRing::load_or_create(&secrets_key)?;
     tracing::info!(key = %sealing.current().id(), keys = sealing.len(), file = %secrets_key.display(), "secrets are sealed");
     let bearers = PurposeKey::load_or_create(directory.bearer_key())?;
+    let addresses = UrlKey::load_or_create(directory.url_key())?;
 
     let drain = Drain::new();
     let dispatcher = Dispatcher::new(startline_dispatcher::Config {
@@ -238,6 +239,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let app = Arc::new(App {
         actions: actions::Actions::new(
             bearers,
+            addresses,
             &settings.url,
             config.broker_poll_timeout.get(),
             signed(config.actions_lease.get()),

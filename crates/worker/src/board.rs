@@ -31,6 +31,7 @@ impl Board {
             .zip(names)
             .map(|(number, name)| StepRecord {
                 number,
+                id: None,
                 name,
                 status: StepStatus::Pending,
                 conclusion: None,

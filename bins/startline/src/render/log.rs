@@ -193,6 +193,7 @@ mod tests {
         let at = |second| Some(Timestamp::from_second(second).unwrap());
         StepRecord {
             number,
+            id: None,
             name: name.to_owned(),
             status: if conclusion.is_some() { StepStatus::Completed } else { StepStatus::Running },
             conclusion,

@@ -145,6 +145,7 @@ fn success() -> CompleteRequest {
 fn step(status: StepStatus) -> StepRecord {
     StepRecord {
         number: 1,
+        id: None,
         name: "only".to_owned(),
         status,
         conclusion: (status == StepStatus::Completed).then_some(Conclusion::Success),

@@ -2,6 +2,7 @@
 //! keeps out.
 
 mod client;
+mod results;
 
 use std::time::Duration;
 

@@ -160,6 +160,7 @@ mod tests {
     fn open_steps_are_closed_and_ended_ones_are_left_alone() {
         let step = |status, conclusion| StepRecord {
             number: 1,
+            id: None,
             name: "s".into(),
             status,
             conclusion,

@@ -88,6 +88,9 @@ async fn complete(
     record.detail("conclusion", conclusion);
     record.detail("attempt", claims.attempt);
     let result = async {
+        // A report that is under way ends first, or the list of steps would be written over.
+        let reporting = app.reporting(claims.job, claims.epoch);
+        let _reporting = reporting.lock().await;
         let known = app.store.job(claims.job).await?.ok_or_else(|| over(claims))?;
         let runner = known.runner_id;
         let completion = CompleteRequest {
@@ -107,6 +110,7 @@ async fn complete(
             if error.is_stale() { over(claims) } else { error }
         })?;
         app.actions.stops.ended(claims.job);
+        app.actions.results.ended(claims.job, claims.epoch);
         Ok(StatusCode::NO_CONTENT)
     }
     .await;
@@ -118,7 +122,7 @@ fn value(output: Output) -> Option<String> {
 }
 
 /// Refuses a body that speaks of another job than the bearer.
-fn is_of(claims: &Claims, plan: Uuid, job: Uuid) -> ApiResult<()> {
+pub(super) fn is_of(claims: &Claims, plan: Uuid, job: Uuid) -> ApiResult<()> {
     if claims.plan_id == plan && claims.job_guid == job {
         Ok(())
     } else {

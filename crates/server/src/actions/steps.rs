@@ -20,14 +20,22 @@ pub(super) fn ended(known: Vec<StepRecord>, results: &[StepResult], job: Conclus
     let mut steps = known;
     for result in results {
         let Some(number) = result.number.and_then(|number| u32::try_from(number).ok()) else { continue };
-        let step = match steps.iter_mut().find(|step| step.number == number) {
-            Some(step) => step,
+        let by_id = result.external_id.and_then(|id| steps.iter().position(|step| step.id == Some(id)));
+        let at = by_id.or_else(|| {
+            // Numbers of steps that are known by their id are not trusted to be final before this.
+            let may_be = |step: &StepRecord| step.id.is_none() || result.external_id.is_none();
+            steps.iter().position(|step| step.number == number && may_be(step))
+        });
+        let step = match at {
+            Some(at) => &mut steps[at],
             None => {
                 steps.push(blank(number));
                 let last = steps.len() - 1;
                 &mut steps[last]
             }
         };
+        step.number = number;
+        step.id = result.external_id.or(step.id);
         if let Some(name) = result.name.as_ref().filter(|name| !name.is_empty()) {
             step.name.clone_from(name);
         }
@@ -57,6 +65,7 @@ pub(super) fn ended(known: Vec<StepRecord>, results: &[StepResult], job: Conclus
 pub(super) fn blank(number: u32) -> StepRecord {
     StepRecord {
         number,
+        id: None,
         name: String::new(),
         status: StepStatus::Pending,
         conclusion: None,

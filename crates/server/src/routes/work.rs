@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use http::{StatusCode, header};
 use startline_crypto::job_token::Claims;
 use startline_dispatcher::LeaseError;
+use startline_protocol::ids::{Epoch, JobId, RunId};
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{CompleteRequest, LogOffset, RenewRequest, RenewResponse, StatusRequest};
 use startline_protocol::state::JobStatus;
@@ -27,7 +28,7 @@ pub(super) async fn renew(
     if request.wait_seconds > 60 {
         return Err(ApiError::invalid(format!("`wait_seconds` is {}; it must be 0 to 60", request.wait_seconds)));
     }
-    let mut switch = app.leases.watch(claims.job).ok_or_else(|| ended(&claims))?;
+    let mut switch = app.leases.watch(claims.job).ok_or_else(|| ended(claims.job, claims.epoch))?;
     let expires_at = extend(&app, &claims)?;
     let mut reason = switch.borrow_and_update().clone();
     if reason.is_none() && request.wait_seconds > 0 {
@@ -35,7 +36,7 @@ pub(super) async fn renew(
             biased;
             changed = switch.changed() => {
                 // The switch goes with the lease.
-                changed.map_err(|_| ended(&claims))?;
+                changed.map_err(|_| ended(claims.job, claims.epoch))?;
                 reason = switch.borrow_and_update().clone();
             }
             () = app.drain.cancelled() => {}
@@ -49,8 +50,8 @@ pub(super) async fn renew(
     }))
 }
 
-fn ended(claims: &Claims) -> ApiError {
-    ApiError::stale(format!("the lease of job {} under epoch {} has ended", claims.job, claims.epoch))
+fn ended(job: JobId, epoch: Epoch) -> ApiError {
+    ApiError::stale(format!("the lease of job {job} under epoch {epoch} has ended"))
 }
 
 /// Extends the lease; answers from memory, so that it works while the database does not.
@@ -78,28 +79,41 @@ pub(super) async fn logs(
     auth::Worker { claims, .. }: auth::Worker,
     request: Request,
 ) -> ApiResult<Json<LogOffset>> {
-    holds(&app, &claims)?;
+    holds(&app, claims.job, claims.epoch)?;
     let offset = offset(&request)?;
     let bytes = super::bytes(request, &()).await?;
     let _turn = app.turn_of_job(claims.job).await?;
-    let length = app.logs.append(claims.job, claims.attempt, offset, &bytes).await.map_err(|error| match error {
+    let length = append(&app, claims.run, claims.job, claims.attempt, offset, &bytes).await?;
+    Ok(Json(LogOffset { offset: length }))
+}
+
+/// Adds to the log of an attempt, tells its followers, and answers its length.
+pub(crate) async fn append(
+    app: &App,
+    run: RunId,
+    job: JobId,
+    attempt: u32,
+    offset: u64,
+    bytes: &[u8],
+) -> ApiResult<u64> {
+    let length = app.logs.append(job, attempt, offset, bytes).await.map_err(|error| match error {
         LogError::Gap { wanted } => ApiError::log_gap(wanted),
         LogError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, error.to_string())
             .detail("the rest of this job's log is not kept"),
         other => {
-            tracing::error!(job.id = %claims.job, error = %other, "a log cannot be written");
+            tracing::error!(job.id = %job, error = %other, "a log cannot be written");
             ApiError::unavailable("the log cannot be written now")
         }
     })?;
-    app.events.log(claims.run, claims.job, claims.attempt, length);
-    Ok(Json(LogOffset { offset: length }))
+    app.events.log(run, job, attempt, length);
+    Ok(length)
 }
 
 /// Refuses a worker whose lease is over.
-fn holds(app: &App, claims: &Claims) -> ApiResult<()> {
-    let current = app.dispatch.lock().dispatcher.job(claims.job);
-    let holds = current.is_some_and(|job| job.status == JobStatus::Running && job.epoch == claims.epoch);
-    if holds { Ok(()) } else { Err(ended(claims)) }
+pub(crate) fn holds(app: &App, job: JobId, epoch: Epoch) -> ApiResult<()> {
+    let current = app.dispatch.lock().dispatcher.job(job);
+    let holds = current.is_some_and(|job| job.status == JobStatus::Running && job.epoch == epoch);
+    if holds { Ok(()) } else { Err(ended(job, epoch)) }
 }
 
 /// The first byte's place, from `Content-Range: bytes <first>-<last>/*`.

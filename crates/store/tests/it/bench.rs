@@ -201,6 +201,7 @@ pub(crate) fn waiting_job(key: &str) -> NewJob {
 pub(crate) fn step(number: u32) -> StepRecord {
     StepRecord {
         number,
+        id: None,
         name: format!("step {number}"),
         status: StepStatus::Completed,
         conclusion: Some(Conclusion::Success),

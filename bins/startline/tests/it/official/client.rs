@@ -312,7 +312,7 @@ impl Official {
 /// A job in a worker's hands.
 pub(crate) struct Held {
     pub message: Value,
-    base: String,
+    pub(super) base: String,
     pub token: String,
 }
 
