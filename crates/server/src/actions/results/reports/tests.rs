@@ -90,7 +90,7 @@ fn a_block_that_was_noted_and_never_came_leaves_no_gap() {
 fn summaries_of_children_go_to_the_running_step_in_the_order_of_arrival() {
     let (mut progress, mut steps) = (Progress::default(), Vec::new());
     progress.update(&mut steps, &update(1, vec![sent(SETUP, 1, 6, 2), sent(BUILD, 2, 3, 0)])).unwrap();
-    let child = |number| Uuid::from_u128(100 + number);
+    let child = |number: u128| Uuid::from_u128(100 + number);
     progress.summarize(&mut steps, child(1), "# one", false, false).unwrap();
     progress.summarize(&mut steps, child(2), "# two", false, false).unwrap();
     progress.summarize(&mut steps, child(2), "# two", false, false).unwrap();
