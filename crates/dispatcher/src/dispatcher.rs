@@ -57,6 +57,8 @@ pub struct Dispatcher {
     deadlines: BTreeSet<(Timestamp, Due)>,
     /// Runners whose status may have changed since the caller last asked.
     changed_runners: BTreeSet<RunnerId>,
+    /// Jobs that came, went or changed hands since the caller last asked.
+    pub(crate) changed_jobs: BTreeSet<JobId>,
     /// Grows with each use.
     stamp: u64,
 }
@@ -81,6 +83,7 @@ impl Dispatcher {
             polls: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             changed_runners: BTreeSet::new(),
+            changed_jobs: BTreeSet::new(),
             stamp: 0,
         }
     }
@@ -132,6 +135,7 @@ impl Dispatcher {
     /// Puts a job that is not in the queue into a runner's hands.
     fn take(&mut self, id: JobId, mut held: Held) {
         held.group = self.runners.get(&held.runner).map(|runner| self.index.group_of(runner.profile));
+        self.changed_jobs.insert(id);
         let job = self.jobs.get_mut(&id).expect("the job is known");
         job.held = Some(held);
         self.index.hold(job.lane, held.group);
@@ -144,6 +148,7 @@ impl Dispatcher {
     fn let_go(&mut self, id: JobId) -> Option<Held> {
         let job = self.jobs.get_mut(&id)?;
         let held = job.held.take()?;
+        self.changed_jobs.insert(id);
         self.index.let_go(job.lane, held.group);
         if let Some(jobs) = self.held.get_mut(&held.runner) {
             jobs.remove(&id);
@@ -171,6 +176,7 @@ impl Dispatcher {
 
     /// Forgets a job that is neither queued nor held.
     fn forget(&mut self, id: JobId) {
+        self.changed_jobs.insert(id);
         if let Some(job) = self.jobs.remove(&id) {
             self.index.release_lane(job.lane);
         }

@@ -29,8 +29,11 @@ use crate::requirement::{Class, fold};
 mod groups;
 mod matching;
 mod profiles;
+mod seeking;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use seeking::Seeker;
 
 /// Jobs of one class and repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

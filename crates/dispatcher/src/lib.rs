@@ -14,6 +14,7 @@ mod interner;
 mod job;
 mod lease;
 mod profile;
+mod prospect;
 mod requirement;
 mod runner;
 mod snapshot;

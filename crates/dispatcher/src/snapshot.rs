@@ -167,7 +167,7 @@ impl Dispatcher {
         }
     }
 
-    fn status(&self, id: RunnerId, runner: &Runner) -> RunnerStatus {
+    pub(crate) fn status(&self, id: RunnerId, runner: &Runner) -> RunnerStatus {
         if !runner.is_online() {
             RunnerStatus::Offline
         } else if runner.spec.draining {

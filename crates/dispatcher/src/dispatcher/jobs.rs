@@ -110,6 +110,7 @@ impl Dispatcher {
             held: None,
         };
         self.jobs.insert(id, job);
+        self.changed_jobs.insert(id);
         Ok(id)
     }
 

@@ -47,6 +47,7 @@ impl Dispatcher {
         let lease = Held { group: held.group, ..Held::lease(runner, now, self.lease_duration(runner)) };
         let assignment = lease.assignment(id, epoch, job.attempt);
         self.extend(id, lease.expires_at);
+        self.changed_jobs.insert(id);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.held = Some(lease);
         }

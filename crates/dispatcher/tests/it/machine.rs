@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use startline_dispatcher::{
     Assignment, AssignmentKind, Brake, CancelOutcome, Config, Dispatcher, Effect, GiveBack, GroupKey, GroupPolicy,
-    JobSpec, LeaseError, Limit, LostPolicy, Missing, Patience, PollId, PollOutcome, Repositories, Requirement,
-    RunnerSpec,
+    JobSnapshot, JobSpec, LeaseError, Limit, LostPolicy, Missing, Patience, PollId, PollOutcome, Repositories,
+    Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
@@ -197,6 +197,8 @@ struct Play {
     fresh: Vec<Assignment>,
     /// Runners as somebody knows them who looks only at those that are said to have changed.
     statuses: BTreeMap<RunnerId, RunnerStatus>,
+    /// The same for jobs.
+    holders: BTreeMap<JobId, (JobStatus, Option<RunnerId>)>,
     checks: usize,
 }
 
@@ -214,6 +216,7 @@ impl Play {
             ended: BTreeSet::new(),
             fresh: Vec::new(),
             statuses: BTreeMap::new(),
+            holders: BTreeMap::new(),
             checks: 0,
         }
     }
@@ -430,6 +433,30 @@ impl Play {
             };
         }
         assert_eq!(self.statuses, self.tested.runners().map(|runner| (runner.id, runner.status)).collect());
+
+        // The same for jobs.
+        let holder = |job: JobSnapshot| (job.status, job.assignment.map(|assignment| assignment.runner));
+        for id in self.tested.take_changed_jobs() {
+            match self.tested.job(id) {
+                Some(job) => self.holders.insert(id, holder(job)),
+                None => self.holders.remove(&id),
+            };
+        }
+        assert_eq!(self.holders, self.tested.jobs().map(|job| (job.id, holder(job))).collect());
+
+        // Whoever would start ephemeral runners like one of these, beside all that are there, is told what they would get.
+        if let Some(runner) = self.naive.runners.get(self.checks % self.naive.runners.len().max(1)) {
+            let prospect = RunnerSpec { ephemeral: self.checks % 2 == 0, ..runner.spec.clone() };
+            assert_eq!(self.tested.queued_for(&prospect), self.naive.queued_for(&prospect).len());
+            let fitting = self.tested.jobs().filter(|job| self.tested.would_fit(&prospect, job.id));
+            assert_eq!(fitting.count(), self.naive.queued_for(&prospect).len());
+            let own: Vec<JobId> = self.naive.queued_for(&prospect).iter().map(|job| job.spec.id).collect();
+            let own: Vec<JobId> = own.into_iter().filter(|id| id.0 % 3 == 0).collect();
+            let passed = |id: JobId| id.0 % 4 == 1;
+            let most = 1 + self.checks % 4;
+            let next = self.tested.next_for(&prospect, most, own.iter().copied(), passed);
+            assert_eq!(next, self.naive.next_for(&prospect, most, &own, passed));
+        }
 
         // No fitting poll is parked while a fitting job is queued.
         assert_eq!(self.naive.missed(), []);

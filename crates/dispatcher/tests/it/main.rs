@@ -8,3 +8,4 @@ mod given;
 mod limits;
 mod machine;
 mod naive;
+mod prospects;

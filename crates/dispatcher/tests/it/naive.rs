@@ -132,6 +132,50 @@ impl Naive {
         fits(runner, &self.group_of(runner), job)
     }
 
+    /// The jobs that runners like `prospect` would get, best first; such as are in `own` only take room.
+    pub(crate) fn next_for(
+        &self,
+        prospect: &RunnerSpec,
+        most: usize,
+        own: &[JobId],
+        passed: impl Fn(JobId) -> bool,
+    ) -> Vec<JobId> {
+        let policy = self.group_of(prospect);
+        let mut fitting: Vec<&Job> = self.queued_for(prospect);
+        let mut taken: Vec<&Job> =
+            self.jobs.iter().filter(|job| job.held.is_none() && own.contains(&job.spec.id)).collect();
+        let reserved = taken.len();
+        fitting.retain(|job| !own.contains(&job.spec.id) && !passed(job.spec.id));
+        let same =
+            |a: &Job, b: &Job| a.spec.requirement.repository.eq_ignore_ascii_case(&b.spec.requirement.repository);
+        while taken.len() - reserved < most {
+            let room = |job: &&&Job| {
+                let repository = Some(job.spec.requirement.repository.as_str());
+                let alike = taken.iter().filter(|other| same(other, job)).count();
+                let below = |most: Option<u32>, count: usize| most.is_none_or(|most| count < most as usize);
+                below(policy.max_running_jobs, self.in_hands(Some(&policy.key), None) + taken.len())
+                    && below(
+                        policy.max_running_jobs_per_repository,
+                        self.in_hands(Some(&policy.key), repository) + alike,
+                    )
+                    && below(self.config.max_running_jobs_per_repository, self.in_hands(None, repository) + alike)
+            };
+            let best = fitting.iter().filter(room).min_by_key(|job| {
+                let given = taken[reserved..].iter().filter(|other| same(other, job)).count();
+                (-job.spec.priority, self.share(job) + given, job.spec.sequence, job.spec.id)
+            });
+            let Some(&best) = best else { break };
+            fitting.retain(|job| job.spec.id != best.spec.id);
+            taken.push(best);
+        }
+        taken[reserved..].iter().map(|job| job.spec.id).collect()
+    }
+
+    /// The queued jobs that runners like `prospect` could take, limits aside.
+    pub(crate) fn queued_for(&self, prospect: &RunnerSpec) -> Vec<&Job> {
+        self.jobs.iter().filter(|job| job.held.is_none() && self.fits(prospect, &job.spec)).collect()
+    }
+
     /// Jobs that wait although a runner waits that they fit, best first, each with that runner.
     pub(crate) fn missed(&self) -> Vec<(JobId, RunnerId)> {
         let mut queued: Vec<_> = self.jobs.iter().filter(|job| job.held.is_none()).collect();
