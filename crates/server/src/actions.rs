@@ -14,6 +14,7 @@ mod official;
 mod rest;
 mod results;
 mod run_service;
+mod scale_sets;
 mod sessions;
 mod steps;
 mod stop;
@@ -36,6 +37,7 @@ use dialect::Dialect;
 
 pub(crate) use broker::LONGEST_POLL;
 pub(crate) use run_service::patience;
+pub(crate) use scale_sets::ScaleSets;
 pub(crate) use sessions::Sessions;
 pub(crate) use urls::Urls;
 
@@ -56,6 +58,7 @@ pub(crate) struct Actions {
     pub replays: Mutex<ReplayCache>,
     pub sessions: Sessions,
     pub results: results::Results,
+    pub scale_sets: Arc<ScaleSets>,
     pub stops: stop::Stops,
     pub urls: Urls,
     pub poll_timeout: std::time::Duration,
@@ -69,6 +72,7 @@ impl Actions {
         url: &str,
         poll_timeout: std::time::Duration,
         lease: jiff::SignedDuration,
+        scale_sets: Arc<ScaleSets>,
     ) -> Self {
         Self {
             tokens,
@@ -77,6 +81,7 @@ impl Actions {
             replays: Mutex::new(ReplayCache::new(REPLAYS)),
             sessions: Sessions::default(),
             results: results::Results::default(),
+            scale_sets,
             stops: stop::Stops::default(),
             urls: Urls::new(url),
             poll_timeout,
@@ -100,5 +105,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(speaking(Dialect::OAuth, token::routes()))
         .merge(speaking(Dialect::RunService, run_service::routes()))
         .merge(speaking(Dialect::Twirp, twirp::routes().merge(results::routes())))
+        .merge(speaking(Dialect::Vss, scale_sets::administration().merge(scale_sets::queue_plane())))
         .with_state(Arc::clone(app))
 }

@@ -68,7 +68,7 @@ pub(crate) enum AdminOrRunner {
     Runner(Runner),
 }
 
-fn bearer<'a>(app: &App, headers: &'a HeaderMap) -> Result<&'a str, ApiError> {
+pub(crate) fn bearer<'a>(app: &App, headers: &'a HeaderMap) -> Result<&'a str, ApiError> {
     limits::token(headers).map_err(|why| {
         let (reason, title) = match why {
             NoBearer::Missing => ("missing", "this needs a bearer"),
@@ -93,7 +93,7 @@ async fn refuse(app: &Arc<App>, origin: &Origin, wanted: TokenKind, bearer: &str
 }
 
 /// Counts and writes down a refusal.
-async fn refuse_as(app: &Arc<App>, origin: &Origin, bearer: &str, actor: String, scope: Scope, reason: &'static str) {
+pub(crate) async fn refuse_as(app: &Arc<App>, origin: &Origin, bearer: &str, actor: String, scope: Scope, reason: &'static str) {
     app.metrics.auth_failure(reason);
     app.limits.was_refused(bearer, origin.address);
     app.refused(Refused { origin, actor, action: "authenticate", subject: origin.route.clone(), scope, reason }).await;

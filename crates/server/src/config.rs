@@ -33,6 +33,28 @@ impl FromStr for Synchronous {
     }
 }
 
+/// Who decides that a job becomes a scale set's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScaleSetMode {
+    /// The service assigns it.
+    Assign,
+    /// The service announces it, and the first listener that acquires it has it.
+    Acquire,
+}
+
+impl FromStr for ScaleSetMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "assign" => Ok(Self::Assign),
+            "acquire" => Ok(Self::Acquire),
+            _ => Err(format!("`{text}` is not one of assign, acquire")),
+        }
+    }
+}
+
 startline_daemon::config! {
     /// Settings of the service.
     pub struct ServerConfig, layer ServerLayer {
@@ -72,6 +94,10 @@ startline_daemon::config! {
         broker_poll_timeout: Period = Period::from_secs(50), env "STARTLINE_BROKER_POLL_TIMEOUT", arg(value_name = "DURATION");
         /// How long an official GitHub runner keeps a job without renewing its lock, which it does each minute.
         actions_lease: Period = Period::from_secs(300), env "STARTLINE_ACTIONS_LEASE", arg(value_name = "DURATION");
+        /// How scale sets of GitHub's listener get jobs: `assign` (the service decides) or `acquire` (the listener takes them).
+        scale_set_mode: ScaleSetMode = ScaleSetMode::Assign, env "STARTLINE_SCALE_SET_MODE", arg(value_name = "assign|acquire");
+        /// How long a job that is assigned to a scale set waits for one of its runners before it is assigned anew.
+        scale_set_patience: Period = Period::from_secs(300), env "STARTLINE_SCALE_SET_PATIENCE", arg(value_name = "DURATION");
         /// How often a job is queued again after its runner was lost.
         requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
         /// How long an ephemeral runner without a job may be silent before its registration is removed.
@@ -172,6 +198,7 @@ impl ServerConfig {
         }
         for (name, period) in [
             ("actions-lease", self.actions_lease),
+            ("scale-set-patience", self.scale_set_patience),
             ("lease", self.lease),
             ("offer-window", self.offer_window),
             ("offline-after", self.offline_after),

@@ -21,6 +21,7 @@ use startline_store::JobRecord;
 use tokio::sync::{Notify, oneshot};
 
 use crate::App;
+use crate::actions::ScaleSets;
 use crate::events::Hub;
 use crate::problem::ApiResult;
 
@@ -31,6 +32,7 @@ pub(crate) struct Dispatch {
     /// The earliest expiry may have changed.
     timer: Notify,
     events: Arc<Hub>,
+    scale_sets: Arc<ScaleSets>,
 }
 
 /// What the lock guards.
@@ -44,16 +46,18 @@ pub(crate) struct Inner {
 }
 
 impl Dispatch {
-    pub(crate) fn new(dispatcher: Dispatcher, events: Arc<Hub>) -> Self {
+    pub(crate) fn new(dispatcher: Dispatcher, events: Arc<Hub>, scale_sets: Arc<ScaleSets>) -> Self {
         Self {
             inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, closed: false }),
             timer: Notify::new(),
             events,
+            scale_sets,
         }
     }
 
     pub(crate) fn lock(&self) -> Locked<'_> {
-        Locked { inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner), events: &self.events }
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { inner, events: &self.events, scale_sets: &self.scale_sets }
     }
 
     /// Tells the timer to look at the earliest expiry again.
@@ -62,11 +66,12 @@ impl Dispatch {
     }
 }
 
-/// The dispatcher, locked. What has become of runners is told before the lock is let go.
+/// The dispatcher, locked. What has become of runners and jobs is told before the lock is let go.
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
     inner: MutexGuard<'a, Inner>,
     events: &'a Hub,
+    scale_sets: &'a ScaleSets,
 }
 
 impl Deref for Locked<'_> {
@@ -88,6 +93,10 @@ impl Drop for Locked<'_> {
         let changed = self.inner.dispatcher.take_changed_runners();
         if !changed.is_empty() {
             self.events.runners(&self.inner.dispatcher, &changed);
+        }
+        let jobs = self.inner.dispatcher.take_changed_jobs();
+        if !jobs.is_empty() || !changed.is_empty() {
+            self.scale_sets.changed(&self.inner.dispatcher, &jobs, &changed);
         }
     }
 }
@@ -275,6 +284,7 @@ impl App {
         self.forget_deadline(job.id);
         self.actions.stops.ended(job.id);
         self.trace_ended(job);
+        self.actions.scale_sets.ended(job.id, job.conclusion);
         self.events.job(job);
         if let Some(conclusion) = job.conclusion {
             self.metrics.completed(conclusion, ran);

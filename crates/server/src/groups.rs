@@ -16,6 +16,7 @@ impl App {
         let effects = inner.dispatcher.set_group(now, policy(group));
         self.apply(&mut inner, now, effects);
         drop(inner);
+        self.actions.scale_sets.look_again();
         self.dispatch.reschedule();
     }
 
@@ -26,6 +27,7 @@ impl App {
         let effects = inner.dispatcher.remove_group(now, &GroupKey::new(scope, name));
         self.apply(&mut inner, now, effects);
         drop(inner);
+        self.actions.scale_sets.look_again();
         self.dispatch.reschedule();
     }
 }

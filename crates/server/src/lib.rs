@@ -57,7 +57,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer as _;
 
-pub use config::{Args, ServerConfig, ServerLayer, Synchronous};
+pub use config::{Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
 
 /// What every handler may use.
 pub(crate) struct App {
@@ -230,7 +230,12 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         ..startline_dispatcher::Config::default()
     });
     let events = events::Hub::new(clock.clone(), config.events_kept);
-    let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher, Arc::clone(&events)));
+    let scale_sets = Arc::new(actions::ScaleSets::new(
+        clock.clone(),
+        config.scale_set_mode,
+        signed(config.scale_set_patience.get()),
+    ));
+    let dispatch = Arc::new(dispatch::Dispatch::new(dispatcher, Arc::clone(&events), Arc::clone(&scale_sets)));
     let turns = Arc::new(limits::Turns::new(&config));
     registry.registry().register_collector(Box::new(metrics::Derived::new(&dispatch, &turns)));
     let connections = startline_daemon::serve::ConnectionMetrics::register(registry.registry());
@@ -243,6 +248,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
             &settings.url,
             config.broker_poll_timeout.get(),
             signed(config.actions_lease.get()),
+            scale_sets,
         ),
         store,
         logs,

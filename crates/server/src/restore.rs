@@ -23,6 +23,7 @@ impl App {
             self.group_changed(&group);
         }
         for runner in self.store.runners().await? {
+            self.actions.scale_sets.welcome(&runner);
             let mut inner = self.dispatch.lock();
             let effects = inner.dispatcher.add_runner(now, views::spec(&runner, self.actions.lease));
             self.apply(&mut inner, now, effects);

@@ -30,6 +30,7 @@ mod registration;
 #[path = "../../../../crates/client/examples/runner.rs"]
 #[expect(dead_code, reason = "its `main` is for those who start it by itself")]
 mod runner_example;
+mod scale_sets;
 mod service;
 mod soak;
 mod traces;

@@ -1,7 +1,7 @@
 //! Official runners, by a client of our own that speaks the wire as they do. Each test is named after the pitfall that it
 //! keeps out.
 
-mod client;
+pub(crate) mod client;
 mod results;
 
 use std::time::Duration;

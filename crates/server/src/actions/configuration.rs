@@ -13,6 +13,7 @@ use startline_protocol::actions::configuration::{
     Authorization, Connection, ConnectionRequest, Label, RegisterRequest, Registration,
 };
 use startline_protocol::capabilities::Capabilities;
+use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 use startline_protocol::scope::Scope;
 use startline_store::{ActionsRunner, NewRunner, Registered, RunnerRecord};
@@ -35,6 +36,12 @@ pub(crate) struct AdminClaims {
     pub by: String,
     /// The group that a registration token is bound to.
     pub group: Option<String>,
+    /// The labels that a registration token allows; `None` is any that its group does not protect.
+    #[serde(default)]
+    pub labels: Option<Vec<String>>,
+    /// Scale sets may be administered with it.
+    #[serde(default)]
+    pub scale_sets: bool,
 }
 
 /// What a URL means that a user gave as `--url`: one segment is an organization, two are a repository, and
@@ -62,11 +69,21 @@ pub(super) async fn connect(
 ) -> ApiResult<Json<Connection>> {
     let scope = scope_of_url(&request.url)?;
     caller.within(&scope)?;
-    let group = match &caller {
-        Configurer::Registrar(registrar) => Some(registrar.record.token.group.clone()),
-        _ => None,
+    let by = crate::audit::Principal::actor(&caller);
+    let claims = match &caller {
+        Configurer::Registrar(registrar) => {
+            runners::check_network(&app, registrar)?;
+            let token = &registrar.record.token;
+            let (group, labels) = (Some(token.group.clone()), token.labels.clone());
+            // A scale set makes any number of runners, which cannot be counted for the token.
+            AdminClaims { scope, by, group, labels, scale_sets: token.max_uses.is_none() }
+        }
+        Configurer::Admin(admin) => {
+            let scale_sets = admin.need(Permission::RunnersRegister).is_ok();
+            AdminClaims { scope, by, group: None, labels: None, scale_sets }
+        }
+        Configurer::Remover(..) => AdminClaims { scope, by, group: None, labels: None, scale_sets: false },
     };
-    let claims = AdminClaims { scope, by: crate::audit::Principal::actor(&caller), group };
     let (token, _) = app.mint(Purpose::Admin, &claims, ADMIN_LIFE)?;
     Ok(Json(Connection {
         url: app.actions.urls.server(),
@@ -181,6 +198,8 @@ impl App {
         record.subject(format_args!("runner:{} ({})", runner.id, runner.name));
         record.detail("group", &runner.group);
         record.detail("labels", runner.labels.join(", "));
+        // Before the dispatcher tells of it.
+        self.actions.scale_sets.welcome(&runner);
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();
         let effects = inner.dispatcher.add_runner(now, views::spec(&runner, self.actions.lease));

@@ -22,6 +22,8 @@ pub(super) enum Dialect {
     RunService,
     /// Results, artifacts and caches.
     Twirp,
+    /// The older plane below `_apis`, and the queues of scale sets.
+    Vss,
 }
 
 /// Longest error that is translated; ours are short.
@@ -111,6 +113,26 @@ fn words(dialect: Dialect, problem: &Problem) -> (StatusCode, serde_json::Value)
         Dialect::Twirp => {
             let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
             (status, json!({ "code": twirp_code(status, &problem.kind), "msg": text }))
+        }
+        Dialect::Vss => {
+            // Clients look for parts of the type's name, and otherwise show the message to people.
+            let exception = match problem.kind.as_str() {
+                named if named.ends_with("Exception") => named,
+                kind::UNAUTHENTICATED | kind::FORBIDDEN => "VssUnauthorizedException",
+                _ => "VssServiceException",
+            };
+            // What is wrong with a request is a 400 here.
+            let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
+            let body = json!({
+                "$id": "1",
+                "innerException": null,
+                "message": text,
+                "typeName": format!("GitHub.Actions.Runtime.WebApi.{exception}, GitHub.Actions.Runtime.WebApi"),
+                "typeKey": exception,
+                "errorCode": 0,
+                "eventId": 3000,
+            });
+            (status, body)
         }
     }
 }

@@ -12,6 +12,7 @@ use startline_dispatcher::{LeaseError, Patience};
 use startline_protocol::actions::run_service::{
     AcquireJobRequest, CompleteJobRequest, Output, RenewJobAnswer, RenewJobRequest,
 };
+use startline_protocol::ids::RunnerId;
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::CompleteRequest;
@@ -49,12 +50,19 @@ async fn acquire(
     let runner = listener.claims.runner;
     let (job, epoch) = parse_request_id(&request.job_message_id)
         .ok_or_else(|| ApiError::not_found(format_args!("job message `{}`", request.job_message_id.escape_debug())))?;
-    let assignment = {
+    let acquired = {
         let mut inner = app.dispatch.lock();
         inner.dispatcher.acquire(app.clock.now(), runner, job, epoch).map_err(|error| match error {
             LeaseError::Unknown { .. } => ApiError::not_found(format_args!("job {job}, or it has ended")),
             other => ApiError::stale(other.to_string()),
-        })?
+        })
+    };
+    let assignment = match acquired {
+        Ok(assignment) => assignment,
+        Err(error) => {
+            app.dismiss(runner).await;
+            return Err(error);
+        }
     };
     app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
@@ -63,6 +71,21 @@ async fn acquire(
     app.actions.stops.acquired(job, epoch, taken.message.job_id);
     let group = app.dispatch.lock().dispatcher.runner(runner).map(|live| live.group).unwrap_or_default();
     Ok(Json(official::message(taken, &app.actions.urls, &group)))
+}
+
+impl App {
+    /// Removes a runner of a scale set whose job was taken away before it had it. It would go on listening without ever
+    /// working (actions/runner#4617); its next poll tells it to leave, and the set's listener starts another one if there
+    /// is a job for it.
+    async fn dismiss(self: &Arc<Self>, runner: RunnerId) {
+        if !self.actions.scale_sets.is_of_set(runner) {
+            return;
+        }
+        match self.remove_idle_runner(runner).await {
+            Ok(()) => tracing::info!(runner.id = %runner, "a runner whose job was taken away is told to leave"),
+            Err(error) => tracing::debug!(runner.id = %runner, reason = error.problem().title, "a runner stays"),
+        }
+    }
 }
 
 /// Answers from memory: a runner whose renewals fail for some seconds gives its job up (actions/runner#4635).

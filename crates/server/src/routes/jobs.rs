@@ -125,6 +125,10 @@ pub(super) async fn explain(
         }
         JobStatus::Queued => format!("{able} runner(s) could take the job once they are free"),
     };
+    let summary = match app.actions.scale_sets.explain(id) {
+        Some(waits) if job.status == JobStatus::Queued => format!("{summary}; {waits}"),
+        _ => summary,
+    };
     Ok(Json(Explanation { status: job.status, summary, candidates }))
 }
 
