@@ -93,7 +93,14 @@ async fn refuse(app: &Arc<App>, origin: &Origin, wanted: TokenKind, bearer: &str
 }
 
 /// Counts and writes down a refusal.
-pub(crate) async fn refuse_as(app: &Arc<App>, origin: &Origin, bearer: &str, actor: String, scope: Scope, reason: &'static str) {
+pub(crate) async fn refuse_as(
+    app: &Arc<App>,
+    origin: &Origin,
+    bearer: &str,
+    actor: String,
+    scope: Scope,
+    reason: &'static str,
+) {
     app.metrics.auth_failure(reason);
     app.limits.was_refused(bearer, origin.address);
     app.refused(Refused { origin, actor, action: "authenticate", subject: origin.route.clone(), scope, reason }).await;

@@ -446,7 +446,7 @@ impl Play {
 
         // Whoever would start ephemeral runners like one of these, beside all that are there, is told what they would get.
         if let Some(runner) = self.naive.runners.get(self.checks % self.naive.runners.len().max(1)) {
-            let prospect = RunnerSpec { ephemeral: self.checks % 2 == 0, ..runner.spec.clone() };
+            let prospect = RunnerSpec { ephemeral: self.checks.is_multiple_of(2), ..runner.spec.clone() };
             assert_eq!(self.tested.queued_for(&prospect), self.naive.queued_for(&prospect).len());
             let fitting = self.tested.jobs().filter(|job| self.tested.would_fit(&prospect, job.id));
             assert_eq!(fitting.count(), self.naive.queued_for(&prospect).len());

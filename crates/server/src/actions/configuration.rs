@@ -72,7 +72,7 @@ pub(super) async fn connect(
     let by = crate::audit::Principal::actor(&caller);
     let claims = match &caller {
         Configurer::Registrar(registrar) => {
-            runners::check_network(&app, registrar)?;
+            runners::check_network(registrar)?;
             let token = &registrar.record.token;
             let (group, labels) = (Some(token.group.clone()), token.labels.clone());
             // A scale set makes any number of runners, which cannot be counted for the token.
