@@ -43,7 +43,7 @@ impl Dispatcher {
         }
         let mut rooms = self.index.rooms(&seeker);
         for job in own.iter().filter_map(|id| self.jobs.get(id)).filter(|job| job.held.is_none()) {
-            self.index.fill(&mut rooms, job.lane);
+            self.index.reserve(&mut rooms, job.lane);
         }
         // Shares grow as jobs are given out here, as they would in runners' hands.
         let mut given: BTreeMap<_, usize> = BTreeMap::new();

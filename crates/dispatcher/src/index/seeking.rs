@@ -94,9 +94,14 @@ impl Index {
         if full {
             return false;
         }
-        rooms.group = rooms.group.map(|left| left - 1);
-        rooms.by_repository.insert(id, more + 1);
+        self.reserve(rooms, lane);
         true
+    }
+
+    /// Takes the room of one more job of the lane, whether there is some or not.
+    pub(crate) fn reserve(&self, rooms: &mut Rooms, lane: Lane) {
+        rooms.group = rooms.group.map(|left| left.saturating_sub(1));
+        *rooms.by_repository.entry(lane.repository).or_default() += 1;
     }
 }
 
