@@ -6,6 +6,7 @@
 
 mod layers;
 mod period;
+mod size;
 
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use period::{NotAPeriod, Period};
+pub use size::{NotASize, Size};
 
 /// A layer that was read from a file.
 #[derive(Clone, Debug)]

@@ -4,13 +4,20 @@
 //! clients say it. Paths at the host's root are where those clients look for them (`config.sh` and the toolkit drop any
 //! path of the URL that they are given).
 
+mod artifacts;
+mod blobs;
 mod broker;
+mod caches;
+mod clearing;
 mod configuration;
 mod dialect;
 mod groups;
+mod holder;
 mod jit;
+mod json_number;
 mod labels;
 mod official;
+mod oidc;
 mod rest;
 mod results;
 mod run_service;
@@ -18,6 +25,7 @@ mod scale_sets;
 mod sessions;
 mod steps;
 mod stop;
+mod storage;
 mod token;
 mod twirp;
 mod urls;
@@ -36,9 +44,11 @@ use crate::{App, routes};
 use dialect::Dialect;
 
 pub(crate) use broker::LONGEST_POLL;
+pub(crate) use oidc::{Identity, IdentityRules, may_have_tokens};
 pub(crate) use run_service::patience;
 pub(crate) use scale_sets::ScaleSets;
 pub(crate) use sessions::Sessions;
+pub(crate) use storage::{Quotas, Storage};
 pub(crate) use urls::Urls;
 
 /// Largest body of a request of this protocol, unless its route says otherwise. A completion with all annotations of a
@@ -61,6 +71,8 @@ pub(crate) struct Actions {
     pub scale_sets: Arc<ScaleSets>,
     pub stops: stop::Stops,
     pub urls: Urls,
+    pub storage: Storage,
+    pub identity: Identity,
     pub poll_timeout: std::time::Duration,
     pub lease: jiff::SignedDuration,
 }
@@ -69,6 +81,8 @@ impl Actions {
     pub(crate) fn new(
         tokens: PurposeKey,
         addresses: UrlKey,
+        storage: Storage,
+        identity: Identity,
         url: &str,
         poll_timeout: std::time::Duration,
         lease: jiff::SignedDuration,
@@ -84,6 +98,8 @@ impl Actions {
             scale_sets,
             stops: stop::Stops::default(),
             urls: Urls::new(url),
+            storage,
+            identity,
             poll_timeout,
             lease,
         }
@@ -106,5 +122,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(speaking(Dialect::RunService, run_service::routes()))
         .merge(speaking(Dialect::Twirp, twirp::routes().merge(results::routes())))
         .merge(speaking(Dialect::Vss, scale_sets::administration().merge(scale_sets::queue_plane())))
+        .merge(speaking(Dialect::Twirp, artifacts::router()))
+        .merge(speaking(Dialect::Twirp, caches::twirp_router()))
+        .merge(speaking(Dialect::Rest, caches::rest_router()))
+        .merge(speaking(Dialect::Rest, blobs::router()))
+        .merge(speaking(Dialect::Rest, oidc::router()))
         .with_state(Arc::clone(app))
 }

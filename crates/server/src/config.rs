@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use startline_daemon::client_address::Networks;
-use startline_daemon::config::{self, Period, Resolved};
+use startline_daemon::config::{self, Period, Resolved, Size};
 use startline_daemon::trace::CollectorHeaders;
 use startline_daemon::{LogFormat, ProxyHeader};
 
@@ -100,6 +100,16 @@ startline_daemon::config! {
         scale_set_patience: Period = Period::from_secs(300), env "STARTLINE_SCALE_SET_PATIENCE", arg(value_name = "DURATION");
         /// How often a job is queued again after its runner was lost.
         requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
+        /// How much the artifacts of one repository may take together.
+        artifact_quota: Size = Size::from_bytes(50 << 30), env "STARTLINE_ARTIFACT_QUOTA", arg(value_name = "SIZE");
+        /// The longest that an artifact is kept; a job may ask for less.
+        artifact_retention: Period = Period::from_secs(90 * 86_400), env "STARTLINE_ARTIFACT_RETENTION", arg(value_name = "DURATION");
+        /// How much the caches of one repository may take together; those that were not used for longest give way.
+        cache_quota: Size = Size::from_bytes(10 << 30), env "STARTLINE_CACHE_QUOTA", arg(value_name = "SIZE");
+        /// How long a cache entry is kept that no job uses.
+        cache_retention: Period = Period::from_secs(7 * 86_400), env "STARTLINE_CACHE_RETENTION", arg(value_name = "DURATION");
+        /// Claims of jobs' id tokens: further ones and, as `sub`, another subject, such as `tier=gold,sub=repo:{repository}`.
+        id_token_claims: String = String::new(), env "STARTLINE_ID_TOKEN_CLAIMS", arg(value_name = "NAME=VALUE,…");
         /// How long an ephemeral runner without a job may be silent before its registration is removed.
         ephemeral_idle: Period = Period::from_secs(600), env "STARTLINE_EPHEMERAL_IDLE", arg(value_name = "DURATION");
         /// How long any other runner may be silent before its registration is removed.
@@ -174,6 +184,11 @@ impl ServerConfig {
         Self::resolve(ServerLayer::default(), None).config
     }
 
+    /// What `--id-token-claims` says.
+    pub(crate) fn identity_rules(&self) -> anyhow::Result<crate::actions::IdentityRules> {
+        self.id_token_claims.parse().map_err(|error: String| anyhow::anyhow!("--id-token-claims: {error}"))
+    }
+
     /// Refuses settings that cannot be meant.
     ///
     /// # Errors
@@ -188,6 +203,7 @@ impl ServerConfig {
         if !(0.0..=1.0).contains(&self.otlp_sample_ratio) {
             bail!("--otlp-sample-ratio is {}; it must be 0 to 1", self.otlp_sample_ratio);
         }
+        self.identity_rules()?;
         let poll = self.poll_timeout.get().as_secs();
         if !(1..=60).contains(&poll) {
             bail!("--poll-timeout is {}; it must be 1s to 60s", self.poll_timeout);
@@ -199,6 +215,8 @@ impl ServerConfig {
         for (name, period) in [
             ("actions-lease", self.actions_lease),
             ("scale-set-patience", self.scale_set_patience),
+            ("artifact-retention", self.artifact_retention),
+            ("cache-retention", self.cache_retention),
             ("lease", self.lease),
             ("offer-window", self.offer_window),
             ("offline-after", self.offline_after),
@@ -237,6 +255,12 @@ mod tests {
         assert!(error.contains("0.0.0.0:7070") && error.contains("--allow-plain-http"), "{error}");
         config.allow_plain_http = true;
         config.check().unwrap();
+    }
+
+    #[test]
+    fn claims_of_id_tokens_that_cannot_be_set_are_refused_at_the_start() {
+        let config = ServerConfig { id_token_claims: "aud=x".to_owned(), ..ServerConfig::defaults() };
+        assert!(config.check().unwrap_err().to_string().contains("--id-token-claims"));
     }
 
     #[test]

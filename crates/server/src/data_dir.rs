@@ -68,6 +68,16 @@ impl DataDir {
         self.root.join("urls.key")
     }
 
+    /// The content of artifacts and caches.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// The key of id tokens, whose public half is published.
+    pub(crate) fn id_token_key(&self) -> PathBuf {
+        self.root.join("id-token.key")
+    }
+
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }

@@ -36,6 +36,9 @@ impl App {
             if let Err(error) = self.clear(limits).await {
                 tracing::warn!(%error, "housekeeping goes on in the next round");
             }
+            if let Err(error) = self.clear_storage(self.clock.now()).await {
+                tracing::warn!(%error, "clearing of artifacts and caches goes on in the next round");
+            }
         }
     }
 

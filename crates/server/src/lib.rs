@@ -221,6 +221,13 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     tracing::info!(key = %sealing.current().id(), keys = sealing.len(), file = %secrets_key.display(), "secrets are sealed");
     let bearers = PurposeKey::load_or_create(directory.bearer_key())?;
     let addresses = UrlKey::load_or_create(directory.url_key())?;
+    let quotas = actions::Quotas {
+        artifacts: config.artifact_quota.bytes(),
+        caches: config.cache_quota.bytes(),
+        artifact_retention: signed(config.artifact_retention.get()),
+        cache_retention: signed(config.cache_retention.get()),
+    };
+    let storage = actions::Storage::open(&directory.blobs(), quotas)?;
 
     let drain = Drain::new();
     let dispatcher = Dispatcher::new(startline_dispatcher::Config {
@@ -245,6 +252,8 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         actions: actions::Actions::new(
             bearers,
             addresses,
+            storage,
+            actions::Identity::new(&settings.url, directory.id_token_key(), config.identity_rules()?),
             &settings.url,
             config.broker_poll_timeout.get(),
             signed(config.actions_lease.get()),

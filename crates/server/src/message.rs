@@ -13,10 +13,12 @@ use startline_protocol::job_message::{
 use startline_protocol::runs_api::JobDefinition;
 use startline_protocol::template::{Position, TemplateToken, TokenKind};
 use startline_workflow::expression::Value;
-use startline_workflow::model::{CompiledStep, Reference};
+use startline_workflow::model::{Access, CompiledStep, Permissions, Reference};
 use startline_workflow::plan::{JobInstance, RunContext};
 use startline_workflow::template::{Kind, Template};
 use uuid::Uuid;
+
+use crate::actions::{Urls, may_have_tokens};
 
 /// What a message takes from its run.
 pub(crate) struct RunPart<'a> {
@@ -28,6 +30,9 @@ pub(crate) struct RunPart<'a> {
     /// Environment of the submission; wins over the workflow's and the job's.
     pub env: &'a BTreeMap<String, String>,
 }
+
+/// The variable that says what the job's token may do (actions/runner `JobExtension.cs` prints it).
+pub(crate) const PERMISSIONS: &str = "system.github.token.permissions";
 
 /// The message of one job, without secrets, endpoints or job GUID: those belong to an attempt.
 pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
@@ -47,7 +52,11 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         job_name: if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() },
         request_id: 0,
         resources: Resources::default(),
-        variables: variables(run.plan_id, &job.key),
+        variables: {
+            let mut all = variables(run.plan_id, &job.key);
+            all.extend(job.permissions.as_ref().map(permissions));
+            all
+        },
         context_data: BTreeMap::from([
             ("github".to_owned(), context(run.github)),
             ("inputs".to_owned(), context(run.inputs)),
@@ -122,18 +131,47 @@ fn variables(plan_id: Uuid, key: &str) -> BTreeMap<String, Variable> {
     ])
 }
 
-/// Adds what belongs to one attempt: its GUID, and the endpoint with its bearer.
-pub(crate) fn bind(message: &mut JobMessage, job_guid: Uuid, public_url: &str, token: &str) {
+/// The scopes that are not `none`, spelled as the official service does: `{"IdToken":"write"}`.
+fn permissions(granted: &Permissions) -> (String, Variable) {
+    let named = |scope: &str| {
+        let words = scope.split('-').map(|word| {
+            let (first, rest) = word.split_at(word.len().min(1));
+            first.to_ascii_uppercase() + rest
+        });
+        words.collect::<String>()
+    };
+    let scopes: serde_json::Map<String, serde_json::Value> = Permissions::scopes()
+        .filter_map(|scope| match granted.of(scope) {
+            Access::None => None,
+            Access::Read => Some((named(scope), "read".into())),
+            Access::Write => Some((named(scope), "write".into())),
+        })
+        .collect();
+    let value = serde_json::Value::from(scopes).to_string();
+    (PERMISSIONS.to_owned(), Variable { value, is_secret: false })
+}
+
+/// Adds what belongs to one attempt: its GUID, and the endpoint with its bearer and the services that the bearer opens.
+/// Id tokens are offered only where the job may have them: their address alone makes official workers wait.
+pub(crate) fn bind(message: &mut JobMessage, job_guid: Uuid, urls: &Urls, token: &str, trusted: bool) {
+    let mut data = BTreeMap::from([
+        ("ResultsServiceUrl".to_owned(), urls.results()),
+        ("CacheServerUrl".to_owned(), urls.cache()),
+        ("PipelinesServiceUrl".to_owned(), urls.pipelines()),
+    ]);
+    if may_have_tokens(message, trusted) {
+        data.insert("GenerateIdTokenUrl".to_owned(), urls.id_token(job_guid));
+    }
     message.job_id = job_guid;
     message.resources.endpoints = vec![Endpoint {
         name: "SystemVssConnection".to_owned(),
         // Clients resolve relative to it, so it ends with a slash.
-        url: format!("{public_url}/"),
+        url: format!("{}/", urls.root()),
         authorization: Authorization {
             scheme: "OAuth".to_owned(),
             parameters: BTreeMap::from([("AccessToken".to_owned(), token.to_owned())]),
         },
-        data: BTreeMap::new(),
+        data,
         is_shared: false,
         is_ready: true,
     }];

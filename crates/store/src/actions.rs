@@ -28,6 +28,8 @@ pub trait ActionsStore: Send + Sync + 'static {
     ) -> Answer<Option<ArtifactRecord>>;
     /// The final artifacts of a run, newest first; expired ones too, until they are deleted.
     fn artifacts_of_run(&self, run: RunId) -> Answer<Vec<ArtifactRecord>>;
+    /// The artifact of this name, final or not.
+    fn artifact_named(&self, run: RunId, name: String) -> Answer<Option<ArtifactRecord>>;
     /// One artifact, final or not.
     fn artifact(&self, id: i64) -> Answer<Option<ArtifactRecord>>;
     /// Deletes an artifact, final or not, and answers what it was. `None` when there is no such artifact.
@@ -44,6 +46,15 @@ pub trait ActionsStore: Send + Sync + 'static {
     /// Reserves a place. `None` when the entry there is final, or was reserved less than an hour ago. A reservation that
     /// is older is replaced, and nothing refers to its blob then.
     fn reserve_cache(&self, cache: NewCache) -> Answer<Option<CacheRecord>>;
+    /// The entry at this place, final or not.
+    fn cache_at(
+        &self,
+        repository: String,
+        scope: String,
+        trusted: bool,
+        version: String,
+        key: String,
+    ) -> Answer<Option<CacheRecord>>;
     /// Makes a reserved entry final. A repeat with the same size answers the same; another one, and one for an entry
     /// that is not there any more, `None`.
     fn commit_cache(&self, id: i64, size: u64, now: Timestamp) -> Answer<Option<CacheRecord>>;

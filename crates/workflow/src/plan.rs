@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::expression::Value;
-use crate::model::CompiledStep;
+use crate::model::{CompiledStep, Permissions};
 use crate::template::Template;
 
 pub use run::{advance, conclusion, pending};
@@ -171,6 +171,8 @@ pub struct JobInstance {
     pub timeout_minutes: u32,
     /// Whether its failure counts as success.
     pub continue_on_error: bool,
+    /// What its token may do: its own `permissions`, or else those of the workflow.
+    pub permissions: Option<Permissions>,
     /// The `matrix` context; null without a matrix.
     pub matrix: Value,
     /// The `strategy` context.

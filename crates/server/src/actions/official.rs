@@ -9,8 +9,9 @@ use super::urls::Urls;
 use crate::routes::polls::Taken;
 
 /// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `Runner.Features`).
-const SWITCHES: [&str; 3] = [
+const SWITCHES: [&str; 4] = [
     "DistributedTask.UseContainerPathForTemplate",
+    "actions_uses_cache_service_v2",
     "actions_batch_action_resolution",
     "actions_display_helpful_actions_download_errors",
 ];

@@ -1,5 +1,7 @@
 //! The addresses that are handed out. They come from the configuration, never from a request.
 
+use uuid::Uuid;
+
 /// Path of the broker's base. It has a segment, or `config.sh` fails when it makes the service's name
 /// (actions/runner `ConfigurationStore.cs`, `RepoOrOrgName`).
 pub(super) const SERVER: &str = "/_runner/";
@@ -35,6 +37,26 @@ impl Urls {
         format!("{}{RUN_SERVICE}", self.root)
     }
 
+    /// The results service: its origin is where Twirp is spoken (actions/toolkit `artifact-twirp-client.ts`).
+    pub(crate) fn results(&self) -> String {
+        format!("{}/", self.root)
+    }
+
+    /// The older cache service. Clients put their paths behind it as text, so it ends with a slash.
+    pub(crate) fn cache(&self) -> String {
+        format!("{}/_cache/", self.root)
+    }
+
+    /// Where actions of the oldest kind look for their services; there is nothing.
+    pub(crate) fn pipelines(&self) -> String {
+        format!("{}/_pipelines/", self.root)
+    }
+
+    /// Where a job gets its id tokens. Clients append `&audience=…`, so there is a query.
+    pub(crate) fn id_token(&self, job: Uuid) -> String {
+        format!("{}/_oidc/token?job={job}&v=1", self.root)
+    }
+
     /// Where listener tokens come from.
     pub(crate) fn token(&self) -> String {
         format!("{}{TOKEN}", self.root)
@@ -50,6 +72,8 @@ mod tests {
         let urls = Urls::new("https://ci.example.com:8443/");
         assert_eq!(urls.server(), "https://ci.example.com:8443/_runner/");
         assert_eq!(urls.run_service(), "https://ci.example.com:8443/_run/");
-        assert_eq!(urls.run_service(), "https://ci.example.com:8443/_run/");
+        assert_eq!(urls.results(), "https://ci.example.com:8443/");
+        assert_eq!(urls.cache(), "https://ci.example.com:8443/_cache/");
+        assert!(urls.id_token(Uuid::nil()).contains('?'), "an audience is appended with `&`");
     }
 }

@@ -141,7 +141,7 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
         job_guid,
     });
     app.limits.minted(token.expose());
-    crate::message::bind(&mut message, job_guid, &app.config.url, token.expose());
+    crate::message::bind(&mut message, job_guid, &app.actions.urls, token.expose(), run.run.trusted);
     app.hand_on_trace(&mut message, &job, assignment.epoch);
     app.trace_acquired(&job, assignment.epoch, now);
     app.begin_lease(&job, now);

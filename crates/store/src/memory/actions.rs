@@ -31,6 +31,10 @@ impl ActionsStore for Memory {
         self.step(|state| Ok(state.artifacts_of_run(run)))
     }
 
+    fn artifact_named(&self, run: RunId, name: String) -> Answer<Option<ArtifactRecord>> {
+        self.step(move |state| Ok(state.artifact_named(run, &name)))
+    }
+
     fn artifact(&self, id: i64) -> Answer<Option<ArtifactRecord>> {
         self.step(|state| Ok(state.artifacts.get(&id).cloned()))
     }
@@ -53,6 +57,17 @@ impl ActionsStore for Memory {
 
     fn reserve_cache(&self, cache: NewCache) -> Answer<Option<CacheRecord>> {
         self.step(|state| Ok(state.reserve_cache(cache)))
+    }
+
+    fn cache_at(
+        &self,
+        repository: String,
+        scope: String,
+        trusted: bool,
+        version: String,
+        key: String,
+    ) -> Answer<Option<CacheRecord>> {
+        self.step(move |state| Ok(state.cache_at((&repository, &scope, trusted, &version, &key)).cloned()))
     }
 
     fn commit_cache(&self, id: i64, size: u64, now: Timestamp) -> Answer<Option<CacheRecord>> {

@@ -60,7 +60,7 @@ impl State {
         own.map(|known| known.size).sum()
     }
 
-    fn artifact_named(&self, run: RunId, name: &str) -> Option<ArtifactRecord> {
+    pub(super) fn artifact_named(&self, run: RunId, name: &str) -> Option<ArtifactRecord> {
         let mut known = self.artifacts.values();
         known.find(|known| known.artifact.run == run && known.artifact.name == name).cloned()
     }

@@ -5,12 +5,20 @@ use jiff::Timestamp;
 use super::State;
 use crate::record::{CacheRecord, NewCache, kept, kept_size, newest_lapsed_reservation};
 
+/// Repository, git ref, trust, version, key.
+type Place<'a> = (&'a str, &'a str, bool, &'a str, &'a str);
+
+fn place(cache: &NewCache) -> Place<'_> {
+    (&cache.repository, &cache.scope, cache.trusted, &cache.version, &cache.key)
+}
+
 impl State {
+    pub(super) fn cache_at(&self, at: Place<'_>) -> Option<&CacheRecord> {
+        self.caches.values().find(|known| place(&known.cache) == at)
+    }
+
     pub(super) fn reserve_cache(&mut self, cache: NewCache) -> Option<CacheRecord> {
-        let place = |cache: &NewCache| {
-            (cache.repository.clone(), cache.scope.clone(), cache.trusted, cache.version.clone(), cache.key.clone())
-        };
-        let known = self.caches.values().find(|known| place(&known.cache) == place(&cache));
+        let known = self.cache_at(place(&cache));
         let lapsed = newest_lapsed_reservation(cache.created_at);
         match known.map(|known| (known.id, known.is_final || known.cache.created_at > lapsed)) {
             Some((_, true)) => return None,

@@ -31,6 +31,10 @@ impl ActionsStore for Sqlite {
         self.read("list the artifacts of a run", move |db| artifacts::of_run(db, run))
     }
 
+    fn artifact_named(&self, run: RunId, name: String) -> Answer<Option<ArtifactRecord>> {
+        self.read("look for an artifact", move |db| artifacts::named(db, run, &name))
+    }
+
     fn artifact(&self, id: i64) -> Answer<Option<ArtifactRecord>> {
         self.read("read an artifact", move |db| artifacts::find(db, id))
     }
@@ -53,6 +57,19 @@ impl ActionsStore for Sqlite {
 
     fn reserve_cache(&self, cache: NewCache) -> Answer<Option<CacheRecord>> {
         self.write("reserve a cache entry", move |db| caches::reserve(db, cache))
+    }
+
+    fn cache_at(
+        &self,
+        repository: String,
+        scope: String,
+        trusted: bool,
+        version: String,
+        key: String,
+    ) -> Answer<Option<CacheRecord>> {
+        self.read("look for a cache entry", move |db| {
+            caches::at(db, (&repository, &scope, trusted, &version, &key))
+        })
     }
 
     fn commit_cache(&self, id: i64, size: u64, now: Timestamp) -> Answer<Option<CacheRecord>> {

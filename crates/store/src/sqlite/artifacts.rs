@@ -32,7 +32,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ArtifactRecord> {
     })
 }
 
-fn named(db: &Connection, run: RunId, name: &str) -> Result<Option<ArtifactRecord>, Failure> {
+pub(super) fn named(db: &Connection, run: RunId, name: &str) -> Result<Option<ArtifactRecord>, Failure> {
     let sql = format!("SELECT {COLUMNS} FROM artifacts WHERE run_id = ?1 AND name = ?2");
     Ok(db.prepare_cached(&sql)?.query_row((run.0, name), read).optional()?)
 }

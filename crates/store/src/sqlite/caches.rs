@@ -67,7 +67,7 @@ impl ToSql for End {
 }
 
 pub(super) fn reserve(db: &Connection, cache: NewCache) -> Result<Option<CacheRecord>, Failure> {
-    let known = exact(db, &cache)?;
+    let known = at(db, (&cache.repository, &cache.scope, cache.trusted, &cache.version, &cache.key))?;
     let lapsed = newest_lapsed_reservation(cache.created_at);
     match known {
         Some(known) if known.is_final || known.cache.created_at > lapsed => return Ok(None),
@@ -88,10 +88,10 @@ pub(super) fn reserve(db: &Connection, cache: NewCache) -> Result<Option<CacheRe
     Ok(Some(cache.into_record(id)))
 }
 
-fn exact(db: &Connection, cache: &NewCache) -> Result<Option<CacheRecord>, Failure> {
+/// The entry at a place: repository, git ref, trust, version, key.
+pub(super) fn at(db: &Connection, place: (&str, &str, bool, &str, &str)) -> Result<Option<CacheRecord>, Failure> {
     let sql = select!("repository = ?1 AND scope = ?2 AND trusted = ?3 AND version = ?4 AND key = ?5");
-    let key = (&cache.repository, &cache.scope, cache.trusted, &cache.version, &cache.key);
-    Ok(db.prepare_cached(sql)?.query_row(key, read).optional()?)
+    Ok(db.prepare_cached(sql)?.query_row(place, read).optional()?)
 }
 
 pub(super) fn commit(db: &Connection, id: i64, size: u64, now: Timestamp) -> Result<Option<CacheRecord>, Failure> {

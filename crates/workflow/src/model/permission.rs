@@ -37,6 +37,28 @@ pub enum Permissions {
     Scopes(Vec<(String, Access)>),
 }
 
+impl Permissions {
+    /// All scopes that there are.
+    pub fn scopes() -> impl Iterator<Item = &'static str> {
+        SCOPES.iter().map(|(name, _)| *name)
+    }
+
+    /// What they say of one scope, such as `id-token`.
+    #[must_use]
+    pub fn of(&self, scope: &str) -> Access {
+        let levels = SCOPES.iter().find(|(known, _)| *known == scope).map_or(&[][..], |(_, levels)| levels);
+        match self {
+            Self::ReadAll if levels.contains(&"read") => Access::Read,
+            Self::WriteAll if levels.contains(&"write") => Access::Write,
+            Self::WriteAll if levels.contains(&"read") => Access::Read,
+            Self::ReadAll | Self::WriteAll => Access::None,
+            Self::Scopes(scopes) => {
+                scopes.iter().find(|(known, _)| known == scope).map_or(Access::None, |(_, access)| *access)
+            }
+        }
+    }
+}
+
 /// A level of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -93,5 +115,22 @@ impl Reader<'_> {
                 Some(Permissions::Scopes(scopes))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_token_needs_to_be_asked_for() {
+        let own = |access| Permissions::Scopes(vec![("id-token".to_owned(), access)]);
+        assert_eq!(own(Access::Write).of("id-token"), Access::Write);
+        assert_eq!(own(Access::None).of("id-token"), Access::None);
+        assert_eq!(Permissions::WriteAll.of("id-token"), Access::Write);
+        assert_eq!(Permissions::ReadAll.of("id-token"), Access::None, "it cannot be read");
+        assert_eq!(Permissions::Scopes(Vec::new()).of("id-token"), Access::None);
+        assert_eq!(Permissions::WriteAll.of("models"), Access::Read, "which nobody can write");
+        assert_eq!(Permissions::WriteAll.of("unknown"), Access::None);
     }
 }

@@ -118,6 +118,7 @@ fn instances(
             runs_on: runs_on(&scope, &job.runs_on).map_err(explain)?,
             timeout_minutes: timeout(&scope, job).map_err(explain)?,
             continue_on_error: continue_on_error(&scope, job).map_err(explain)?,
+            permissions: job.permissions.clone().or_else(|| workflow.permissions.clone()),
             matrix: scope.matrix.clone(),
             strategy: scope.strategy.clone(),
             needs: scope.needs.clone(),
