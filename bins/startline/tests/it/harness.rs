@@ -160,6 +160,11 @@ impl Process {
         }
     }
 
+    /// What has come on standard output and was not asked for yet.
+    pub(crate) fn said(&self) -> String {
+        self.lines.try_iter().collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
     }

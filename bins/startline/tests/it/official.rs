@@ -17,7 +17,7 @@ use client::{Held, Official, Padding, path, send};
 const JOB: &str = "on: push\njobs:\n  build:\n    runs-on: [self-hosted, linux]\n    outputs: {who: '${{ steps.a.outputs.who }}'}\n    steps: [{id: a, run: 'true'}]\n";
 
 /// Polls that end soon, so that tests need not wait for them.
-const SHORT: [&str; 2] = ["--broker-poll-timeout", "1s"];
+pub(crate) const SHORT: [&str; 2] = ["--broker-poll-timeout", "1s"];
 
 async fn registration_token(service: &Service, place: &str) -> String {
     let reply = rest(service, Method::POST, &format!("/api/v3/{place}/actions/runners/registration-token"), None).await;
@@ -36,7 +36,7 @@ async fn runner(service: &Service, name: &str) -> Official {
     Official::configure(service, "acme/demo", &token, name, &["gpu"]).await
 }
 
-async fn listening(service: &Service, name: &str) -> Official {
+pub(crate) async fn listening(service: &Service, name: &str) -> Official {
     let mut runner = runner(service, name).await;
     runner.listen(service).await;
     runner

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_pull_request_finds_its_own_caches_then_those_of_its_base_then_those_of_the_default_branch() {
-        let event = json!({ "pull_request": { "base": { "ref": "dev" } }, "repository": { "default_branch": "trunk" } });
+        let event =
+            json!({ "pull_request": { "base": { "ref": "dev" } }, "repository": { "default_branch": "trunk" } });
         assert_eq!(
             lookup("refs/pull/7/merge", &event, true),
             ["refs/pull/7/merge trusted", "refs/heads/dev trusted", "refs/heads/trunk trusted"]

@@ -64,7 +64,8 @@ async fn token(State(app): State<Arc<App>>, holder: Holder, Query(asked): Query<
     }
     let result = async {
         let message = app.store.job_message(claims.job).await?.unwrap_or_default();
-        let granted = serde_json::from_str(&message).is_ok_and(|m: JobMessage| may_have_tokens(&m, holder.run.run.trusted));
+        let granted =
+            serde_json::from_str(&message).is_ok_and(|m: JobMessage| may_have_tokens(&m, holder.run.run.trusted));
         if !granted {
             return Err(ApiError::new(StatusCode::FORBIDDEN, kind::FORBIDDEN, "this job may not have id tokens")
                 .detail("give the job `permissions: {id-token: write}`; untrusted runs never have it"));

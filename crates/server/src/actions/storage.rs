@@ -216,8 +216,7 @@ mod tests {
     #[test]
     fn open_uploads_of_a_repository_share_its_room_and_broken_ones_give_theirs_back() {
         let uploads = Uploads::default();
-        let [one, two]: [BlobId; 2] =
-            ["1", "2"].map(|digit| format!("{}{digit}", "0".repeat(31)).parse().unwrap());
+        let [one, two]: [BlobId; 2] = ["1", "2"].map(|digit| format!("{}{digit}", "0".repeat(31)).parse().unwrap());
         let admit = |repository, blob, bytes| uploads.admit(Holding::Artifact, repository, blob, bytes, 100);
         admit("acme/a", one, 60).unwrap().keep();
         assert!(admit("acme/a", two, 41).is_none(), "61 to 101 would be too much");

@@ -67,9 +67,7 @@ impl ActionsStore for Sqlite {
         version: String,
         key: String,
     ) -> Answer<Option<CacheRecord>> {
-        self.read("look for a cache entry", move |db| {
-            caches::at(db, (&repository, &scope, trusted, &version, &key))
-        })
+        self.read("look for a cache entry", move |db| caches::at(db, (&repository, &scope, trusted, &version, &key)))
     }
 
     fn commit_cache(&self, id: i64, size: u64, now: Timestamp) -> Answer<Option<CacheRecord>> {

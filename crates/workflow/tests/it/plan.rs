@@ -6,6 +6,7 @@ mod properties;
 use harness::Run;
 use serde_json::json;
 use startline_workflow::expression::Value;
+use startline_workflow::model::Access;
 use startline_workflow::plan::{Conclusion, Conclusion::*, Decision, InstanceState, Selection};
 
 /// Jobs `id: {…}` on lines of their own, each with `runs-on` and a step.
@@ -263,6 +264,20 @@ jobs:
     let run_defaults = job.defaults.as_ref().and_then(|defaults| defaults.get("run")).unwrap();
     assert_eq!(run_defaults.get("shell").and_then(|shell| shell.as_str()), Some("bash"));
     assert_eq!(run_defaults.get("working-directory").and_then(|directory| directory.as_str()), Some("j"));
+}
+
+#[test]
+fn the_permissions_of_a_job_replace_those_of_its_workflow() {
+    let source = "on: push\npermissions: {contents: read, id-token: write}\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  \
+                  b: {runs-on: x, permissions: {contents: write}, steps: [{run: b}]}\n";
+    let of = |source: &str, job: &str| Run::new(source).expanded(job)[0].permissions.clone();
+    let scopes = |job: &str| {
+        let granted = of(source, job).expect("the workflow has some");
+        (granted.of("contents"), granted.of("id-token"))
+    };
+    assert_eq!(scopes("a"), (Access::Read, Access::Write));
+    assert_eq!(scopes("b"), (Access::Write, Access::None), "what it does not list is none");
+    assert_eq!(of("on: push\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n", "a"), None);
 }
 
 #[test]

@@ -152,6 +152,9 @@ mod tests {
         let expected = "attachment; filename=\"a___b__.zip\"; filename*=UTF-8''a%22%3B%20b%2F%C3%BC.zip";
         assert_eq!(disposition, expected);
         let (kind, disposition) = described(&opened("report.html", Some("text/html")));
-        assert_eq!((kind, disposition.to_str().unwrap().contains("filename=\"report.html\"")), ("text/html".parse().unwrap(), true));
+        assert_eq!(
+            (kind, disposition.to_str().unwrap().contains("filename=\"report.html\"")),
+            ("text/html".parse().unwrap(), true)
+        );
     }
 }

@@ -86,7 +86,8 @@ fn placeholders(template: &str) -> Result<Vec<&str>, String> {
     let mut rest = template;
     let mut names = Vec::new();
     while let Some((_, behind)) = rest.split_once('{') {
-        let (name, behind) = behind.split_once('}').ok_or_else(|| format!("`{template}` has a brace without an end"))?;
+        let (name, behind) =
+            behind.split_once('}').ok_or_else(|| format!("`{template}` has a brace without an end"))?;
         names.push(name);
         rest = behind;
     }
@@ -214,7 +215,10 @@ mod tests {
         assert_eq!(claims["sub"], "repo:acme/demo:ref:refs/heads/main");
         assert_eq!(claims["aud"], "https://ci.test/acme", "the owner's URL when none is asked for");
         assert_eq!(claims["job_workflow_ref"], "acme/demo/.github/workflows/w.yml@refs/heads/main");
-        assert_eq!((&claims["iat"], &claims["nbf"], &claims["exp"]), (&json!(1_000_000), &json!(999_940), &json!(1_000_600)));
+        assert_eq!(
+            (&claims["iat"], &claims["nbf"], &claims["exp"]),
+            (&json!(1_000_000), &json!(999_940), &json!(1_000_600))
+        );
         for name in OWN.into_iter().chain(FROM_CONTEXT) {
             assert!(claims.contains_key(name), "{name}");
         }

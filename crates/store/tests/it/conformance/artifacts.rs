@@ -29,6 +29,9 @@ pub(super) async fn an_artifact_begins_unfinished(bench: Bench) {
     let record = created.artifact;
     assert_eq!((record.size, &record.digest, record.is_final), (0, &None, false));
     assert_eq!(bench.artifacts_of_run(record.artifact.run).await, Ok(vec![]));
+    let named = |run, name: &str| bench.artifact_named(RunId(run), name.to_owned());
+    assert_eq!(named(1, "dist").await, Ok(Some(record.clone())));
+    assert_eq!((named(1, "Dist").await, named(2, "dist").await), (Ok(None), Ok(None)));
     assert_eq!(bench.artifact(record.id).await, Ok(Some(record)));
     assert_eq!(bench.artifact(404).await, Ok(None));
 }

@@ -42,6 +42,15 @@ pub(super) async fn a_cache_entry_is_kept_as_reserved(bench: Bench) {
     let record = bench.reserved(new_cache("key")).await.unwrap();
     assert_eq!((&record.cache, record.size, record.is_final), (&new_cache("key"), 0, false));
     assert_eq!(record.last_used_at, new_cache("key").created_at);
+    let at_place = |scope: &str, trusted, version: &str, key: &str| {
+        bench.cache_at("acme/demo".to_owned(), scope.to_owned(), trusted, version.to_owned(), key.to_owned())
+    };
+    assert_eq!(at_place(MAIN, true, "v1", "key").await, Ok(Some(record.clone())));
+    for (scope, trusted, version, key) in
+        [(TOPIC, true, "v1", "key"), (MAIN, false, "v1", "key"), (MAIN, true, "v2", "key"), (MAIN, true, "v1", "ke")]
+    {
+        assert_eq!(at_place(scope, trusted, version, key).await, Ok(None));
+    }
     assert_eq!(bench.cache(record.id).await, Ok(Some(record)));
     assert_eq!(bench.cache(404).await, Ok(None));
 }
