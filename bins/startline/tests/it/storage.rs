@@ -294,7 +294,7 @@ async fn parts_of_the_older_cache_service_come_in_any_order() {
 #[tokio::test]
 async fn id_tokens_are_for_trusted_jobs_that_ask_and_only_while_they_run() {
     let service = Service::start(&SHORT);
-    let asking = |trusted| SubmitRequest {
+    let asking = |trusted: bool| SubmitRequest {
         workflow: JOB.replace("runs-on", "permissions: {id-token: write}, runs-on"),
         untrusted: !trusted,
         ..SubmitRequest::default()
