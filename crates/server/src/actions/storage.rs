@@ -66,12 +66,7 @@ impl Storage {
     pub(crate) fn open(directory: &Path, quotas: Quotas) -> anyhow::Result<Self> {
         let blobs = Directory::open(directory)
             .with_context(|| format!("cannot use {} for artifacts and caches", directory.display()))?;
-        Ok(Self {
-            blobs: Arc::new(blobs),
-            quotas,
-            uploads: Uploads::default(),
-            looked_at: Mutex::default(),
-        })
+        Ok(Self { blobs: Arc::new(blobs), quotas, uploads: Uploads::default(), looked_at: Mutex::default() })
     }
 }
 
