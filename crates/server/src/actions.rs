@@ -81,8 +81,7 @@ impl Actions {
     pub(crate) fn new(
         tokens: PurposeKey,
         addresses: UrlKey,
-        storage: Storage,
-        identity: Identity,
+        (storage, identity): (Storage, Identity),
         url: &str,
         poll_timeout: std::time::Duration,
         lease: jiff::SignedDuration,

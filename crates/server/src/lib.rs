@@ -252,8 +252,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         actions: actions::Actions::new(
             bearers,
             addresses,
-            storage,
-            actions::Identity::new(&settings.url, directory.id_token_key(), config.identity_rules()?),
+            (storage, actions::Identity::new(&settings.url, directory.id_token_key(), config.identity_rules()?)),
             &settings.url,
             config.broker_poll_timeout.get(),
             signed(config.actions_lease.get()),
