@@ -191,6 +191,13 @@ fn step(step: &CompiledStep) -> ActionStep {
                 repository_type: "self".to_owned(),
                 path: Some(path.clone()),
             },
+            Reference::Repository { name, git_ref, path } => StepReference::Repository {
+                name: Some(name.clone()),
+                git_ref: Some(git_ref.clone()),
+                repository_type: "GitHub".to_owned(),
+                path: path.clone(),
+            },
+            Reference::Docker { image } => StepReference::ContainerRegistry { image: image.clone() },
         },
         inputs: token(&step.inputs),
         condition: step.condition.clone(),

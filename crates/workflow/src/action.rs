@@ -6,7 +6,7 @@
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::reader::Reader;
 use crate::model::step::Owner;
-use crate::model::{CompiledStep, Fields, place};
+use crate::model::{CompiledStep, Fields, Runners, place};
 use crate::template::Template;
 use crate::yaml::{self, Node};
 
@@ -64,7 +64,8 @@ pub enum Runs {
 #[must_use]
 pub fn parse(source: &str) -> (Option<Manifest>, Vec<Diagnostic>) {
     let (node, findings) = yaml::parse(source);
-    let mut reader = Reader::new(source, findings);
+    // Only our own worker reads manifests here; official runners read them themselves.
+    let mut reader = Reader::new(source, findings, Runners::Native);
     let manifest = node.and_then(|node| read(&mut reader, &node));
     let findings = diagnostic::finish(reader.findings);
     let usable = !findings.iter().any(Diagnostic::is_error);

@@ -33,6 +33,15 @@ pub use trigger::{Patterns, Trigger, Triggers};
 
 pub(crate) use reader::Reader;
 
+/// Which runners there will be for a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runners {
+    /// Ours and official ones: what only the latter can run is no mistake.
+    Any,
+    /// Ours alone.
+    Native,
+}
+
 /// A workflow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workflow {
@@ -108,8 +117,14 @@ pub struct Job {
 /// and capped at 100, the last one saying how many are left out.
 #[must_use]
 pub fn parse(source: &str) -> (Option<Workflow>, Vec<Diagnostic>) {
+    parse_for(source, Runners::Any)
+}
+
+/// Reads a workflow file for certain runners; otherwise as [`parse`].
+#[must_use]
+pub fn parse_for(source: &str, runners: Runners) -> (Option<Workflow>, Vec<Diagnostic>) {
     let (node, findings) = yaml::parse(source);
-    let mut reader = Reader::new(source, findings);
+    let mut reader = Reader::new(source, findings, runners);
     let workflow = node.and_then(|node| workflow::read(&mut reader, &node));
     let findings = diagnostic::finish(reader.findings);
     let usable = !findings.iter().any(Diagnostic::is_error);

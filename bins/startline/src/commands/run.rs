@@ -16,6 +16,7 @@ use startline_daemon::Signals;
 use startline_daemon::config::Period;
 use startline_protocol::runs_api::RunDetail;
 use startline_server::{Running, ServerConfig, Synchronous};
+use startline_workflow::Runners;
 use tempfile::TempDir;
 
 use self::fleet::Fleet;
@@ -30,7 +31,7 @@ use crate::render::summary;
 const CANCEL_LIMIT: Duration = Duration::from_millis(11_500);
 
 pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let Some(prepared) = submission::prepare(&args.submission)? else {
+    let Some(prepared) = submission::prepare(&args.submission, Runners::Native)? else {
         return Ok(ExitCode::from(exit::USAGE));
     };
     #[expect(clippy::disallowed_methods, reason = "a diagnostic switch, not a setting of this command")]

@@ -8,6 +8,7 @@ use anstream::eprint;
 use anyhow::Context;
 use startline_client::ApiClient;
 use startline_protocol::runs_api::{RunDetail, SubmitRequest};
+use startline_workflow::Runners;
 
 use crate::cli::Submission;
 use crate::exit::Usage;
@@ -21,9 +22,9 @@ pub(crate) struct Prepared {
 
 /// Reads and checks everything that can be checked before anything is started. `None` when the workflow has mistakes:
 /// they were printed.
-pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
+pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Option<Prepared>> {
     let source = read(&args.file)?;
-    let (workflow, diagnostics) = startline_workflow::parse(&source);
+    let (workflow, diagnostics) = startline_workflow::parse_for(&source, runners);
     let shown = args.file.display().to_string();
     report(&diagnostics, &source, &shown);
     if workflow.is_none() {

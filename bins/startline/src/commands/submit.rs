@@ -13,7 +13,7 @@ use crate::exit;
 use crate::render::summary;
 
 pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let Some(prepared) = submission::prepare(&args.submission)? else {
+    let Some(prepared) = submission::prepare(&args.submission, Runners::Any)? else {
         return Ok(ExitCode::from(exit::USAGE));
     };
     let client = args.connect.client()?;

@@ -44,6 +44,23 @@ pub(super) enum Uses {
     },
 }
 
+impl Uses {
+    fn repository(name: Option<&str>, path: Option<&str>, git_ref: Option<&str>) -> Self {
+        let mut shown = name.unwrap_or_default().to_owned();
+        for (mark, part) in [('/', path), ('@', git_ref)] {
+            if let Some(part) = part.filter(|part| !part.is_empty()) {
+                shown.push(mark);
+                shown.push_str(part);
+            }
+        }
+        Self::Unsupported { shown, why: "actions of other repositories" }
+    }
+
+    fn docker(image: &str) -> Self {
+        Self::Unsupported { shown: format!("docker://{image}"), why: "actions that run in containers" }
+    }
+}
+
 /// Where steps run: the job, or one use of a composite action.
 pub(super) struct Frame {
     /// The step on the board that all of it belongs to.
@@ -134,20 +151,9 @@ impl Step {
                 Uses::Local(path.clone().unwrap_or_default())
             }
             StepReference::Repository { name, git_ref, path, .. } => {
-                let mut shown = name.clone().unwrap_or_default();
-                if let Some(path) = path.as_deref().filter(|path| !path.is_empty()) {
-                    shown.push('/');
-                    shown.push_str(path);
-                }
-                if let Some(git_ref) = git_ref.as_deref().filter(|git_ref| !git_ref.is_empty()) {
-                    shown.push('@');
-                    shown.push_str(git_ref);
-                }
-                Uses::Unsupported { shown, why: "actions of other repositories" }
+                Uses::repository(name.as_deref(), path.as_deref(), git_ref.as_deref())
             }
-            StepReference::ContainerRegistry { image } => {
-                Uses::Unsupported { shown: format!("docker://{image}"), why: "actions that run in containers" }
-            }
+            StepReference::ContainerRegistry { image } => Uses::docker(image),
         };
         let context_name = if step.context_name.is_empty() { &step.name } else { &step.context_name };
         Self {
@@ -168,6 +174,10 @@ impl Step {
             uses: match &step.reference {
                 Reference::Script => Uses::Script,
                 Reference::Local { path } => Uses::Local(path.clone()),
+                Reference::Repository { name, git_ref, path } => {
+                    Uses::repository(Some(name), path.as_deref(), Some(git_ref))
+                }
+                Reference::Docker { image } => Uses::docker(image),
             },
             inputs: step.inputs.clone(),
             condition: step.condition.clone(),
@@ -319,7 +329,7 @@ impl Job {
                 self.console.write(&format!("##[group]Run {shown}"));
                 self.console.write("##[endgroup]");
                 let message = format!(
-                    "`uses: {shown}` cannot be run: this worker does not run {why}. Use a local action (`uses: ./path`) or a `run` step"
+                    "`uses: {shown}` cannot be run: this worker does not run {why}, but an official GitHub runner does: give the job to one by its labels, or use a local action (`uses: ./path`) or a `run` step"
                 );
                 self.error(record, &message);
                 Left::failed()

@@ -57,6 +57,38 @@ pub enum Reference {
         /// The path as it was written, with `./`.
         path: String,
     },
+    /// `uses: owner/name[/path]@ref`.
+    Repository {
+        /// `owner/name`.
+        name: String,
+        /// What follows the `@`.
+        git_ref: String,
+        /// The directory inside, if one is named.
+        path: Option<String>,
+    },
+    /// `uses: docker://image`.
+    Docker {
+        /// The image, without the scheme.
+        image: String,
+    },
+}
+
+impl Reference {
+    /// What generated names begin with (actions/runner
+    /// `Sdk/DTPipelines/Pipelines/ObjectTemplating/PipelineTemplateConverter.cs`).
+    fn base(&self) -> String {
+        // Names have fewer than 100 characters, and a number may follow.
+        let plain = |text: &str| -> String {
+            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            text.chars().map(|c| if legal(c) { c } else { '_' }).take(90).collect()
+        };
+        match self {
+            Self::Script => "__run".to_owned(),
+            Self::Local { .. } => "__self".to_owned(),
+            Self::Repository { name, .. } => format!("__{}", plain(name)),
+            Self::Docker { image } => format!("__{}", plain(image)),
+        }
+    }
 }
 
 /// Where steps stand.
@@ -187,7 +219,7 @@ impl Reader<'_> {
         let id = fields.given("id").and_then(Node::text).filter(|id| super::id::problem(id).is_none());
         let context_name = match id {
             Some(id) => id.to_owned(),
-            None => names.generate(if script { "__run" } else { "__self" }),
+            None => names.generate(&reference.base()),
         };
         Some(CompiledStep { context_name, reference, condition, inputs, env, continue_on_error, timeout_minutes, name })
     }
@@ -236,32 +268,51 @@ impl Reader<'_> {
 
     fn uses(&mut self, node: &Node) -> Option<Reference> {
         let uses = self.literal(node, "`uses`")?;
-        let remedy = "check the action out into the repository and use it by path (`uses: ./path`), or write its commands with `run`";
         if uses.starts_with("./") || uses.starts_with(".\\") {
             return Some(Reference::Local { path: uses });
         }
-        if uses.starts_with("docker://") {
-            self.unsupported(
+        let reference = match uses.strip_prefix("docker://") {
+            Some(image) => Some(Reference::Docker { image: image.to_owned() }).filter(|_| !image.trim().is_empty()),
+            None => remote(&uses),
+        };
+        match &reference {
+            Some(Reference::Docker { .. }) if self.native => self.unsupported(
                 node.span,
                 &format!("the container action `{uses}`"),
-                "run the command with `run` instead",
-            );
-        } else if is_remote(&uses) {
-            self.unsupported(node.span, &format!("the action `{uses}` of another repository"), remedy);
-        } else {
-            self.report(
-                Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action"))
-                    .remedy("write `./path` for an action of this repository; a path must begin with `./`"),
-            );
+                "run the command with `run` instead, or submit to a service with an official runner",
+            ),
+            Some(_) if self.native => self.unsupported(
+                node.span,
+                &format!("the action `{uses}` of another repository"),
+                "check the action out into the repository and use it by path (`uses: ./path`), write its commands with \
+                 `run`, or submit to a service with an official runner",
+            ),
+            Some(_) => {}
+            None => self.report(
+                Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action")).remedy(
+                    "write `owner/repository@ref`, `owner/repository/path@ref`, or `./path` for an action of this \
+                     repository",
+                ),
+            ),
         }
-        None
+        reference
     }
 }
 
-/// `owner/name[/path]@ref`.
-fn is_remote(uses: &str) -> bool {
-    let Some((name, git_ref)) = uses.split_once('@') else { return false };
-    let mut parts = name.split('/');
-    let named = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && part != "." && part != "..");
-    named(parts.next()) && named(parts.next()) && !git_ref.is_empty()
+/// `owner/name[/path]@ref` (actions/runner `Sdk/DTPipelines/Pipelines/ObjectTemplating/PipelineTemplateConverter.cs`).
+fn remote(uses: &str) -> Option<Reference> {
+    let (whole, git_ref) = uses.split_once('@')?;
+    let mut parts = whole.split('/');
+    let named = |part: &&str| !part.is_empty() && *part != "." && *part != ".." && !part.contains(char::is_whitespace);
+    let owner = parts.next().filter(named)?;
+    let name = parts.next().filter(named)?;
+    let path: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    if git_ref.is_empty() || git_ref.contains(char::is_whitespace) || path.contains(&"..") {
+        return None;
+    }
+    Some(Reference::Repository {
+        name: format!("{owner}/{name}"),
+        git_ref: git_ref.to_owned(),
+        path: (!path.is_empty()).then(|| path.join("/")),
+    })
 }

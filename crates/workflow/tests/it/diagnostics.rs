@@ -144,8 +144,12 @@ fn each_mistake_has_its_code_and_place() {
         (job(&format!("{run}environment: production\n")), &["7:5 unsupported"]),
         (job(&format!("{run}concurrency: x\n")), &["7:5 not-enforced?"]),
         (job("uses: ./.github/workflows/x.yml\nwith: {a: b}\n"), &["4:5 unsupported", "5:5 unsupported"]),
-        (job("runs-on: x\nsteps:\n  - uses: actions/checkout@v4\n"), &["6:15 unsupported"]),
-        (job("runs-on: x\nsteps:\n  - uses: docker://alpine\n"), &["6:15 unsupported"]),
+        (job("runs-on: x\nsteps:\n  - uses: actions/checkout@v4\n"), &[]),
+        (job("runs-on: x\nsteps:\n  - uses: docker://alpine\n"), &[]),
+        (job("runs-on: x\nsteps:\n  - uses: actions/checkout\n"), &["6:15 uses"]),
+        (job("runs-on: x\nsteps:\n  - uses: actions/../x@v1\n"), &["6:15 uses"]),
+        (job("runs-on: x\nsteps:\n  - uses: actions/x/../y@v1\n"), &["6:15 uses"]),
+        (job("runs-on: x\nsteps:\n  - uses: 'docker://'\n"), &["6:15 uses"]),
         (job("runs-on: x\nsteps:\n  - uses: action\n"), &["6:15 uses"]),
         (job(&format!("{run}permissions: {{content: read, id-token: read}}\n")), &["7:19 unknown-key", "7:44 value"]),
         (job(&format!("{run}permissions: all\n")), &["7:18 value"]),
@@ -217,4 +221,17 @@ fn more_than_a_hundred_findings_end_with_a_count() {
     let (_, findings) = parse(&format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{steps}"));
     assert_eq!(findings.len(), 100);
     assert_eq!(findings[99].notes.last().unwrap().message, "50 further findings are not shown");
+}
+
+#[test]
+fn where_our_runners_are_the_only_ones_actions_of_others_are_a_mistake() {
+    for (uses, column) in [("actions/checkout@v4", 15), ("a/b/c/d@main", 15), ("docker://alpine:3", 15)] {
+        let source = job(&format!("runs-on: x\nsteps:\n  - uses: {uses}\n"));
+        assert!(startline_workflow::parse(&source).0.is_some(), "{uses}");
+        let (workflow, findings) = startline_workflow::parse_for(&source, startline_workflow::Runners::Native);
+        assert!(workflow.is_none());
+        assert_eq!((findings[0].code, findings[0].span.start.column), ("unsupported", column));
+        assert!(findings[0].message.contains(uses), "{}", findings[0].message);
+        assert!(findings[0].remedy.as_deref().unwrap().contains("official runner"));
+    }
 }

@@ -100,6 +100,24 @@ fn steps_are_ready_to_be_sent() {
 }
 
 #[test]
+fn actions_of_other_repositories_become_references_with_generated_names() {
+    let steps = ["actions/checkout@v4", "acme/tools/lint@releases/v1", "actions/checkout@v3", "docker://ghcr.io/a/b:1"];
+    let list: String = steps.iter().map(|uses| format!("      - uses: {uses}\n")).collect();
+    let workflow = read(&format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{list}"));
+    let steps = &workflow.jobs[0].steps;
+    let names: Vec<&str> = steps.iter().map(|step| step.context_name.as_str()).collect();
+    assert_eq!(names, ["__actions_checkout", "__acme_tools", "__actions_checkout_2", "__ghcr_io_a_b_1"]);
+    let repository = |name: &str, git_ref: &str, path: Option<&str>| Reference::Repository {
+        name: name.to_owned(),
+        git_ref: git_ref.to_owned(),
+        path: path.map(str::to_owned),
+    };
+    assert_eq!(steps[0].reference, repository("actions/checkout", "v4", None));
+    assert_eq!(steps[1].reference, repository("acme/tools", "releases/v1", Some("lint")));
+    assert_eq!(steps[3].reference, Reference::Docker { image: "ghcr.io/a/b:1".to_owned() });
+}
+
+#[test]
 fn triggers_keep_their_filters() {
     let workflow = read(FULL);
     let push = workflow.on.get("push").unwrap();
