@@ -11,13 +11,16 @@ mod caches;
 mod clearing;
 mod configuration;
 mod dialect;
+mod git;
 mod groups;
 mod holder;
 mod jit;
 mod json_number;
 mod labels;
+mod launch;
 mod official;
 mod oidc;
+mod ranges;
 mod rest;
 mod results;
 mod run_service;
@@ -126,5 +129,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(speaking(Dialect::Rest, caches::rest_router()))
         .merge(speaking(Dialect::Rest, blobs::router()))
         .merge(speaking(Dialect::Rest, oidc::router()))
+        .merge(speaking(Dialect::RunService, launch::routes()))
+        .merge(git::routes())
         .with_state(Arc::clone(app))
 }

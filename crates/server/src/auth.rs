@@ -23,7 +23,9 @@ use crate::audit::Refused;
 use crate::limits::{self, NoBearer};
 use crate::problem::ApiError;
 
-pub(crate) use actions::{Configurer, JobBearer, LISTENER_LIFE, Listener, ListenerClaims, RemoveClaims};
+pub(crate) use actions::{
+    Configurer, JobBearer, LISTENER_LIFE, Listener, ListenerClaims, RemoveClaims, RepositoryReader,
+};
 pub(crate) use admin::Admin;
 pub(crate) use origin::{Origin, RequestId};
 

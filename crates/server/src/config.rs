@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::sources::Mirrors;
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use startline_daemon::client_address::Networks;
@@ -98,6 +99,20 @@ startline_daemon::config! {
         scale_set_mode: ScaleSetMode = ScaleSetMode::Assign, env "STARTLINE_SCALE_SET_MODE", arg(value_name = "assign|acquire");
         /// How long a job that is assigned to a scale set waits for one of its runners before it is assigned anew.
         scale_set_patience: Period = Period::from_secs(300), env "STARTLINE_SCALE_SET_PATIENCE", arg(value_name = "DURATION");
+        /// Directory with actions: `owner/repo` as git repositories, `owner/repo@ref` as directories or tarballs.
+        actions_dir: PathBuf, env "STARTLINE_ACTIONS_DIR", arg(value_name = "DIR");
+        /// Mirrors that actions are taken from, such as `https://git.example.com/{owner}/{repo}` or, with `{ref}`, tarballs.
+        actions_mirror: Mirrors = Mirrors::default(), env "STARTLINE_ACTIONS_MIRROR", arg(value_name = "URL,…");
+        /// Take no action from github.com.
+        actions_offline: bool = false, env "STARTLINE_ACTIONS_OFFLINE", arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false");
+        /// Most bytes of archives of actions that are kept.
+        actions_cache_limit: u64 = 10 * 1024 * 1024 * 1024, env "STARTLINE_ACTIONS_CACHE_LIMIT", arg(value_name = "BYTES");
+        /// How long one step of taking an action from a source may last.
+        actions_timeout: Period = Period::from_secs(60), env "STARTLINE_ACTIONS_TIMEOUT", arg(value_name = "DURATION");
+        /// Address of the forge that jobs check repositories out from. Else the service itself.
+        git_url: String, env "STARTLINE_GIT_URL", arg(value_name = "URL");
+        /// Directory with git repositories, `owner/name` or `owner/name.git`, that the service serves to their jobs for reading.
+        repositories_dir: PathBuf, env "STARTLINE_REPOSITORIES_DIR", arg(value_name = "DIR");
         /// How often a job is queued again after its runner was lost.
         requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
         /// How much the artifacts of one repository may take together.
@@ -204,6 +219,16 @@ impl ServerConfig {
             bail!("--otlp-sample-ratio is {}; it must be 0 to 1", self.otlp_sample_ratio);
         }
         self.identity_rules()?;
+        if let Some(url) = &self.git_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            bail!("--git-url `{url}` is not a URL; write it like https://github.com");
+        }
+        for (name, directory) in [("actions-dir", &self.actions_dir), ("repositories-dir", &self.repositories_dir)] {
+            if let Some(directory) = directory.as_ref().filter(|directory| !directory.is_dir()) {
+                bail!("--{name} {} is not a directory", directory.display());
+            }
+        }
         let poll = self.poll_timeout.get().as_secs();
         if !(1..=60).contains(&poll) {
             bail!("--poll-timeout is {}; it must be 1s to 60s", self.poll_timeout);
@@ -217,6 +242,7 @@ impl ServerConfig {
             ("scale-set-patience", self.scale_set_patience),
             ("artifact-retention", self.artifact_retention),
             ("cache-retention", self.cache_retention),
+            ("actions-timeout", self.actions_timeout),
             ("lease", self.lease),
             ("offer-window", self.offer_window),
             ("offline-after", self.offline_after),

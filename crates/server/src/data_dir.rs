@@ -78,6 +78,11 @@ impl DataDir {
         self.root.join("id-token.key")
     }
 
+    /// Archives of actions.
+    pub(crate) fn actions(&self) -> PathBuf {
+        self.root.join("actions")
+    }
+
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::App;
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
-use crate::submission::Submission;
+use crate::submission::{Forge, Submission};
 
 /// The header that makes a repeat of a submission harmless.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -109,7 +109,7 @@ impl App {
             }
             return Ok((run, jobs));
         }
-        let run = match run_name(&submission, &workflow, &run, &self.config.url) {
+        let run = match run_name(&submission, &workflow, &run, &self.config.forge) {
             Some(name) => self.store.rename_run(run.id, name).await?.unwrap_or(run),
             None => run,
         };
@@ -138,7 +138,7 @@ impl App {
         run: &RunRecord,
     ) -> Result<(), startline_store::Error> {
         let Some(compiled) = self.runs.get(run.id).filter(|compiled| compiled.submission.single) else { return Ok(()) };
-        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.url);
+        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
         context.vars = self.variables_of(&compiled.submission).await?;
         crate::message::complete(message, &context);
         Ok(())
@@ -146,9 +146,9 @@ impl App {
 }
 
 /// What the workflow's `run-name` comes to; the run's own id and number may be in it, so it is known only now.
-fn run_name(submission: &Submission, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Option<String> {
+fn run_name(submission: &Submission, workflow: &Workflow, run: &RunRecord, forge: &Forge) -> Option<String> {
     let template = workflow.run_name.as_ref()?;
-    let context = submission.context(workflow, run, public_url);
+    let context = submission.context(workflow, run, forge);
     let scope: Object = [
         ("github".to_owned(), context.github),
         ("inputs".to_owned(), context.inputs),

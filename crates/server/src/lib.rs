@@ -27,6 +27,7 @@ mod readiness;
 mod restore;
 mod routes;
 mod runs;
+mod sources;
 mod submission;
 mod token_cache;
 mod traces;
@@ -58,6 +59,7 @@ use tokio_util::task::TaskTracker;
 use tower::Layer as _;
 
 pub use config::{Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
+pub use sources::Mirrors;
 
 /// What every handler may use.
 pub(crate) struct App {
@@ -71,6 +73,8 @@ pub(crate) struct App {
     pub changes: changes::Changes,
     pub events: Arc<events::Hub>,
     pub streams: routes::Streams,
+    pub sources: Arc<sources::Sources>,
+    pub repositories: sources::Repositories,
     pub leases: leases::Leases,
     pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
     pub runner_tokens: token_cache::TokenCache,
@@ -90,6 +94,8 @@ pub(crate) struct App {
 pub(crate) struct Settings {
     /// Begins every URL that is sent out; without a slash at its end. Never taken from a request.
     pub url: String,
+    /// Where repositories are: `github.server_url` and its like.
+    pub forge: submission::Forge,
     pub requeues: u32,
     pub poll_timeout_seconds: u32,
     pub heartbeat_interval_seconds: u32,
@@ -101,8 +107,10 @@ impl Settings {
         let seconds =
             |period: startline_daemon::config::Period| u32::try_from(period.get().as_secs()).unwrap_or(u32::MAX);
         let url = config.url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+        let url = url.trim_end_matches('/').to_owned();
         Self {
-            url: url.trim_end_matches('/').to_owned(),
+            forge: submission::Forge::at(config.git_url.as_deref().unwrap_or(&url)),
+            url,
             requeues: config.requeues,
             poll_timeout_seconds: seconds(config.poll_timeout),
             heartbeat_interval_seconds: seconds(config.heartbeat_interval).max(1),
@@ -228,6 +236,16 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         cache_retention: signed(config.cache_retention.get()),
     };
     let storage = actions::Storage::open(&directory.blobs(), quotas)?;
+    let tasks = TaskTracker::new();
+    let git = sources::Git::new();
+    let sources = sources::Options {
+        directory: config.actions_dir.clone(),
+        mirrors: config.actions_mirror.clone(),
+        offline: config.actions_offline,
+        cache: directory.actions(),
+        cache_limit: config.actions_cache_limit,
+        timeout: config.actions_timeout.get(),
+    };
 
     let drain = Drain::new();
     let dispatcher = Dispatcher::new(startline_dispatcher::Config {
@@ -267,6 +285,8 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
         events,
         streams: routes::Streams::default(),
+        sources: Arc::new(sources::Sources::new(sources, git.clone(), clock.clone(), tasks.clone())),
+        repositories: sources::Repositories::new(config.repositories_dir.clone(), git, tasks.clone()),
         leases: leases::Leases::default(),
         deadlines: Mutex::default(),
         runner_tokens: token_cache::TokenCache::default(),
@@ -277,7 +297,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         sealing,
         metrics,
         tracer,
-        tasks: TaskTracker::new(),
+        tasks,
         drain: drain.draining().clone(),
     });
     let admin_token = admin_token(&app, new_admin_token).await?;

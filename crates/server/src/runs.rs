@@ -120,7 +120,7 @@ impl App {
                 self.events.finish(run_id, conclusion, &jobs);
                 return Ok(true);
             }
-            let mut context = compiled.submission.context(&compiled.workflow, &run, &self.config.url);
+            let mut context = compiled.submission.context(&compiled.workflow, &run, &self.config.forge);
             context.vars = self.variables_of(&compiled.submission).await?;
             let instances: Vec<Instance> = jobs.iter().map(instance).collect();
             let decisions = plan::advance(&compiled.workflow, &context, &instances);
@@ -312,7 +312,7 @@ impl App {
     /// Jobs that the planner will still create, by their ids in the file.
     pub(crate) fn pending(&self, run: &RunRecord, jobs: &[JobRecord]) -> Vec<String> {
         let Some(compiled) = self.runs.get(run.id) else { return Vec::new() };
-        let context = compiled.submission.context(&compiled.workflow, run, &self.config.url);
+        let context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
         let instances: Vec<Instance> = jobs.iter().map(instance).collect();
         plan::pending(&compiled.workflow, &context, &instances)
     }

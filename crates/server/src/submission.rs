@@ -40,6 +40,27 @@ pub(crate) struct Submission {
     pub traceparent: Option<String>,
 }
 
+/// Where repositories are, as jobs are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forge {
+    server: String,
+    api: String,
+    graphql: String,
+}
+
+impl Forge {
+    /// The forge at an address; its interfaces are where those of GitHub, or of its server for others, are.
+    pub(crate) fn at(url: &str) -> Self {
+        let server = url.trim_end_matches('/').to_owned();
+        let (api, graphql) = if server == "https://github.com" {
+            ("https://api.github.com".to_owned(), "https://api.github.com/graphql".to_owned())
+        } else {
+            (format!("{server}/api/v3"), format!("{server}/api/graphql"))
+        };
+        Self { server, api, graphql }
+    }
+}
+
 /// Where a workflow that comes without a path is taken to lie.
 pub(crate) const DEFAULT_PATH: &str = ".github/workflows/workflow.yml";
 
@@ -126,12 +147,12 @@ impl Submission {
     }
 
     /// What the planner needs of this run.
-    pub(crate) fn context(&self, workflow: &Workflow, run: &RunRecord, public_url: &str) -> RunContext {
+    pub(crate) fn context(&self, workflow: &Workflow, run: &RunRecord, forge: &Forge) -> RunContext {
         let text = |value: &BTreeMap<String, String>| {
             Value::object(value.iter().map(|(k, v)| (k.clone(), Value::string(v.as_str()))))
         };
         RunContext {
-            github: self.github(workflow, run, public_url),
+            github: self.github(workflow, run, forge),
             inputs: Value::from_json(&self.inputs),
             vars: text(&self.variables),
             cancelled: run.cancel_requested,
@@ -140,7 +161,7 @@ impl Submission {
     }
 
     /// Only text and booleans: the official worker does not export numbers (`Runner.Worker/GitHubContext.cs`).
-    fn github(&self, workflow: &Workflow, run: &RunRecord, public_url: &str) -> Value {
+    fn github(&self, workflow: &Workflow, run: &RunRecord, forge: &Forge) -> Value {
         let owner = self.repository.split('/').next().unwrap_or_default();
         let (ref_type, ref_name) = match self.git_ref.split_once("refs/tags/") {
             Some((_, name)) => ("tag", name),
@@ -156,7 +177,7 @@ impl Submission {
             ("repository_owner", owner),
             ("repository_id", "0"),
             ("repository_owner_id", "0"),
-            ("repositoryUrl", ""),
+            ("repositoryUrl", &format!("{}/{}.git", forge.server, self.repository)),
             ("repository_visibility", "private"),
             ("ref", &self.git_ref),
             ("ref_name", ref_name),
@@ -175,9 +196,9 @@ impl Submission {
             ("run_number", &run.number.to_string()),
             ("run_attempt", "1"),
             ("retention_days", "90"),
-            ("server_url", public_url),
-            ("api_url", &format!("{public_url}/api/v1")),
-            ("graphql_url", &format!("{public_url}/api/graphql")),
+            ("server_url", &forge.server),
+            ("api_url", &forge.api),
+            ("graphql_url", &forge.graphql),
             ("secret_source", "Actions"),
         ];
         let mut entries: Vec<(String, Value)> =

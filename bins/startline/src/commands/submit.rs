@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anstream::{eprintln, print, println};
 use startline_client::ApiClient;
 use startline_protocol::runs_api::{RerunRequest, RunDetail};
+use startline_workflow::Runners;
 
 use super::follow::{self, Follower, Form};
 use super::submission;

@@ -26,6 +26,10 @@ pub(super) enum Dialect {
     Vss,
 }
 
+/// In an answer's extensions: a body that its clients know as it is, also of an error.
+#[derive(Clone, Debug)]
+pub(super) struct AsIs(pub serde_json::Value);
+
 /// Longest error that is translated; ours are short.
 const LONGEST: usize = 1024 * 1024;
 
@@ -36,7 +40,11 @@ pub(super) async fn translate(State(dialect): State<Dialect>, request: Request, 
     static GITHUB_REQUEST_ID: HeaderName = HeaderName::from_static("x-github-request-id");
     static ACTIVITY_ID: HeaderName = HeaderName::from_static("activityid");
     let mut response = next.run(request).await;
-    if response.status().is_client_error() || response.status().is_server_error() {
+    if let Some(AsIs(body)) = response.extensions_mut().remove() {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = body.to_string().into();
+    } else if response.status().is_client_error() || response.status().is_server_error() {
         response = say(dialect, response).await;
     }
     let headers = response.headers_mut();

@@ -54,6 +54,14 @@ pub(crate) struct JobBearer {
     pub origin: Origin,
 }
 
+/// Whoever reads a repository.
+pub(crate) enum RepositoryReader {
+    /// The worker of some job.
+    Job(Claims),
+    /// Holds an API token.
+    Admin(Admin),
+}
+
 /// Whoever configures runners.
 pub(crate) enum Configurer {
     /// Holds a registration token.
@@ -183,6 +191,22 @@ impl FromRequestParts<Arc<App>> for JobBearer {
         let claims = job_claims(app, &text, &origin).await?;
         app.limits.was_good(&text, origin.address);
         Ok(Self { claims, origin })
+    }
+}
+
+impl FromRequestParts<Arc<App>> for RepositoryReader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let origin = Origin::of(parts);
+        let Some(text) = credential(&parts.headers) else {
+            // Git asks without credentials first.
+            return Err(ApiError::unauthenticated("reading a repository needs a job token or an API token"));
+        };
+        if TokenKind::of(&text) == Some(TokenKind::Api) {
+            return super::admin(app, origin, &text).await.map(Self::Admin);
+        }
+        job_claims(app, &text, &origin).await.map(Self::Job)
     }
 }
 

@@ -288,12 +288,12 @@ impl Reader<'_> {
                  `run`, or submit to a service with an official runner",
             ),
             Some(_) => {}
-            None => self.report(
-                Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action")).remedy(
+            None => {
+                self.report(Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action")).remedy(
                     "write `owner/repository@ref`, `owner/repository/path@ref`, or `./path` for an action of this \
                      repository",
-                ),
-            ),
+                ))
+            }
         }
         reference
     }
