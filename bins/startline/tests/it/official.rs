@@ -2,6 +2,8 @@
 //! keeps out.
 
 pub(crate) mod client;
+mod client;
+mod launch;
 mod results;
 
 use std::time::Duration;

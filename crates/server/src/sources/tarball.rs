@@ -60,7 +60,7 @@ pub(crate) fn unpack(file: &Path, into: &Path, most: u64) -> Result<Unpacked, Ta
         }
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
-            commit = commit.or(comment(&mut entry));
+            commit = commit.or_else(|| comment(&mut entry));
             continue;
         }
         let path = entry.path().map_err(TarballError::Format)?.into_owned();
