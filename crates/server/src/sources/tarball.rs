@@ -48,7 +48,7 @@ pub(crate) struct Unpacked {
 /// Unpacks the gzip tarball `file` below the empty directory `into`; at most `most` bytes. Blocks.
 pub(crate) fn unpack(file: &Path, into: &Path, most: u64) -> Result<Unpacked, TarballError> {
     let file = File::open(file).map_err(TarballError::Format)?;
-    let mut archive = Archive::new(MultiGzDecoder::new(file).take(most));
+    let mut archive = Archive::new(Bounded { from: MultiGzDecoder::new(file), left: most });
     archive.set_preserve_mtime(false);
     archive.set_preserve_permissions(false);
     archive.set_unpack_xattrs(false);
@@ -97,10 +97,24 @@ pub(crate) fn unpack(file: &Path, into: &Path, most: u64) -> Result<Unpacked, Ta
     }
 }
 
-/// An archive that is cut at the limit ends in the middle of something.
+/// A reader that fails where more comes than is good for us.
+struct Bounded<R> {
+    from: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        self.left = self.left.checked_sub(count as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(count)
+    }
+}
+
+/// What reading on failed with.
 fn cut(error: io::Error, most: u64) -> TarballError {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => TarballError::Size(most),
+        io::ErrorKind::FileTooLarge => TarballError::Size(most),
         _ => TarballError::Unpack(error),
     }
 }
