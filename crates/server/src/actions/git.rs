@@ -119,7 +119,8 @@ async fn readable(app: &Arc<App>, owner: &str, repo: &str, reader: &RepositoryRe
     let full = name.to_string();
     match reader {
         RepositoryReader::Job(claims) => {
-            work::holds(app, claims.job, claims.epoch).map_err(|_| ApiError::unauthenticated("the job of this token is over"))?;
+            work::holds(app, claims.job, claims.epoch)
+                .map_err(|_| ApiError::unauthenticated("the job of this token is over"))?;
             let job = app.store.job(claims.job).await?.ok_or_else(|| nothing(&name))?;
             if !job.repository.eq_ignore_ascii_case(&full) {
                 return Err(nothing(&name));
