@@ -2,7 +2,6 @@
 //! keeps out.
 
 pub(crate) mod client;
-mod client;
 mod launch;
 mod results;
 
