@@ -142,11 +142,11 @@ async fn a_queued_job_is_told_at_once() {
         let (submitted, heard) = tokio::join!(
             async {
                 service.submit_with(jobs(1)).await;
-                std::time::Instant::now()
+                tokio::time::Instant::now()
             },
             async {
                 listener.read(&service, MANY, "JobAssigned").await;
-                std::time::Instant::now()
+                tokio::time::Instant::now()
             }
         );
         times.push(heard.saturating_duration_since(submitted));

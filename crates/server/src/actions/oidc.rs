@@ -71,7 +71,7 @@ async fn token(State(app): State<Arc<App>>, holder: Holder, Query(asked): Query<
                 .detail("give the job `permissions: {id-token: write}`; untrusted runs never have it"));
         }
         let compiled = app.runs.get(holder.run.id).ok_or_else(|| ApiError::not_found("such run in progress"))?;
-        let context = compiled.submission.context(&compiled.workflow, &holder.run, &app.config.url);
+        let context = compiled.submission.context(&compiled.workflow, &holder.run, &app.config.forge);
         let github = context.github.to_json();
         let value = app.actions.identity.mint(&github, audience.as_deref(), app.clock.now()).await?;
         Ok(Json(Token { value }))
