@@ -2,6 +2,7 @@
 //! keeps out.
 
 pub(crate) mod client;
+mod doors;
 mod launch;
 mod results;
 
