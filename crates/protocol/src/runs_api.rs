@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::capabilities::Capabilities;
 use crate::context::ContextData;
@@ -360,6 +361,20 @@ pub enum LogEvent {
         attempt: u32,
         /// Whole lines, each with its time stamp in front.
         text: String,
+    },
+    /// Lines of a step that are not in the log yet, where `?console=true` asked for them and the runner sends such.
+    /// Lossy, and possibly told twice: what counts is the log, which will have each of these lines too.
+    Console {
+        /// Which attempt's.
+        attempt: u32,
+        /// The step's `id`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step_id: Option<Uuid>,
+        /// The first line's place in the step's log, from 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_line: Option<u64>,
+        /// Lines, without time stamps; long ones are cut.
+        lines: Vec<String>,
     },
     /// The job is completed and all of its log was sent.
     End,

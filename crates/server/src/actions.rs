@@ -11,6 +11,7 @@ mod caches;
 mod clearing;
 mod configuration;
 mod dialect;
+mod feed;
 mod git;
 mod groups;
 mod holder;
@@ -122,7 +123,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(speaking(Dialect::Broker, broker::routes()))
         .merge(speaking(Dialect::OAuth, token::routes()))
         .merge(speaking(Dialect::RunService, run_service::routes()))
-        .merge(speaking(Dialect::Twirp, twirp::routes().merge(results::routes())))
+        .merge(speaking(Dialect::Twirp, twirp::routes().merge(results::routes()).merge(feed::routes())))
         .merge(speaking(Dialect::Vss, scale_sets::administration().merge(scale_sets::queue_plane())))
         .merge(speaking(Dialect::Twirp, artifacts::router()))
         .merge(speaking(Dialect::Twirp, caches::twirp_router()))

@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod changes;
 mod config;
+mod console;
 mod data_dir;
 mod dispatch;
 mod endpoint;
@@ -71,6 +72,7 @@ pub(crate) struct App {
     pub dispatch: Arc<dispatch::Dispatch>,
     pub runs: runs::Runs,
     pub changes: changes::Changes,
+    pub consoles: console::Consoles,
     pub events: Arc<events::Hub>,
     pub streams: routes::Streams,
     pub sources: Arc<sources::Sources>,
@@ -283,6 +285,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         dispatch,
         runs: runs::Runs::default(),
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
+        consoles: console::Consoles::default(),
         events,
         streams: routes::Streams::default(),
         sources: Arc::new(sources::Sources::new(sources, git.clone(), clock.clone(), tasks.clone())),

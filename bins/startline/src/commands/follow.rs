@@ -10,6 +10,7 @@ use startline_protocol::runs_api::{JobView, LogEvent, RunDetail};
 use startline_protocol::state::{Conclusion, JobStatus};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::exit;
 use crate::render::log::JobLog;
@@ -34,6 +35,7 @@ pub(super) enum Form {
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line<'a> {
     Log { job_id: JobId, attempt: u32, offset: u64, text: &'a str },
+    Console { job_id: JobId, attempt: u32, step_id: Option<Uuid>, first_line: Option<u64>, lines: &'a [String] },
     Job { job: &'a JobView },
     Run { detail: &'a RunDetail },
 }
@@ -170,6 +172,10 @@ impl Follower {
                 LogEvent::Job { job } => line(&Line::Job { job }),
                 LogEvent::Log { offset, attempt, text } => {
                     line(&Line::Log { job_id: id, attempt: *attempt, offset: *offset, text });
+                }
+                LogEvent::Console { attempt, step_id, first_line, lines } => {
+                    let (step_id, first_line) = (*step_id, *first_line);
+                    line(&Line::Console { job_id: id, attempt: *attempt, step_id, first_line, lines });
                 }
                 LogEvent::End => {}
             },

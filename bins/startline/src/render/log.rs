@@ -10,6 +10,7 @@ use startline_protocol::runs_api::{JobView, LogEvent};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
 
+use super::live::Live;
 use super::style::{self, BLUE, BOLD, CYAN, DIM, RED, RESET, YELLOW};
 
 /// Turns the events of one job into lines.
@@ -25,6 +26,9 @@ pub(crate) struct JobLog {
     /// Depth of `##[group]`.
     group: usize,
     said: Option<(JobStatus, u32)>,
+    /// Where the text that was printed ends.
+    at: u64,
+    live: Live,
 }
 
 impl JobLog {
@@ -39,8 +43,15 @@ impl JobLog {
         match event {
             LogEvent::Job { job } => self.job(*job, &mut out),
             LogEvent::Log { offset, attempt, text } => self.text(offset, attempt, &text, &mut out),
+            LogEvent::Console { attempt, step_id: Some(step), first_line: Some(first), lines } => {
+                if attempt == self.attempt {
+                    self.live.hear(step, first, lines);
+                }
+            }
+            LogEvent::Console { .. } => {}
             LogEvent::End => self.finish_steps(u64::MAX, &mut out),
         }
+        self.live_lines(&mut out);
         if !self.prefix.is_empty() {
             for line in &mut out {
                 line.insert_str(0, &self.prefix);
@@ -69,18 +80,12 @@ impl JobLog {
                 _ => {}
             }
         }
-        if job.attempt != self.attempt {
-            self.attempt = job.attempt;
-            (self.begun, self.ended, self.group) = (0, 0, 0);
-        }
+        self.begin_attempt(job.attempt);
         self.job = Some(job);
     }
 
     fn text(&mut self, offset: u64, attempt: u32, text: &str, out: &mut Vec<String>) {
-        if attempt != self.attempt {
-            self.attempt = attempt;
-            (self.begun, self.ended, self.group) = (0, 0, 0);
-        }
+        self.begin_attempt(attempt);
         let mut at = offset;
         for line in text.split_inclusive('\n') {
             self.finish_steps(at, out);
@@ -88,8 +93,57 @@ impl JobLog {
             let shown = line.trim_end_matches('\n');
             // The time stamp in front is for the record, not for the terminal.
             let shown = shown.split_once(' ').map_or(shown, |(stamp, rest)| if is_stamp(stamp) { rest } else { shown });
-            self.line(shown, out);
+            let step = self.step_at(at).and_then(|step| step.id);
+            if step.is_none_or(|step| self.live.is_new(step)) {
+                self.line(shown, out);
+            }
             at += line.len() as u64;
+        }
+        self.at = at;
+    }
+
+    fn begin_attempt(&mut self, attempt: u32) {
+        if attempt != self.attempt {
+            self.attempt = attempt;
+            (self.begun, self.ended, self.group, self.at) = (0, 0, 0, 0);
+            self.live = Live::default();
+        }
+    }
+
+    /// The step that wrote the line at this place.
+    fn step_at(&self, at: u64) -> Option<&StepRecord> {
+        let encloses = |step: &&StepRecord| {
+            step.log_start.is_some_and(|start| start <= at) && step.log_end.is_none_or(|end| at < end)
+        };
+        self.steps().iter().rev().find(encloses)
+    }
+
+    /// Prints lines of the step that runs before they are in the log, if everything before them is printed.
+    fn live_lines(&mut self, out: &mut Vec<String>) {
+        for step in self.live.speakers() {
+            let Some(index) = self.steps().iter().position(|known| known.id == Some(step)) else { continue };
+            if index + 1 < self.begun {
+                // Its place on the terminal is past.
+                self.live.take(step);
+                continue;
+            }
+            let printed = |step: &StepRecord| {
+                step.conclusion.is_some()
+                    && match step.log_end {
+                        Some(end) => end <= self.at,
+                        None => step.conclusion == Some(Conclusion::Skipped),
+                    }
+            };
+            if !self.steps()[self.ended.min(index)..index].iter().all(printed) {
+                continue;
+            }
+            self.finish_steps(self.at, out);
+            if self.begun == index {
+                self.begin_step(out);
+            }
+            for line in self.live.take(step) {
+                self.line(&line, out);
+            }
         }
     }
 

@@ -101,7 +101,7 @@ impl LogFollow {
                 self.connection = None;
                 Some(LogEvent::End)
             }
-            job @ LogEvent::Job { .. } => Some(job),
+            other @ (LogEvent::Job { .. } | LogEvent::Console { .. }) => Some(other),
         }
     }
 
@@ -122,7 +122,8 @@ impl LogFollow {
 
     async fn connect(&mut self) -> Result<Connection, Error> {
         let service = &self.client.service;
-        let mut url = service.url(&format!("/api/v1/jobs/{}/logs?follow=true&offset={}", self.id, self.offset));
+        let mut url =
+            service.url(&format!("/api/v1/jobs/{}/logs?follow=true&console=true&offset={}", self.id, self.offset));
         if let Some(attempt) = self.only {
             url.push_str("&attempt=");
             url.push_str(&attempt.to_string());

@@ -47,6 +47,7 @@ async fn told(mut follow: LogFollow) -> String {
         match event {
             LogEvent::Job { job } => told.push_str(&format!("<{}>", job.attempt)),
             LogEvent::Log { text, .. } => told.push_str(&text),
+            LogEvent::Console { .. } => told.push('~'),
             LogEvent::End => told.push('$'),
         }
     }
@@ -76,7 +77,12 @@ async fn a_log_is_followed_across_cuts_without_loss_or_repetition() {
     let queries: Vec<_> = server.seen().iter().map(|seen| seen.uri.query().unwrap().to_owned()).collect();
     assert_eq!(
         queries,
-        ["follow=true&offset=0", "follow=true&offset=4", "follow=true&offset=4", "follow=true&offset=8"]
+        [
+            "follow=true&console=true&offset=0",
+            "follow=true&console=true&offset=4",
+            "follow=true&console=true&offset=4",
+            "follow=true&console=true&offset=8"
+        ]
     );
     assert_eq!(server.seen()[0].header("accept"), "application/x-ndjson");
 }
@@ -105,8 +111,8 @@ async fn a_named_attempt_is_asked_for_by_name_every_time() {
     let told = told(client(&server).follow_job_log(JobId(5), 7, Some(1))).await;
     assert_eq!(told, "x\n<2>$");
     let seen = server.seen();
-    assert_eq!(seen[0].uri.query(), Some("follow=true&offset=7&attempt=1"));
-    assert_eq!(seen[1].uri.query(), Some("follow=true&offset=9&attempt=1"));
+    assert_eq!(seen[0].uri.query(), Some("follow=true&console=true&offset=7&attempt=1"));
+    assert_eq!(seen[1].uri.query(), Some("follow=true&console=true&offset=9&attempt=1"));
 }
 
 #[tokio::test]

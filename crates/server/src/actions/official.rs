@@ -21,6 +21,7 @@ pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
     let Taken { mut message, secrets, token, .. } = taken;
     for endpoint in &mut message.resources.endpoints {
         endpoint.url = urls.run_service();
+        endpoint.data.insert("FeedStreamUrl".to_owned(), urls.feed(message.job_id));
         endpoint.data.insert("ResultsServiceUrl".to_owned(), format!("{}/", urls.root()));
     }
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };

@@ -10,6 +10,9 @@ pub(super) const RUN_SERVICE: &str = "/_run/";
 /// Path of the token endpoint.
 pub(super) const TOKEN: &str = "/_runner/oauth/token";
 
+/// Path of a job's live console.
+pub(super) const FEED: &str = "/_feed/{job}";
+
 /// Addresses by what they are for.
 #[derive(Clone, Debug)]
 pub(crate) struct Urls {
@@ -57,6 +60,13 @@ impl Urls {
         format!("{}/_oidc/token?job={job}&v=1", self.root)
     }
 
+    /// Where the live console of a job is. With `ws` or `wss`, or the worker stays silent without a word (actions/runner
+    /// `ResultsServer.cs`).
+    pub(super) fn feed(&self, job: Uuid) -> String {
+        let root = self.root.strip_prefix("http").map_or_else(|| self.root.clone(), |rest| format!("ws{rest}"));
+        format!("{root}{}", FEED.replace("{job}", &job.to_string()))
+    }
+
     /// Where listener tokens come from.
     pub(crate) fn token(&self) -> String {
         format!("{}{TOKEN}", self.root)
@@ -75,5 +85,12 @@ mod tests {
         assert_eq!(urls.results(), "https://ci.example.com:8443/");
         assert_eq!(urls.cache(), "https://ci.example.com:8443/_cache/");
         assert!(urls.id_token(Uuid::nil()).contains('?'), "an audience is appended with `&`");
+    }
+
+    #[test]
+    fn the_live_console_speaks_websocket() {
+        let feed = |root| Urls::new(root).feed(Uuid::nil());
+        assert_eq!(feed("https://ci.example.com"), format!("wss://ci.example.com/_feed/{}", Uuid::nil()));
+        assert_eq!(feed("http://ci.local:7070"), format!("ws://ci.local:7070/_feed/{}", Uuid::nil()));
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::extract::{Path, Query};
 use super::runs::Window;
+use crate::console::{Lines, Listener};
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth, views};
 
@@ -142,6 +143,9 @@ pub(super) struct Follow {
     offset: u64,
     /// Whose log; the latest attempt's when absent.
     attempt: Option<u32>,
+    /// While following as `application/x-ndjson`: also lines that are not in the log yet.
+    #[serde(default)]
+    console: bool,
 }
 
 pub(super) async fn logs(
@@ -155,8 +159,10 @@ pub(super) async fn logs(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let events = accept.contains("application/x-ndjson");
     let attempt = query.attempt.unwrap_or(job.attempt);
+    let console = (query.follow && query.console && events).then(|| app.consoles.listener(id));
     let reader = Reader {
         app,
+        console,
         admin,
         checked: Instant::now(),
         id,
@@ -187,7 +193,7 @@ fn encode(event: LogEvent, events: bool) -> Option<Bytes> {
     }
     match event {
         LogEvent::Log { text, .. } => Some(text.into()),
-        LogEvent::Job { .. } | LogEvent::End => None,
+        LogEvent::Job { .. } | LogEvent::Console { .. } | LogEvent::End => None,
     }
 }
 
@@ -203,6 +209,8 @@ struct Reader {
     follow_attempts: bool,
     offset: u64,
     follow: bool,
+    /// Lines that are not in the log yet.
+    console: Option<Listener>,
     /// The job as it was last sent.
     shown: Option<JobView>,
     state: Place,
@@ -250,13 +258,15 @@ impl Reader {
                     self.state = Place::Ended;
                     return Some(LogEvent::End);
                 }
-                Place::Log(_, false) => {
-                    if !self.follow || !self.wait().await {
-                        self.state = Place::Ended;
-                        continue;
+                Place::Log(_, false) => match if self.follow { self.wait().await } else { Woken::Over } {
+                    Woken::Over => self.state = Place::Ended,
+                    Woken::Changed => self.state = Place::Begin,
+                    Woken::Console(lines) if lines.attempt != self.attempt => {}
+                    Woken::Console(lines) => {
+                        let Lines { attempt, step_id, first_line, lines } = Arc::unwrap_or_clone(lines);
+                        return Some(LogEvent::Console { attempt, step_id, first_line, lines });
                     }
-                    self.state = Place::Begin;
-                }
+                },
             }
         }
     }
@@ -286,23 +296,24 @@ impl Reader {
         Some(Some(LogEvent::Job { job: Box::new(view) }))
     }
 
-    /// Waits for more log or a change of the run; false when the service drains.
-    async fn wait(&mut self) -> bool {
-        let Some(shown) = &self.shown else { return false };
-        let Ok(mut log) = self.app.logs.subscribe(self.id, self.attempt) else { return false };
+    /// Waits for more log, a change of the run, or lines that are not in the log yet.
+    async fn wait(&mut self) -> Woken {
+        let Some(shown) = &self.shown else { return Woken::Over };
+        let Ok(mut log) = self.app.logs.subscribe(self.id, self.attempt) else { return Woken::Over };
         let mut run = self.app.changes.subscribe(shown.run_id);
         // What changed between the last read and the subscription is seen by reading once more.
         let length = self.app.logs.length(self.id, self.attempt).await.unwrap_or_default();
         let current = self.app.store.job(self.id).await.ok().flatten().map(views::job);
         if length > self.offset && self.ends_with_line(length).await || current.as_ref() != Some(shown) {
-            return true;
+            return Woken::Changed;
         }
         tokio::select! {
             biased;
-            () = self.app.drain.cancelled() => false,
-            () = changed(&mut run) => true,
-            _ = log.changed() => true,
-            () = tokio::time::sleep_until(self.checked + RECHECK) => true,
+            () = self.app.drain.cancelled() => Woken::Over,
+            () = changed(&mut run) => Woken::Changed,
+            _ = log.changed() => Woken::Changed,
+            lines = spoken(&mut self.console) => Woken::Console(lines),
+            () = tokio::time::sleep_until(self.checked + RECHECK) => Woken::Changed,
         }
     }
 
@@ -319,6 +330,22 @@ impl Reader {
         let want = usize::try_from(length - self.offset).unwrap_or(CHUNK).min(CHUNK);
         let bytes = self.app.logs.read(self.id, self.attempt, self.offset, want).await.unwrap_or_default();
         bytes.contains(&b'\n')
+    }
+}
+
+/// Why a wait is over.
+enum Woken {
+    /// Something has changed, or is to be looked at again.
+    Changed,
+    Console(Arc<Lines>),
+    /// The service drains.
+    Over,
+}
+
+async fn spoken(console: &mut Option<Listener>) -> Arc<Lines> {
+    match console {
+        Some(listener) => listener.next().await,
+        None => std::future::pending().await,
     }
 }
 

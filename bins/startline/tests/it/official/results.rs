@@ -7,16 +7,17 @@ use http::Method;
 use serde_json::{Value, json};
 use startline_crypto::{UrlAccess, UrlKey};
 use startline_protocol::ids::{JobId, RunId};
-use startline_protocol::runs_api::JobView;
+use startline_protocol::runs_api::{JobView, LogEvent};
 use startline_protocol::state::{Conclusion, StepStatus};
 use startline_protocol::step::AnnotationLevel;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::client::{Held, path, send};
 use super::{SHORT, demo, listening};
-use crate::harness::Service;
+use crate::harness::{DEADLINE, Process, Service, startline};
 use crate::http::{Reply, Wire};
 
 const JOB: &str = "on: push\njobs:\n  build:\n    runs-on: [self-hosted, linux]\n    steps:\n      - run: make\n      - run: make test\n      - if: false\n        run: make again\n";
@@ -42,6 +43,10 @@ fn state(id: Uuid, number: u32, name: &str, status: u32, conclusion: u32) -> Val
 impl Held {
     fn step(&self, index: usize) -> Uuid {
         self.message["steps"][index]["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn endpoint(&self) -> &Value {
+        &self.message["resources"]["endpoints"][0]
     }
 
     fn subject(&self) -> Value {
@@ -409,4 +414,146 @@ async fn a_method_that_is_not_there_is_refused_in_json() {
     let reply = send(&service, Method::POST, "/twirp/some.Service/Method", None, Some(&json!({}))).await;
     assert_eq!((reply.code(), &reply.json()["code"]), (404, &json!("not_found")));
     assert!(reply.json()["msg"].is_string() && reply.headers.contains_key("x-github-request-id"));
+}
+
+/// The live console's WebSocket, as .NET writes it: masked, in fragments of 1024 bytes.
+struct Feed {
+    socket: TcpStream,
+}
+
+impl Feed {
+    /// Asks for it; the head of the answer where it is refused.
+    async fn try_open(service: &Service, url: &str, token: &str) -> Result<Self, String> {
+        let target = url.strip_prefix("ws").and_then(|rest| rest.split_once(&service.url[4..])).expect("a `ws` URL").1;
+        let mut socket = TcpStream::connect(service.url.trim_start_matches("http://")).await.unwrap();
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        if head.starts_with("HTTP/1.1 101") { Ok(Self { socket }) } else { Err(head) }
+    }
+
+    async fn open(service: &Service, held: &Held) -> Self {
+        let url = held.endpoint()["data"]["FeedStreamUrl"].as_str().unwrap().to_owned();
+        Self::try_open(service, &url, &held.token).await.ok().unwrap()
+    }
+
+    async fn say(&mut self, step: Uuid, first: u64, lines: &[&str]) {
+        let message = json!({ "count": lines.len(), "value": lines, "stepId": step, "startLine": first });
+        let message = serde_json::to_string_pretty(&message).unwrap();
+        let pieces: Vec<&[u8]> = message.as_bytes().chunks(1024).collect();
+        for (index, piece) in pieces.iter().enumerate() {
+            let code = u8::from(index == 0) | if index + 1 == pieces.len() { 0x80 } else { 0 };
+            let length = u16::try_from(piece.len()).unwrap();
+            let mut frame = vec![code];
+            if length < 126 {
+                frame.push(0x80 | u8::try_from(length).unwrap());
+            } else {
+                frame.push(0x80 | 126);
+                frame.extend(length.to_be_bytes());
+            }
+            let mask = [7, 8, 9, 10];
+            frame.extend(mask);
+            frame.extend(piece.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+            self.socket.write_all(&frame).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn live_lines_are_seen_before_the_log_and_change_nothing_of_it() {
+    let service = Service::start(&SHORT);
+    let (run, held) = held(&service).await;
+    let (make, job) = (held.step(0), view(&service, run).await.id);
+    held.update(&service, 1, json!([state(make, 1, "Run make", 3, 0)])).await;
+    let mut console = Feed::open(&service, &held).await;
+    let long = "x".repeat(5000);
+    console.say(make, 1, &["##[group]Run make", "several\r\nlines", &long]).await;
+    let mut follow = service.client.follow_job_log(job, 0, None);
+    let mut next = async || timeout(DEADLINE, follow.next()).await.expect("no event").unwrap().unwrap();
+    // Who comes late sees what is kept.
+    let seen = loop {
+        match next().await {
+            LogEvent::Console { step_id, first_line, lines, .. } => break (step_id, first_line, lines),
+            LogEvent::Job { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let lines = ["##[group]Run make", "several", "lines", &long].map(str::to_owned);
+    assert_eq!(seen, (Some(make), Some(1), lines.to_vec()));
+    assert_eq!(service.log(job).await, "", "nothing of it is stored");
+    let block = line(1, "##[group]Run make") + &line(2, "several\nlines");
+    held.log(&service, make, std::slice::from_ref(&block)).await;
+    held.complete(&service, "succeeded", json!({})).await;
+    let mut text = String::new();
+    loop {
+        match next().await {
+            LogEvent::Log { offset, text: more, .. } => {
+                assert_eq!(offset, text.len() as u64);
+                text.push_str(&more);
+            }
+            LogEvent::End => break,
+            LogEvent::Job { .. } => {}
+            LogEvent::Console { .. } => panic!("told twice"),
+        }
+    }
+    assert_eq!(text, block);
+    // Without asking for them, nobody is told.
+    let mut wire = Wire::open(&service.url).await;
+    let plain = wire.get(&format!("/api/v1/jobs/{job}/logs?follow=true&console=true"), &service.token).await;
+    assert_eq!(plain.text(), block);
+}
+
+#[tokio::test]
+async fn a_terminal_shows_each_line_once_live_or_from_the_log() {
+    let service = Service::start(&SHORT);
+    let (run, held) = held(&service).await;
+    let (make, job) = (held.step(0), view(&service, run).await.id);
+    held.update(&service, 1, json!([state(make, 1, "Run make", 3, 0)])).await;
+    let mut command = startline();
+    command.args(["logs", &job.to_string(), "--follow"]);
+    command.env("STARTLINE_URL", &service.url).env("STARTLINE_TOKEN", &service.token);
+    let mut terminal = Process::spawn(&mut command);
+    let mut console = Feed::open(&service, &held).await;
+    console.say(make, 1, &["line one", "line two"]).await;
+    assert_eq!(terminal.line_with("line"), "  line one", "live");
+    assert_eq!(terminal.line_with("line"), "  line two");
+    // The third was lost on the way, so the fourth waits for the log.
+    console.say(make, 4, &["line four"]).await;
+    let block = line(1, "line one") + &line(2, "line two") + &line(3, "line three") + &line(4, "line four");
+    held.log(&service, make, &[block]).await;
+    held.update(&service, 2, json!([state(make, 1, "Run make", 6, 2)])).await;
+    held.complete(&service, "succeeded", json!({})).await;
+    assert_eq!(terminal.line_with("line"), "  line three");
+    assert_eq!(terminal.line_with("line"), "  line four");
+    assert!(terminal.line_with("✓").contains("Run make"));
+    assert!(terminal.ended(DEADLINE).await.success());
+}
+
+#[tokio::test]
+async fn the_live_console_takes_its_own_jobs_bearer_alone_and_ends_with_a_drain() {
+    let mut service = Service::start(&SHORT);
+    let (_, held) = held(&service).await;
+    let url = held.endpoint()["data"]["FeedStreamUrl"].as_str().unwrap().to_owned();
+    let guid = held.message["jobId"].as_str().unwrap();
+    assert!(Feed::try_open(&service, &url, "eyJ.eyJ.x").await.err().unwrap().contains(" 401 "));
+    assert!(Feed::try_open(&service, &url, &service.token).await.err().unwrap().contains(" 401 "));
+    let other = url.replace(guid, &Uuid::from_u128(5).to_string());
+    assert!(Feed::try_open(&service, &other, &held.token).await.err().unwrap().contains(" 404 "));
+    let mut open = Feed::open(&service, &held).await;
+    service.process.signal(nix::sys::signal::Signal::SIGTERM);
+    let mut close = [0; 4];
+    timeout(DEADLINE, open.socket.read_exact(&mut close)).await.unwrap().unwrap();
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1001));
+    drop(open);
+    service.process.ended(DEADLINE).await;
+    service.restart();
+    held.complete(&service, "succeeded", json!({})).await;
+    assert!(Feed::try_open(&service, &url, &held.token).await.err().unwrap().contains(" 409 "), "the job is over");
 }
