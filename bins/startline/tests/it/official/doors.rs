@@ -77,7 +77,9 @@ fn routes() -> Vec<(&'static str, String, &'static [Kind])> {
     for method in ["CreateCacheEntry", "FinalizeCacheEntryUpload", "GetCacheEntryDownloadURL"] {
         routes.push(("POST", format!("{SERVICES}.CacheService/{method}"), &[Job]));
     }
-    for (method, path) in [("GET", "cache?keys=a&version=b"), ("POST", "caches"), ("PATCH", "caches/1"), ("POST", "caches/1")] {
+    for (method, path) in
+        [("GET", "cache?keys=a&version=b"), ("POST", "caches"), ("PATCH", "caches/1"), ("POST", "caches/1")]
+    {
         routes.push((method, format!("/_cache/_apis/artifactcache/{path}"), &[Job]));
     }
     routes.push(("GET", "/_oidc/token?v=1&audience=x".to_owned(), &[Job]));
