@@ -79,6 +79,8 @@ async fn change(
 ) -> ApiResult<Json<Labels>> {
     let record = app.audit(caller, "runner.labels", format_args!("runner:{}", place.id.map_or(0, |id| id.0)));
     let result = async {
+        // A remove token removes registrations and changes none.
+        caller.admin()?;
         let RunnerRecord { id, mut labels, .. } = app.runner_at(caller, place, Permission::RunnersWrite).await?;
         change(&mut labels);
         let mut unique: Vec<String> = Vec::new();
