@@ -24,7 +24,7 @@ use crate::limits::{self, NoBearer};
 use crate::problem::ApiError;
 
 pub(crate) use actions::{
-    Configurer, JobBearer, LISTENER_LIFE, Listener, ListenerClaims, RemoveClaims, RepositoryReader,
+    Configurer, JobBearer, LISTENER_LIFE, Listener, ListenerClaims, RemoveClaims, RepositoryReader, basic_password,
 };
 pub(crate) use admin::Admin;
 pub(crate) use origin::{Origin, RequestId};

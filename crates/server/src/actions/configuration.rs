@@ -124,7 +124,7 @@ async fn admit(
     }
     runners::check_network(registrar)?;
     runners::check_name(&request.name)?;
-    let labels = names(&request.labels);
+    let labels = runners::distinct(request.labels.into_iter().map(|label: Label| label.name));
     runners::check_labels(&labels)?;
     let key = RunnerPublicKey::from_xml(&request.public_key)
         .map_err(|error| ApiError::invalid(format!("`public_key`: {error}")))?;
@@ -162,17 +162,6 @@ async fn admit(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// Labels by name; a repeat is left out.
-fn names(labels: &[Label]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for label in labels {
-        if !names.iter().any(|known| known.eq_ignore_ascii_case(&label.name)) {
-            names.push(label.name.clone());
-        }
-    }
-    names
-}
-
 /// What the labels that every runner puts on itself say of its machine (`ConfigurationManager.cs`, `AddNewAgent`).
 pub(super) fn machine(labels: &[String]) -> Capabilities {
     let has = |name: &str| labels.iter().any(|label| label.eq_ignore_ascii_case(name));
@@ -200,14 +189,19 @@ impl App {
         record.detail("labels", runner.labels.join(", "));
         // Before the dispatcher tells of it.
         self.actions.scale_sets.welcome(&runner);
+        self.take_into_dispatch(&runner);
+        tracing::info!(runner.id = %runner.id, runner.name = runner.name, "runner registered");
+        runner
+    }
+
+    /// Adds a registration to dispatch, or changes the one that is there.
+    pub(super) fn take_into_dispatch(self: &Arc<Self>, runner: &RunnerRecord) {
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();
-        let effects = inner.dispatcher.add_runner(now, views::spec(&runner, self.actions.lease));
+        let effects = inner.dispatcher.add_runner(now, views::spec(runner, self.actions.lease));
         self.apply(&mut inner, now, effects);
         drop(inner);
         self.dispatch.reschedule();
-        tracing::info!(runner.id = %runner.id, runner.name = runner.name, "runner registered");
-        runner
     }
 }
 

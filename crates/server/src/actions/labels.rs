@@ -9,11 +9,11 @@ use startline_protocol::permission::Permission;
 use startline_store::RunnerRecord;
 
 use super::rest::{Place, label};
+use crate::App;
 use crate::auth::Configurer;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::extract::Path;
 use crate::routes::{Body, runners};
-use crate::{App, views};
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -83,20 +83,10 @@ async fn change(
         caller.admin()?;
         let RunnerRecord { id, mut labels, .. } = app.runner_at(caller, place, Permission::RunnersWrite).await?;
         change(&mut labels);
-        let mut unique: Vec<String> = Vec::new();
-        for name in labels {
-            if !unique.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
-                unique.push(name);
-            }
-        }
-        runners::check_labels(&unique)?;
-        let runner = app.store.set_runner_labels(id, unique).await?;
-        let now = app.clock.now();
-        let mut inner = app.dispatch.lock();
-        let effects = inner.dispatcher.add_runner(now, views::spec(&runner, app.actions.lease));
-        app.apply(&mut inner, now, effects);
-        drop(inner);
-        app.dispatch.reschedule();
+        let labels = runners::distinct(labels);
+        runners::check_labels(&labels)?;
+        let runner = app.store.set_runner_labels(id, labels).await?;
+        app.take_into_dispatch(&runner);
         Ok(Json(shown(&runner.labels)))
     }
     .await;

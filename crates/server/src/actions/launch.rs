@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -21,8 +21,9 @@ use uuid::Uuid;
 
 use super::dialect::AsIs;
 use super::ranges;
+use super::run_service::is_of;
 use crate::App;
-use crate::auth::JobBearer;
+use crate::auth::{JobBearer, basic_password};
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::Body;
 use crate::sources::{Form, GitRef, RepositoryName};
@@ -74,9 +75,7 @@ async fn resolve(
     Path((plan, job)): Path<(Uuid, Uuid)>,
     Body(request): Body<ResolveRequest>,
 ) -> ApiResult<Response> {
-    if (claims.plan_id, claims.job_guid) != (plan, job) {
-        return Err(ApiError::not_found(format_args!("job {job} for this bearer")));
-    }
+    is_of(&claims, plan, job)?;
     if request.actions.len() > MOST {
         return Err(ApiError::invalid(format!(
             "{} actions are asked for; at most {MOST} at once",
@@ -149,7 +148,7 @@ async fn archive(
         .ok_or_else(nothing)?;
     let commit = GitRef::parse(commit).filter(|commit| commit.commit().is_some()).ok_or_else(nothing)?;
     // The address may be signed, or the signature be the password.
-    let query = match password(&headers) {
+    let query = match basic_password(&headers) {
         Some(password) => URL_SAFE_NO_PAD.decode(password).ok().and_then(|bytes| String::from_utf8(bytes).ok()),
         None => query,
     };
@@ -163,12 +162,4 @@ async fn archive(
     let path = app.sources.archive(name, &commit, form).await.ok_or_else(nothing)?;
     let kind = if form == Form::Tar { "application/gzip" } else { "application/zip" };
     ranges::answer(&path, kind, commit.as_str(), &headers).await
-}
-
-/// The password of Basic credentials.
-pub(super) fn password(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, rest) = text.split_once(' ')?;
-    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest.trim()).ok())??;
-    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }

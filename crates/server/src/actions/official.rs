@@ -22,7 +22,6 @@ pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
     for endpoint in &mut message.resources.endpoints {
         endpoint.url = urls.run_service();
         endpoint.data.insert("FeedStreamUrl".to_owned(), urls.feed(message.job_id));
-        endpoint.data.insert("ResultsServiceUrl".to_owned(), format!("{}/", urls.root()));
     }
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
     let secret = |value: String| Variable { value, is_secret: true };
@@ -31,8 +30,8 @@ pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
         variables.insert(name.to_owned(), plain("true"));
     }
     // Both end with a slash or lose their last segment: names are resolved relative to them (`ResultsHttpClient.cs`).
-    variables.insert("system.github.results_endpoint".to_owned(), plain(&format!("{}/", urls.root())));
-    variables.insert("system.github.launch_endpoint".to_owned(), plain(&format!("{}/", urls.root())));
+    variables.insert("system.github.results_endpoint".to_owned(), plain(&urls.results()));
+    variables.insert("system.github.launch_endpoint".to_owned(), plain(&urls.results()));
     variables.insert("system.from_run_service".to_owned(), plain("true"));
     variables.insert("system.runnerGroupName".to_owned(), plain(group));
     variables.insert("system.github.token".to_owned(), secret(token.expose().to_owned()));

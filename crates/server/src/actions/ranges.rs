@@ -1,6 +1,7 @@
-//! Files as answers: streamed, in parts where a part is asked for.
+//! Parts of things that are asked for, and files as answers: streamed, in parts where a part is asked for.
 
 use std::io::SeekFrom;
+use std::ops::Range;
 use std::path::Path;
 
 use axum::body::Body;
@@ -28,68 +29,80 @@ pub(super) async fn answer(path: &Path, kind: &'static str, name: &str, headers:
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     // A part of another state than the one that the caller has begins anew.
-    let range = given(header::RANGE).filter(|_| given(header::IF_RANGE).is_none_or(|known| known == tag));
-    let part = range.and_then(|range| part(range, size));
+    let asked = given(header::RANGE).filter(|_| given(header::IF_RANGE).is_none_or(|known| known == tag));
     let base =
         [(header::ETAG, tag), (header::CONTENT_TYPE, kind.to_owned()), (header::ACCEPT_RANGES, "bytes".to_owned())];
-    match part {
-        None => {
+    match asked.map_or(Asked::All, |header| range(header, size)) {
+        Asked::All => {
             let body = Body::from_stream(ReaderStream::with_capacity(file, PIECE));
             Ok((base, [(header::CONTENT_LENGTH, size.to_string())], body).into_response())
         }
-        Some(None) => {
+        Asked::Nothing => {
             Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{size}"))])
                 .into_response())
         }
-        Some(Some((first, last))) => {
-            file.seek(SeekFrom::Start(first)).await.map_err(gone)?;
-            let length = last - first + 1;
+        Asked::Part(bytes) => {
+            file.seek(SeekFrom::Start(bytes.start)).await.map_err(gone)?;
+            let length = bytes.end - bytes.start;
             let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
             let more = [
                 (header::CONTENT_LENGTH, length.to_string()),
-                (header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}")),
+                (header::CONTENT_RANGE, format!("bytes {}-{}/{size}", bytes.start, bytes.end - 1)),
             ];
             Ok((StatusCode::PARTIAL_CONTENT, base, more, body).into_response())
         }
     }
 }
 
-/// The first and last byte of a `Range`: nothing where it is not one that we take, and none where it is beyond the end.
-fn part(range: &str, size: u64) -> Option<Option<(u64, u64)>> {
-    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-    let end = size.checked_sub(1);
-    match (first.is_empty(), last.is_empty()) {
-        (true, true) => None,
-        (true, false) => {
-            let count: u64 = last.parse().ok()?;
-            Some(end.filter(|_| count > 0).map(|end| (size.saturating_sub(count), end)))
-        }
-        (false, _) => {
-            let first: u64 = first.parse().ok()?;
-            let last: u64 = if last.is_empty() { u64::MAX } else { last.parse().ok()? };
-            if last < first {
-                return None;
-            }
-            Some(end.filter(|end| first <= *end).map(|end| (first, last.min(end))))
-        }
-    }
+/// What a request asks of a thing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The whole.
+    All,
+    /// These bytes.
+    Part(Range<u64>),
+    /// What lies behind its end.
+    Nothing,
+}
+
+/// What a `Range` header asks of `size` bytes. One that is not understood asks for all, as RFC 9110 has it; of several
+/// ranges too.
+pub(super) fn range(header: &str, size: u64) -> Asked {
+    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|spec| spec.trim().split_once('-')) else {
+        return Asked::All;
+    };
+    let number = |text: &str| text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
+    let bytes = match (first.is_empty(), last.is_empty(), number(first), number(last)) {
+        (true, false, None, Some(suffix)) => size.saturating_sub(suffix)..size,
+        (false, true, Some(first), None) => first..size,
+        (false, false, Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(size),
+        _ => return Asked::All,
+    };
+    if bytes.start >= bytes.end { Asked::Nothing } else { Asked::Part(bytes) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::part;
+    use super::*;
 
     #[test]
-    fn parts_are_cut_at_the_end_and_odd_ones_are_the_whole() {
-        assert_eq!(part("bytes=0-3", 10), Some(Some((0, 3))));
-        assert_eq!(part("bytes=8-", 10), Some(Some((8, 9))));
-        assert_eq!(part("bytes=-4", 10), Some(Some((6, 9))));
-        assert_eq!(part("bytes=-40", 10), Some(Some((0, 9))));
-        assert_eq!(part("bytes=5-99", 10), Some(Some((5, 9))));
-        assert_eq!(part("bytes=10-", 10), Some(None));
-        assert_eq!(part("bytes=0-", 0), Some(None));
-        for odd in ["bytes=3-1", "bytes=0-1,4-5", "lines=1-2", "bytes=-", "bytes=a-b"] {
-            assert_eq!(part(odd, 10), None, "{odd}");
+    fn ranges_are_cut_at_the_end_and_what_is_not_understood_asks_for_all() {
+        for (header, asked) in [
+            ("bytes=0-4", Asked::Part(0..5)),
+            ("bytes=5-", Asked::Part(5..10)),
+            ("bytes=-3", Asked::Part(7..10)),
+            ("bytes=-30", Asked::Part(0..10)),
+            ("bytes=8-99", Asked::Part(8..10)),
+            ("bytes=0-18446744073709551615", Asked::Part(0..10)),
+            ("bytes=10-", Asked::Nothing),
+            ("bytes=-0", Asked::Nothing),
+            ("bytes=5-4", Asked::All),
+            ("bytes=0-1,3-4", Asked::All),
+            ("bytes=a-b", Asked::All),
+            ("lines=0-4", Asked::All),
+        ] {
+            assert_eq!(range(header, 10), asked, "{header}");
         }
+        assert_eq!(range("bytes=0-", 0), Asked::Nothing);
     }
 }

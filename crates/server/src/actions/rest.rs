@@ -87,7 +87,8 @@ impl Place {
             (Some(owner), None) => Scope::organization(owner),
             _ => return Ok(Scope::Instance),
         };
-        found.map_err(|error| ApiError::not_found(error.to_string()))
+        // As if it were not there; what it says is why it cannot be.
+        found.map_err(|error| ApiError::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, error.to_string()))
     }
 }
 

@@ -132,7 +132,6 @@ async fn complete(
             // Final to the worker: the job is somebody else's or over, and no repeat would change that.
             if error.is_stale() { over(claims) } else { error }
         })?;
-        app.actions.stops.ended(claims.job);
         app.actions.results.ended(claims.job, claims.epoch);
         Ok(StatusCode::NO_CONTENT)
     }

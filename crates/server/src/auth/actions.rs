@@ -110,12 +110,18 @@ fn credential(headers: &HeaderMap) -> Option<String> {
     if ["remoteauth", "bearer", "token"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Some(rest.to_owned());
     }
-    if scheme.eq_ignore_ascii_case("basic") {
-        let decoded = base64::engine::general_purpose::STANDARD.decode(rest).ok()?;
-        let pair = String::from_utf8(decoded).ok()?;
-        return pair.split_once(':').map(|(_, password)| password.to_owned());
+    basic_password(headers)
+}
+
+/// The password of Basic credentials.
+pub(crate) fn basic_password(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
     }
-    None
+    let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 impl FromRequestParts<Arc<App>> for Configurer {

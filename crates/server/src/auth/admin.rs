@@ -65,6 +65,19 @@ impl Admin {
         }
     }
 
+    /// The repository that a submission goes to: the one it names, or the token's own.
+    pub(crate) fn repository_of(&self, asked: Option<String>) -> Option<String> {
+        match (asked, &self.token.scope) {
+            (None, Scope::Repository(name)) => Some(name.clone()),
+            (asked, _) => asked,
+        }
+    }
+
+    /// Refuses a repository that lies outside, as if there were none.
+    pub(crate) fn must_see(&self, repository: &str) -> ApiResult<()> {
+        if self.sees(repository) { Ok(()) } else { Err(ApiError::not_found(format_args!("repository {repository}"))) }
+    }
+
     /// Whether it may know of what belongs to `scope`.
     pub(crate) fn covers(&self, scope: &Scope) -> bool {
         self.token.scope.covers(scope)

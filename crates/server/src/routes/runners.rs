@@ -419,6 +419,17 @@ pub(crate) fn check_name(name: &str) -> ApiResult<()> {
     }
 }
 
+/// Names of labels, each once; they are compared without case, and the first spelling stays.
+pub(crate) fn distinct(labels: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for label in labels {
+        if !distinct.iter().any(|known| known.eq_ignore_ascii_case(&label)) {
+            distinct.push(label);
+        }
+    }
+    distinct
+}
+
 pub(crate) fn check_labels(labels: &[String]) -> ApiResult<()> {
     if labels.len() > MAX_LABELS {
         return Err(ApiError::invalid(format!("{} labels; a runner has at most {MAX_LABELS}", labels.len())));

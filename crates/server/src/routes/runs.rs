@@ -11,7 +11,6 @@ use serde::Deserialize;
 use startline_protocol::ids::RunId;
 use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
-use startline_protocol::scope::Scope;
 use startline_store::{Answer, Page, RunRecord};
 
 use super::Body;
@@ -49,21 +48,15 @@ async fn create(
 ) -> ApiResult<(StatusCode, Json<RunDetail>)> {
     admin.need(Permission::JobsWrite)?;
     let _turn = app.turn_to_submit(&admin.token.scope, request.repository.as_deref()).await?;
-    if let (None, Scope::Repository(name)) = (&request.repository, &admin.token.scope) {
-        request.repository = Some(name.clone());
-    }
+    request.repository = admin.repository_of(request.repository);
     let secrets = std::mem::take(&mut request.secrets);
     let trusted = !request.untrusted;
     let repeat = Repeat::of(headers, admin.token.id, "run.submit", &request)?;
-    for name in secrets.keys() {
-        check_secret_name(name)?;
-    }
+    secrets.keys().try_for_each(|name| check_secret_name(name))?;
     let path = request.path.as_deref().unwrap_or(submission::DEFAULT_PATH);
     let workflow = submission::parse(&request.workflow, path)?;
     let submission = Submission::new(request, &workflow)?;
-    if !admin.sees(&submission.repository) {
-        return Err(ApiError::not_found(format_args!("repository {}", submission.repository)));
-    }
+    admin.must_see(&submission.repository)?;
     record.repository(&submission.repository);
     let (run, _) = app
         .take_in(Intake { submission, workflow, secrets, trusted, repeat, trace: admin.origin.trace }, |_| Vec::new())

@@ -11,7 +11,6 @@ use http::{HeaderMap, StatusCode};
 use startline_dispatcher::Requirement;
 use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{JobRequest, JobView, SubmitRequest};
-use startline_protocol::scope::Scope;
 use startline_protocol::state::JobStatus;
 use startline_store::NewJob;
 
@@ -55,9 +54,7 @@ async fn create(
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     admin.need(Permission::JobsWrite)?;
     let _turn = app.turn_to_submit(&admin.token.scope, request.repository.as_deref()).await?;
-    if let (None, Scope::Repository(name)) = (&request.repository, &admin.token.scope) {
-        request.repository = Some(name.clone());
-    }
+    request.repository = admin.repository_of(request.repository);
     let secrets = std::mem::take(&mut request.secrets);
     let repeat = Repeat::of(headers, admin.token.id, "job.submit", &request)?;
     secrets.keys().try_for_each(|name| check_secret_name(name))?;
@@ -68,9 +65,7 @@ async fn create(
     let workflow = submission::parse(&stands_for.workflow, submission::DEFAULT_PATH)?;
     let mut submission = Submission::new(stands_for, &workflow)?;
     submission.single = true;
-    if !admin.sees(&submission.repository) {
-        return Err(ApiError::not_found(format_args!("repository {}", submission.repository)));
-    }
+    admin.must_see(&submission.repository)?;
     record.repository(&submission.repository);
     let labels = request.requirements.as_labels();
     if labels.len() > MOST_LABELS || labels.iter().any(|label| label.len() > LONGEST_LABEL) {

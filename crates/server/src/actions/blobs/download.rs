@@ -1,6 +1,5 @@
 //! Reading a blob, whole or a range of it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,6 +11,7 @@ use startline_protocol::problem::kind;
 
 use super::{Opened, Pairs, open};
 use crate::App;
+use crate::actions::ranges::{Asked, range};
 use crate::actions::storage::Holding;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::extract::{Path, Query};
@@ -89,53 +89,9 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    All,
-    Part(Range<u64>),
-    Nothing,
-}
-
-/// What a `Range` header asks of `size` bytes. One that is not understood asks for all, as RFC 9110 has it; of several
-/// ranges too.
-fn range(header: &str, size: u64) -> Asked {
-    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|spec| spec.trim().split_once('-')) else {
-        return Asked::All;
-    };
-    let number = |text: &str| text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
-    let bytes = match (first.is_empty(), last.is_empty(), number(first), number(last)) {
-        (true, false, None, Some(suffix)) => size.saturating_sub(suffix)..size,
-        (false, true, Some(first), None) => first..size,
-        (false, false, Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(size),
-        _ => return Asked::All,
-    };
-    if bytes.start >= bytes.end { Asked::Nothing } else { Asked::Part(bytes) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_cut_at_the_end_and_what_is_not_understood_asks_for_all() {
-        for (header, asked) in [
-            ("bytes=0-4", Asked::Part(0..5)),
-            ("bytes=5-", Asked::Part(5..10)),
-            ("bytes=-3", Asked::Part(7..10)),
-            ("bytes=-30", Asked::Part(0..10)),
-            ("bytes=8-99", Asked::Part(8..10)),
-            ("bytes=0-18446744073709551615", Asked::Part(0..10)),
-            ("bytes=10-", Asked::Nothing),
-            ("bytes=-0", Asked::Nothing),
-            ("bytes=5-4", Asked::All),
-            ("bytes=0-1,3-4", Asked::All),
-            ("bytes=a-b", Asked::All),
-            ("lines=0-4", Asked::All),
-        ] {
-            assert_eq!(range(header, 10), asked, "{header}");
-        }
-        assert_eq!(range("bytes=0-", 0), Asked::Nothing);
-    }
 
     #[test]
     fn a_name_cannot_break_out_of_its_header() {

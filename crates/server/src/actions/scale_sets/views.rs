@@ -13,6 +13,7 @@ use super::queue::{Event, Message, Statistics, What};
 use crate::App;
 use crate::problem::ApiResult;
 use crate::routes::polls::job_guid;
+use crate::routes::runners;
 
 /// Body of `POST` and `PATCH …/runnerscalesets`. What is empty or zero was not said: the Go client writes such members
 /// out.
@@ -43,12 +44,8 @@ impl Wanted {
 
     /// Labels by name; a repeat is left out.
     pub(super) fn labels(&self) -> Option<Vec<String>> {
-        let mut names: Vec<String> = Vec::new();
-        for label in self.labels.iter().flatten().filter(|label| !label.name.is_empty()) {
-            if !names.iter().any(|known| known.eq_ignore_ascii_case(&label.name)) {
-                names.push(label.name.clone());
-            }
-        }
+        let named = self.labels.iter().flatten().map(|label| label.name.clone()).filter(|name| !name.is_empty());
+        let names = runners::distinct(named);
         (!names.is_empty()).then_some(names)
     }
 
