@@ -43,6 +43,26 @@ pub struct StepRecord {
     pub summary: Option<String>,
 }
 
+impl StepRecord {
+    /// A step that has not begun.
+    #[must_use]
+    pub const fn pending(number: u32, name: String) -> Self {
+        Self {
+            number,
+            id: None,
+            name,
+            status: StepStatus::Pending,
+            conclusion: None,
+            outcome: None,
+            started_at: None,
+            completed_at: None,
+            log_start: None,
+            log_end: None,
+            summary: None,
+        }
+    }
+}
+
 /// How serious an annotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]

@@ -81,16 +81,22 @@ pub(crate) struct Actions {
     pub lease: jiff::SignedDuration,
 }
 
+/// What the service gives the protocol at its start.
+pub(crate) struct Given {
+    pub tokens: PurposeKey,
+    pub addresses: UrlKey,
+    pub storage: Storage,
+    pub identity: Identity,
+    pub scale_sets: Arc<ScaleSets>,
+    /// The public URL.
+    pub url: String,
+    pub poll_timeout: std::time::Duration,
+    pub lease: jiff::SignedDuration,
+}
+
 impl Actions {
-    pub(crate) fn new(
-        tokens: PurposeKey,
-        addresses: UrlKey,
-        (storage, identity): (Storage, Identity),
-        url: &str,
-        poll_timeout: std::time::Duration,
-        lease: jiff::SignedDuration,
-        scale_sets: Arc<ScaleSets>,
-    ) -> Self {
+    pub(crate) fn new(given: Given) -> Self {
+        let Given { tokens, addresses, storage, identity, scale_sets, url, poll_timeout, lease } = given;
         Self {
             tokens,
             addresses,
@@ -100,7 +106,7 @@ impl Actions {
             results: results::Results::default(),
             scale_sets,
             stops: stop::Stops::default(),
-            urls: Urls::new(url),
+            urls: Urls::new(&url),
             storage,
             identity,
             poll_timeout,
@@ -118,19 +124,19 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(routes::panicked))
             .layer(middleware::from_fn_with_state(dialect, dialect::translate))
     };
+    let rest = rest::routes().merge(caches::rest_routes()).merge(blobs::routes()).merge(oidc::routes());
+    let twirp = twirp::routes()
+        .merge(results::routes())
+        .merge(feed::routes())
+        .merge(artifacts::routes())
+        .merge(caches::twirp_routes());
     Router::new()
-        .merge(speaking(Dialect::Rest, rest::routes()))
+        .merge(speaking(Dialect::Rest, rest))
         .merge(speaking(Dialect::Broker, broker::routes()))
         .merge(speaking(Dialect::OAuth, token::routes()))
-        .merge(speaking(Dialect::RunService, run_service::routes()))
-        .merge(speaking(Dialect::Twirp, twirp::routes().merge(results::routes()).merge(feed::routes())))
+        .merge(speaking(Dialect::RunService, run_service::routes().merge(launch::routes())))
+        .merge(speaking(Dialect::Twirp, twirp))
         .merge(speaking(Dialect::Vss, scale_sets::administration().merge(scale_sets::queue_plane())))
-        .merge(speaking(Dialect::Twirp, artifacts::router()))
-        .merge(speaking(Dialect::Twirp, caches::twirp_router()))
-        .merge(speaking(Dialect::Rest, caches::rest_router()))
-        .merge(speaking(Dialect::Rest, blobs::router()))
-        .merge(speaking(Dialect::Rest, oidc::router()))
-        .merge(speaking(Dialect::RunService, launch::routes()))
         .merge(git::routes())
         .with_state(Arc::clone(app))
 }

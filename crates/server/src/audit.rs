@@ -17,7 +17,7 @@ use startline_protocol::scope::Scope;
 use startline_store::{Answer, AuditRecord, JobRecord, NewAudit};
 
 use crate::App;
-use crate::auth::{Admin, AdminOrRunner, Configurer, JobBearer, Origin, Registrar, Runner, Worker};
+use crate::auth::{Admin, AdminOrRunner, Configurer, JobBearer, Origin, Registrar, Runner};
 use crate::problem::ApiResult;
 
 pub(crate) use refusals::{Refusals, Refused};
@@ -71,20 +71,6 @@ impl Principal for Runner {
 
     fn home(&self) -> Scope {
         self.known.scope.clone()
-    }
-
-    fn origin(&self) -> &Origin {
-        &self.origin
-    }
-}
-
-impl Principal for Worker {
-    fn actor(&self) -> String {
-        format!("job:{}", self.claims.job)
-    }
-
-    fn home(&self) -> Scope {
-        Scope::Instance
     }
 
     fn origin(&self) -> &Origin {

@@ -59,10 +59,7 @@ impl From<RunnerRecord> for KnownRunner {
 }
 
 /// The caller works on one attempt of one job, which is the one in the path.
-pub(crate) struct Worker {
-    pub claims: Claims,
-    pub origin: Origin,
-}
+pub(crate) struct Worker(pub JobBearer);
 
 /// The caller administers or is a runner.
 pub(crate) enum AdminOrRunner {
@@ -241,6 +238,6 @@ impl FromRequestParts<Arc<App>> for Worker {
             return Err(ApiError::not_found(format_args!("job {job}")));
         }
         app.limits.was_good(text, origin.address);
-        Ok(Self { claims, origin })
+        Ok(Self(JobBearer { claims, origin }))
     }
 }

@@ -269,15 +269,16 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let settings = Settings::new(&config, listen.scheme(), address);
     let (tracer, exporter) = traces(&config, build.version, TraceMetrics::register(registry.registry()))?;
     let app = Arc::new(App {
-        actions: actions::Actions::new(
-            bearers,
+        actions: actions::Actions::new(actions::Given {
+            tokens: bearers,
             addresses,
-            (storage, actions::Identity::new(&settings.url, directory.id_token_key(), config.identity_rules()?)),
-            &settings.url,
-            config.broker_poll_timeout.get(),
-            signed(config.actions_lease.get()),
+            storage,
+            identity: actions::Identity::new(&settings.url, directory.id_token_key(), config.identity_rules()?),
             scale_sets,
-        ),
+            url: settings.url.clone(),
+            poll_timeout: config.broker_poll_timeout.get(),
+            lease: signed(config.actions_lease.get()),
+        }),
         store,
         logs,
         clock: clock.clone(),

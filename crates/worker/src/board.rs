@@ -27,22 +27,7 @@ pub(crate) struct SummaryTooLarge {
 impl Board {
     /// A board of pending steps with these names.
     pub(crate) fn new(names: Vec<String>) -> (Self, watch::Receiver<Arc<Vec<StepRecord>>>) {
-        let steps: Vec<StepRecord> = (1..)
-            .zip(names)
-            .map(|(number, name)| StepRecord {
-                number,
-                id: None,
-                name,
-                status: StepStatus::Pending,
-                conclusion: None,
-                outcome: None,
-                started_at: None,
-                completed_at: None,
-                log_start: None,
-                log_end: None,
-                summary: None,
-            })
-            .collect();
+        let steps: Vec<StepRecord> = (1..).zip(names).map(|(number, name)| StepRecord::pending(number, name)).collect();
         let (publish, follow) = watch::channel(Arc::new(steps.clone()));
         (Self { steps, summary_bytes: 0, publish }, follow)
     }

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::harness::{Said, Service, startline};
 
-/// A command line to a service that is not there, with `input` on standard input.
-fn unheard(arguments: &[&str], input: &str) -> Said {
+/// A command with `input` on standard input, to the service at this address.
+fn fed(url: &str, token: &str, arguments: &[&str], input: &str) -> Said {
     let mut child = startline()
         .args(arguments)
-        .args(["--url", "http://127.0.0.1:9"])
-        .env("STARTLINE_TOKEN", "slp_x")
+        .env("STARTLINE_URL", url)
+        .env("STARTLINE_TOKEN", token)
         .env("STARTLINE_VALUE", "canary-env")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -22,6 +22,11 @@ fn unheard(arguments: &[&str], input: &str) -> Said {
     // It may have ended before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap().into()
+}
+
+/// A command line to a service that is not there.
+fn unheard(arguments: &[&str], input: &str) -> Said {
+    fed("http://127.0.0.1:9", "slp_x", arguments, input)
 }
 
 #[test]
@@ -69,19 +74,7 @@ fn a_secret_on_the_command_line_is_warned_of_and_a_variable_is_not() {
 
 /// A command of the admin with `input` on standard input.
 fn told(service: &Service, arguments: &[&str], input: &str) -> Said {
-    let mut child = startline()
-        .args(arguments)
-        .env("STARTLINE_URL", &service.url)
-        .env("STARTLINE_TOKEN", &service.token)
-        .env("STARTLINE_VALUE", "canary-env")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // It may have ended before it reads.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap().into()
+    fed(&service.url, &service.token, arguments, input)
 }
 
 #[track_caller]

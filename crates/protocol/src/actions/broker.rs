@@ -117,7 +117,7 @@ pub struct MessageQuery {
 pub struct Message {
     /// Grows.
     pub message_id: i64,
-    /// [`JOB_REQUEST`], [`JOB_CANCELLATION`] or [`FORCE_TOKEN_REFRESH`].
+    /// [`JOB_REQUEST`] or [`JOB_CANCELLATION`].
     pub message_type: String,
     /// JSON, as text.
     pub body: String,
@@ -127,10 +127,6 @@ pub struct Message {
 pub const JOB_REQUEST: &str = "RunnerJobRequest";
 /// [`Message::message_type`] of a [`JobCancellation`].
 pub const JOB_CANCELLATION: &str = "JobCancellation";
-/// [`Message::message_type`] that makes a runner fetch a new token; its body is ignored. Compared with case.
-pub const FORCE_TOKEN_REFRESH: &str = "ForceTokenRefresh";
-/// [`Message::message_type`] of a [`RunnerRefresh`].
-pub const RUNNER_REFRESH: &str = "RunnerRefresh";
 
 /// A job to acquire (`Runner.Listener/RunnerJobRequestRef.cs`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,19 +151,6 @@ pub struct JobCancellation {
     pub job_id: Uuid,
     /// `hh:mm:ss`; the worker is killed 15 s before it ends.
     pub timeout: String,
-}
-
-/// A version to update to (`Sdk/DTWebApi/WebApi/RunnerRefreshMessage.cs`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunnerRefresh {
-    /// Version.
-    pub target_version: String,
-    /// Archive.
-    pub download_url: String,
-    /// Its SHA-256 in hexadecimal; compared with case.
-    pub sha256_checksum: String,
-    /// Operating system.
-    pub os: String,
 }
 
 /// Body of `POST acknowledge`.

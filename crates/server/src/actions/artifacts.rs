@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 255;
 /// The wire's versions that are spoken: 4 is `upload-artifact@v4`, 7 the newest.
 const VERSIONS: std::ops::RangeInclusive<i32> = 4..=7;
 
-pub(super) fn router() -> Router<Arc<App>> {
+pub(super) fn routes() -> Router<Arc<App>> {
     let path = |method: &str| format!("/twirp/github.actions.results.api.v1.ArtifactService/{method}");
     Router::new()
         .route(&path("CreateArtifact"), post(create))

@@ -23,7 +23,7 @@ use crate::problem::{ApiError, ApiResult};
 use crate::routes::extract::{Path, Query};
 use crate::{App, routes};
 
-pub(super) fn router() -> Router<Arc<App>> {
+pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/_blob/{holding}/{id}/{blob}", get(download::read).put(write))
 }
 

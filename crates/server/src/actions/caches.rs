@@ -16,8 +16,8 @@ use super::storage::{Holding, blob_id};
 use crate::App;
 use crate::problem::{ApiError, ApiResult};
 
-pub(super) use rest::router as rest_router;
-pub(super) use twirp::router as twirp_router;
+pub(super) use rest::routes as rest_routes;
+pub(super) use twirp::routes as twirp_routes;
 
 /// Longest key, and longest version (actions/toolkit `packages/cache/src/cache.ts`, `checkKey`).
 const LONGEST_KEY: usize = 512;

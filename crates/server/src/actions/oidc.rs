@@ -26,7 +26,7 @@ const LONGEST_AUDIENCE: usize = 512;
 /// How long verifiers may keep the documents. A new key's tokens make them ask again.
 const KEEP: &str = "public, max-age=300";
 
-pub(super) fn router() -> Router<Arc<App>> {
+pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/_oidc/token", get(token))
         .route("/.well-known/openid-configuration", get(discovery))

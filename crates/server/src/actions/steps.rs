@@ -62,20 +62,8 @@ pub(super) fn ended(known: Vec<StepRecord>, results: &[StepResult], job: Conclus
 }
 
 /// A step of which nothing is known yet.
-pub(super) fn blank(number: u32) -> StepRecord {
-    StepRecord {
-        number,
-        id: None,
-        name: String::new(),
-        status: StepStatus::Pending,
-        conclusion: None,
-        outcome: None,
-        started_at: None,
-        completed_at: None,
-        log_start: None,
-        log_end: None,
-        summary: None,
-    }
+pub(super) const fn blank(number: u32) -> StepRecord {
+    StepRecord::pending(number, String::new())
 }
 
 /// All annotations, those of steps first. The runner drops those without text, and so does this.

@@ -17,12 +17,13 @@ use startline_store::{CompleteOutcome, Completion};
 
 use super::Body;
 use crate::audit::Record;
+use crate::auth::JobBearer;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
 
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
-    auth::Worker { claims, .. }: auth::Worker,
+    auth::Worker(JobBearer { claims, .. }): auth::Worker,
     Body(request): Body<RenewRequest>,
 ) -> ApiResult<Json<RenewResponse>> {
     if request.wait_seconds > 60 {
@@ -66,7 +67,7 @@ pub(crate) fn extend(app: &Arc<App>, claims: &Claims) -> ApiResult<jiff::Timesta
 
 pub(super) async fn status(
     State(app): State<Arc<App>>,
-    auth::Worker { claims, .. }: auth::Worker,
+    auth::Worker(JobBearer { claims, .. }): auth::Worker,
     Body(request): Body<StatusRequest>,
 ) -> ApiResult<StatusCode> {
     let job = app.store.update_steps(claims.job, claims.epoch, request.steps).await?;
@@ -76,7 +77,7 @@ pub(super) async fn status(
 
 pub(super) async fn logs(
     State(app): State<Arc<App>>,
-    auth::Worker { claims, .. }: auth::Worker,
+    auth::Worker(JobBearer { claims, .. }): auth::Worker,
     request: Request,
 ) -> ApiResult<Json<LogOffset>> {
     holds(&app, claims.job, claims.epoch)?;
@@ -126,7 +127,7 @@ fn offset(request: &Request) -> ApiResult<u64> {
 
 pub(super) async fn complete(
     State(app): State<Arc<App>>,
-    worker: auth::Worker,
+    auth::Worker(worker): auth::Worker,
     Body(request): Body<CompleteRequest>,
 ) -> ApiResult<StatusCode> {
     let _turn = app.turn_of_job(worker.claims.job).await?;

@@ -27,7 +27,7 @@ use crate::routes::extract::{Path, Query};
 const LISTED: u32 = 100;
 
 /// Below the cache server's URL, and below the results URL, which clients take when they were told no other.
-pub(in crate::actions) fn router() -> Router<Arc<App>> {
+pub(in crate::actions) fn routes() -> Router<Arc<App>> {
     ["/_cache/_apis/artifactcache", "/_apis/artifactcache"].into_iter().fold(Router::new(), |router, base| {
         router
             .route(&format!("{base}/cache"), get(look_up))

@@ -15,7 +15,7 @@ use crate::actions::storage::Holding;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::Body;
 
-pub(in crate::actions) fn router() -> Router<Arc<App>> {
+pub(in crate::actions) fn routes() -> Router<Arc<App>> {
     let path = |method: &str| format!("/twirp/github.actions.results.api.v1.CacheService/{method}");
     Router::new()
         .route(&path("CreateCacheEntry"), post(create))
