@@ -8,6 +8,7 @@ mod administration;
 mod again;
 mod bad_input;
 mod cast;
+mod conformance;
 mod deploy;
 mod events;
 mod examples;
