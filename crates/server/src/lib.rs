@@ -111,7 +111,7 @@ impl Settings {
         let url = config.url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
         let url = url.trim_end_matches('/').to_owned();
         Self {
-            forge: submission::Forge::at(config.git_url.as_deref().unwrap_or(&url)),
+            forge: submission::Forge::at(config.git_url.as_deref().unwrap_or(&url), config.artifact_retention.get()),
             url,
             requeues: config.requeues,
             poll_timeout_seconds: seconds(config.poll_timeout),

@@ -43,22 +43,24 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         ));
     }
     let context = |value: &Value| ContextData::from_plain(value.to_json());
+    let name = if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() };
     JobMessage {
         message_type: MESSAGE_TYPE.to_owned(),
         plan: Plan { plan_id: run.plan_id, plan_type: "actions".to_owned(), version: 0 },
         timeline: Timeline { id: run.plan_id, change_id: 0 },
         job_id: Uuid::nil(),
         job_display_name: job.name.clone(),
-        job_name: if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() },
+        job_name: name.clone(),
         request_id: 0,
         resources: Resources::default(),
         variables: {
-            let mut all = variables(run.plan_id, &job.key);
+            let mut all = variables(run.plan_id, &job.key, &name);
             all.extend(job.permissions.as_ref().map(permissions));
             all
         },
         context_data: BTreeMap::from([
             ("github".to_owned(), context(run.github)),
+            ("job".to_owned(), file(run)),
             ("inputs".to_owned(), context(run.inputs)),
             ("vars".to_owned(), context(run.variables)),
             ("needs".to_owned(), context(&job.needs)),
@@ -76,9 +78,21 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
     }
 }
 
+/// Which workflow file a job stands in: the worker adds its status and containers to it (actions/runner
+/// `ExecutionContext.cs`, `InitializeJob`).
+fn file(run: &RunPart<'_>) -> ContextData {
+    let github = |name: &str| run.github.get(name).map_or(ContextData::Null, |v| ContextData::from_plain(v.to_json()));
+    ContextData::Dictionary(vec![
+        ("workflow_ref".to_owned(), github("workflow_ref")),
+        ("workflow_sha".to_owned(), github("workflow_sha")),
+        ("workflow_repository".to_owned(), github("repository")),
+        ("workflow_file_path".to_owned(), ContextData::String(run.path.to_owned())),
+    ])
+}
+
 /// The message of a job that was submitted without a workflow. What its contexts lack is added when it is acquired.
 pub(crate) fn single(plan_id: Uuid, key: &str, name: &str, definition: JobDefinition) -> JobMessage {
-    let mut all = variables(plan_id, key);
+    let mut all = variables(plan_id, key, "__default");
     all.extend(definition.variables);
     JobMessage {
         message_type: MESSAGE_TYPE.to_owned(),
@@ -119,11 +133,12 @@ pub(crate) fn complete(message: &mut JobMessage, context: &RunContext) {
     }
 }
 
-fn variables(plan_id: Uuid, key: &str) -> BTreeMap<String, Variable> {
+/// `name` tells the combinations of a matrix apart.
+fn variables(plan_id: Uuid, key: &str, name: &str) -> BTreeMap<String, Variable> {
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
     BTreeMap::from([
         ("system.github.job".to_owned(), plain(key)),
-        ("system.orchestrationId".to_owned(), plain(&format!("{plan_id}.{key}.__default"))),
+        ("system.orchestrationId".to_owned(), plain(&format!("{plan_id}.{key}.{name}"))),
         ("system.runnerEnvironment".to_owned(), plain("self-hosted")),
         ("DistributedTask.EnhancedAnnotations".to_owned(), plain("true")),
         ("RunService.FixEmbeddedIssues".to_owned(), plain("true")),

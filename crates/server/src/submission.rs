@@ -1,6 +1,7 @@
 //! From a submission to what the planner needs: the event that is run, and the `github` context.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use startline_protocol::problem::Diagnostic as WireDiagnostic;
@@ -40,24 +41,26 @@ pub(crate) struct Submission {
     pub traceparent: Option<String>,
 }
 
-/// Where repositories are, as jobs are told.
+/// Where repositories are and how long artifacts are kept, as jobs are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forge {
     server: String,
     api: String,
     graphql: String,
+    /// In days; clients ask for no longer (actions/toolkit `packages/artifact`, `retention.ts`).
+    retention: u64,
 }
 
 impl Forge {
     /// The forge at an address; its interfaces are where those of GitHub, or of its server for others, are.
-    pub(crate) fn at(url: &str) -> Self {
+    pub(crate) fn at(url: &str, artifact_retention: Duration) -> Self {
         let server = url.trim_end_matches('/').to_owned();
         let (api, graphql) = if server == "https://github.com" {
             ("https://api.github.com".to_owned(), "https://api.github.com/graphql".to_owned())
         } else {
             (format!("{server}/api/v3"), format!("{server}/api/graphql"))
         };
-        Self { server, api, graphql }
+        Self { server, api, graphql, retention: (artifact_retention.as_secs() / 86_400).max(1) }
     }
 }
 
@@ -163,15 +166,13 @@ impl Submission {
     /// Only text and booleans: the official worker does not export numbers (`Runner.Worker/GitHubContext.cs`).
     fn github(&self, workflow: &Workflow, run: &RunRecord, forge: &Forge) -> Value {
         let owner = self.repository.split('/').next().unwrap_or_default();
-        let (ref_type, ref_name) = match self.git_ref.split_once("refs/tags/") {
-            Some((_, name)) => ("tag", name),
-            None => ("branch", self.git_ref.trim_start_matches("refs/heads/")),
-        };
+        let (ref_type, ref_name) = short_ref(&self.git_ref);
         let pull = |side: &str| {
             let name = self.event.pointer(&format!("/pull_request/{side}/ref"));
             name.and_then(serde_json::Value::as_str).unwrap_or_default()
         };
         let workflow_ref = format!("{}/{}@{}", self.repository, self.path, self.git_ref);
+        // Ids are those of nobody: what an event says of them is its submitter's word, and clouds would trust it.
         let text: [(&str, &str); 27] = [
             ("repository", &self.repository),
             ("repository_owner", owner),
@@ -195,17 +196,28 @@ impl Submission {
             ("run_id", &run.id.to_string()),
             ("run_number", &run.number.to_string()),
             ("run_attempt", "1"),
-            ("retention_days", "90"),
+            ("retention_days", &forge.retention.to_string()),
             ("server_url", &forge.server),
             ("api_url", &forge.api),
             ("graphql_url", &forge.graphql),
-            ("secret_source", "Actions"),
+            ("secret_source", if run.run.trusted { "Actions" } else { "None" }),
         ];
         let mut entries: Vec<(String, Value)> =
             text.into_iter().map(|(key, value)| (key.to_owned(), Value::string(value))).collect();
         entries.push(("ref_protected".to_owned(), Value::Bool(false)));
         entries.push(("event".to_owned(), Value::from_json(&self.event)));
         Value::object(entries)
+    }
+}
+
+/// What kind of ref this is, and its short name: a branch's, a tag's, or `5/merge` of a pull request.
+fn short_ref(git_ref: &str) -> (&'static str, &str) {
+    match git_ref.strip_prefix("refs/tags/") {
+        Some(name) => ("tag", name),
+        None => {
+            let name = ["refs/heads/", "refs/pull/"].iter().find_map(|prefix| git_ref.strip_prefix(prefix));
+            ("branch", name.unwrap_or(git_ref))
+        }
     }
 }
 
@@ -227,6 +239,15 @@ fn repository(given: Option<String>) -> ApiResult<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ref_has_the_short_name_that_github_gives_it() {
+        assert_eq!(short_ref("refs/heads/refs/heads/x"), ("branch", "refs/heads/x"));
+        assert_eq!(short_ref("refs/tags/v1/rc"), ("tag", "v1/rc"));
+        assert_eq!(short_ref("refs/heads/refs/tags/x"), ("branch", "refs/tags/x"));
+        assert_eq!(short_ref("refs/pull/5/merge"), ("branch", "5/merge"));
+        assert_eq!(short_ref("main"), ("branch", "main"));
+    }
 
     #[test]
     fn a_repository_name_cannot_climb_out_of_the_work_directory() {

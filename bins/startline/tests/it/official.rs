@@ -4,6 +4,7 @@
 pub(crate) mod client;
 mod doors;
 mod launch;
+mod messages;
 mod results;
 
 use std::time::Duration;

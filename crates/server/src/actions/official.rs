@@ -3,18 +3,31 @@
 
 use std::collections::BTreeMap;
 
-use startline_protocol::job_message::{JobMessage, Variable};
+use startline_protocol::job_message::{JobMessage, MaskHint, Variable};
 
 use super::urls::Urls;
 use crate::routes::polls::Taken;
 
 /// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `Runner.Features`).
-const SWITCHES: [&str; 4] = [
+const SWITCHES: [&str; 11] = [
+    // Scripts around containers, as actions-runner-controller has them.
+    "DistributedTask.AllowRunnerContainerHooks",
+    "DistributedTask.DeprecateStepOutputCommands",
+    "DistributedTask.LogTemplateErrorsAsDebugMessages",
     "DistributedTask.UseContainerPathForTemplate",
     "actions_uses_cache_service_v2",
     "actions_batch_action_resolution",
     "actions_display_helpful_actions_download_errors",
+    "actions_service_container_command",
+    "actions_set_orchestration_id_env_for_actions",
+    // What newer workers do in any case.
+    "actions_container_action_runner_temp",
+    "actions_skip_retry_complete_job_upon_known_errors",
 ];
+
+/// What no log shows, whoever's it is: tokens of this service, and bearers of the form that job and id tokens have.
+const MASKS: [&str; 2] =
+    [r"\bsl[prt]_[0-9A-Za-z]{49}\b", r"\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{20,}"];
 
 /// What is sent to an official runner that acquired a job.
 pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
@@ -23,6 +36,8 @@ pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
         endpoint.url = urls.run_service();
         endpoint.data.insert("FeedStreamUrl".to_owned(), urls.feed(message.job_id));
     }
+    let masks = MASKS.iter().map(|pattern| MaskHint { kind: "regex".to_owned(), value: (*pattern).to_owned() });
+    message.mask.extend(masks);
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
     let secret = |value: String| Variable { value, is_secret: true };
     let variables = &mut message.variables;
