@@ -133,6 +133,19 @@ async fn the_artifact_client_uploads_lists_downloads_and_deletes() {
 }
 
 #[tokio::test]
+async fn the_artifact_client_refuses_a_server_by_its_name_so_that_ours_needs_another() {
+    let Some(place) = installed() else { return };
+    let service = Service::start(&SHORT);
+    submit(&service, "refs/heads/main").await;
+    let (_runner, held) = next(&service, "one").await;
+    let workspace = tempfile::tempdir().unwrap();
+    let mut refused = program(&place, workspace.path(), "artifacts", &environment(&held, FOREIGN));
+    assert!(!refused.ended(LIMIT).await.success(), "the page on interoperability says otherwise");
+    assert!(refused.errors().contains("GHES"), "{}", refused.errors());
+    run(&place, workspace.path(), "no-artifact", &environment(&held, LOCAL)).await;
+}
+
+#[tokio::test]
 async fn the_artifact_client_outlives_a_crash_of_the_service_in_the_middle_of_an_upload() {
     let Some(place) = installed() else { return };
     let mut service = Service::start(&SHORT);

@@ -5,7 +5,9 @@ pub(crate) mod client;
 mod doors;
 mod launch;
 mod messages;
+mod pitfalls;
 mod results;
+mod times;
 
 use std::time::Duration;
 
@@ -15,31 +17,31 @@ use startline_protocol::runs_api::SubmitRequest;
 use startline_protocol::state::{Conclusion, JobStatus};
 
 use crate::harness::{Service, eventually};
-use client::{Held, Official, Padding, path, send};
+use client::{At, Held, Official, Padding, path, send};
 
 const JOB: &str = "on: push\njobs:\n  build:\n    runs-on: [self-hosted, linux]\n    outputs: {who: '${{ steps.a.outputs.who }}'}\n    steps: [{id: a, run: 'true'}]\n";
 
 /// Polls that end soon, so that tests need not wait for them.
 pub(crate) const SHORT: [&str; 2] = ["--broker-poll-timeout", "1s"];
 
-async fn registration_token(service: &Service, place: &str) -> String {
+async fn registration_token(service: &impl At, place: &str) -> String {
     let reply = rest(service, Method::POST, &format!("/api/v3/{place}/actions/runners/registration-token"), None).await;
     assert_eq!(reply.code(), 201, "{reply:?}");
     assert!(reply.json()["expires_at"].as_str().unwrap().ends_with('Z'));
     reply.json()["token"].as_str().unwrap().to_owned()
 }
 
-async fn rest(service: &Service, method: Method, path: &str, body: Option<&Value>) -> crate::http::Reply {
-    send(service, method, path, Some(&format!("token {}", service.token)), body).await
+async fn rest(service: &impl At, method: Method, path: &str, body: Option<&Value>) -> crate::http::Reply {
+    send(service, method, path, Some(&format!("token {}", service.admin())), body).await
 }
 
 /// A runner of one repository.
-async fn runner(service: &Service, name: &str) -> Official {
+async fn runner(service: &impl At, name: &str) -> Official {
     let token = registration_token(service, "repos/acme/demo").await;
     Official::configure(service, "acme/demo", &token, name, &["gpu"]).await
 }
 
-pub(crate) async fn listening(service: &Service, name: &str) -> Official {
+pub(crate) async fn listening(service: &impl At, name: &str) -> Official {
     let mut runner = runner(service, name).await;
     runner.listen(service).await;
     runner

@@ -86,8 +86,12 @@ fn words(dialect: Dialect, problem: &Problem) -> (StatusCode, serde_json::Value)
         ),
         // Any other status makes a runner go on without a token (`VssOAuthTokenHttpClient.cs`).
         Dialect::OAuth => {
-            let error = if status.is_server_error() { "server_error" } else { "invalid_client" };
-            let error = if problem.kind == kind::INVALID { "invalid_request" } else { error };
+            // `invalid_client` ends a runner for good, so it is said of nothing else.
+            let error = match problem.kind.as_str() {
+                kind::UNAUTHENTICATED | kind::RUNNER_OFFLINE => "invalid_client",
+                _ if status.is_server_error() => "server_error",
+                _ => "invalid_request",
+            };
             (StatusCode::BAD_REQUEST, json!(broker::TokenError { error: error.to_owned(), error_description: text }))
         }
         Dialect::Broker => {
@@ -194,6 +198,13 @@ mod tests {
     fn a_fault_of_ours_does_not_tell_a_runner_that_it_is_unknown() {
         let (status, body) = said(Dialect::OAuth, &ApiError::unavailable("the database is away"));
         assert_eq!((status, &body["error"]), (400, &json!("server_error")));
+    }
+
+    #[test]
+    fn only_who_is_unknown_is_told_so_by_the_token_endpoint() {
+        let large = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large");
+        assert_eq!(said(Dialect::OAuth, &large).1["error"], "invalid_request");
+        assert_eq!(said(Dialect::OAuth, &ApiError::unauthenticated("used before")).1["error"], "invalid_client");
     }
 
     #[test]

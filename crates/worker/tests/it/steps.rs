@@ -161,7 +161,7 @@ async fn files_with_mistakes_fail_their_step_and_keep_what_stood_before() {
 }
 
 #[tokio::test]
-async fn shells_are_those_of_github() {
+async fn shells_are_those_of_github_and_pipefail_is_on_only_where_bash_is_named() {
     let steps = vec![
         run("false | true; echo default has no pipefail"),
         with(with_input(run("false | true; echo never"), "shell", "bash"), &[("continueOnError", json!(true))]),

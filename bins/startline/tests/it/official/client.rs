@@ -16,9 +16,27 @@ use crate::http::{Reply, Wire};
 /// What a runner calls itself.
 pub(crate) const AGENT: &str = "VSServices/1.0 GitHubActionsRunner-linux-x64/2.336.0 CommitSHA/258d6c857";
 
+/// A service, in whatever process it runs.
+pub(crate) trait At {
+    /// Its address.
+    fn url(&self) -> &str;
+    /// The token of its administrator.
+    fn admin(&self) -> &str;
+}
+
+impl At for Service {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn admin(&self) -> &str {
+        &self.token
+    }
+}
+
 /// One request on a connection of its own, with what every request of the official runner carries.
 pub(crate) async fn send(
-    service: &Service,
+    service: &impl At,
     method: Method,
     path: &str,
     authorization: Option<&str>,
@@ -32,13 +50,13 @@ pub(crate) async fn send(
     if let Some(authorization) = authorization {
         headers.push(("authorization", authorization));
     }
-    let mut wire = Wire::open(&service.url).await;
+    let mut wire = Wire::open(service.url()).await;
     wire.send(method, path, None, &headers, text.as_bytes()).await
 }
 
 /// The path of a URL below the service.
-pub(crate) fn path<'a>(service: &Service, url: &'a str) -> &'a str {
-    url.strip_prefix(service.url.as_str()).unwrap_or_else(|| panic!("{url} is not below {}", service.url))
+pub(crate) fn path<'a>(service: &impl At, url: &'a str) -> &'a str {
+    url.strip_prefix(service.url()).unwrap_or_else(|| panic!("{url} is not below {}", service.url()))
 }
 
 /// How the client signs.
@@ -64,21 +82,21 @@ pub(crate) struct Official {
 
 impl Official {
     /// `config.sh --unattended`, request by request.
-    pub(crate) async fn configure(service: &Service, place: &str, token: &str, name: &str, labels: &[&str]) -> Self {
+    pub(crate) async fn configure(service: &impl At, place: &str, token: &str, name: &str, labels: &[&str]) -> Self {
         let made = Self::try_configure(service, place, token, name, labels, json!({})).await;
         made.unwrap_or_else(|reply| panic!("{reply:?}"))
     }
 
     /// The same, with members put over those of the registration; the first refusal ends it.
     pub(crate) async fn try_configure(
-        service: &Service,
+        service: &impl At,
         place: &str,
         token: &str,
         name: &str,
         labels: &[&str],
         over: Value,
     ) -> Result<Self, Box<Reply>> {
-        let url = format!("{}/{place}", service.url);
+        let url = format!("{}/{place}", service.url());
         let auth = format!("RemoteAuth {token}");
         let ok = |reply: Reply| if reply.status.is_success() { Ok(reply.json()) } else { Err(Box::new(reply)) };
         let body = json!({ "url": url, "runner_event": "register" });
@@ -188,17 +206,17 @@ impl Official {
     }
 
     /// The token exchange with this assertion.
-    pub(crate) async fn exchange(&self, service: &Service, assertion: &str) -> Reply {
+    pub(crate) async fn exchange(&self, service: &impl At, assertion: &str) -> Reply {
         let form = format!(
             "grant_type=client_credentials&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={assertion}"
         );
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("accept", "application/json")];
-        let mut wire = Wire::open(&service.url).await;
+        let mut wire = Wire::open(service.url()).await;
         wire.send(Method::POST, path(service, &self.authorization_url), None, &headers, form.as_bytes()).await
     }
 
     /// Gets a token.
-    pub(crate) async fn authorize(&mut self, service: &Service) {
+    pub(crate) async fn authorize(&mut self, service: &impl At) {
         let reply = self.exchange(service, &self.assertion()).await;
         assert_eq!(reply.code(), 200, "{reply:?}");
         assert_eq!(reply.headers["content-type"], "application/json");
@@ -210,7 +228,7 @@ impl Official {
     }
 
     /// Asks for a session, as a process of its own on this host.
-    pub(crate) async fn try_session(&mut self, service: &Service, host: &str) -> Reply {
+    pub(crate) async fn try_session(&mut self, service: &impl At, host: &str) -> Reply {
         self.process += 1;
         let body = json!({
             "sessionId": "00000000-0000-0000-0000-000000000000", "ownerName": format!("{host} (PID: {})", self.process),
@@ -223,7 +241,7 @@ impl Official {
     }
 
     /// Gets a token and a session.
-    pub(crate) async fn listen(&mut self, service: &Service) {
+    pub(crate) async fn listen(&mut self, service: &impl At) {
         self.authorize(service).await;
         let reply = self.try_session(service, "host-1").await;
         assert_eq!(reply.code(), 200, "{reply:?}");
@@ -233,11 +251,11 @@ impl Official {
     }
 
     /// One poll.
-    pub(crate) async fn poll(&self, service: &Service, status: &str) -> Reply {
+    pub(crate) async fn poll(&self, service: &impl At, status: &str) -> Reply {
         self.poll_as(service, status, "2.336.0").await
     }
 
-    pub(crate) async fn poll_as(&self, service: &Service, status: &str, version: &str) -> Reply {
+    pub(crate) async fn poll_as(&self, service: &impl At, status: &str, version: &str) -> Reply {
         let path = format!(
             "{}message?sessionId={}&status={status}&runnerVersion={version}&os=Linux&architecture=X64&disableUpdate=false",
             path(service, &self.server_url),
@@ -247,7 +265,7 @@ impl Official {
     }
 
     /// Polls without a pause until there is a message, as the official runner does.
-    pub(crate) async fn message(&self, service: &Service, status: &str) -> (String, Value) {
+    pub(crate) async fn message(&self, service: &impl At, status: &str) -> (String, Value) {
         let until = tokio::time::Instant::now() + crate::harness::DEADLINE;
         loop {
             let reply = self.poll(service, status).await;
@@ -264,13 +282,13 @@ impl Official {
     }
 
     /// Waits for a job offer.
-    pub(crate) async fn offer(&self, service: &Service) -> Value {
+    pub(crate) async fn offer(&self, service: &impl At) -> Value {
         let (kind, body) = self.message(service, "Online").await;
         assert_eq!(kind, "RunnerJobRequest");
         body
     }
 
-    pub(crate) async fn acknowledge(&self, service: &Service, offer: &Value) -> Reply {
+    pub(crate) async fn acknowledge(&self, service: &impl At, offer: &Value) -> Reply {
         let path = format!(
             "{}acknowledge?sessionId={}&status=Online&runnerVersion=2.336.0&os=Linux&architecture=X64",
             path(service, &self.server_url),
@@ -280,7 +298,7 @@ impl Official {
         send(service, Method::POST, &path, Some(&self.bearer()), Some(&body)).await
     }
 
-    pub(crate) async fn acquire(&self, service: &Service, offer: &Value) -> Reply {
+    pub(crate) async fn acquire(&self, service: &impl At, offer: &Value) -> Reply {
         let base = path(service, offer["run_service_url"].as_str().unwrap());
         assert!(base.ends_with('/'), "{base}");
         let body = json!({
@@ -290,7 +308,7 @@ impl Official {
     }
 
     /// Takes the next job, as far as the worker's start.
-    pub(crate) async fn take(&self, service: &Service) -> Held {
+    pub(crate) async fn take(&self, service: &impl At) -> Held {
         let offer = self.offer(service).await;
         assert!(self.acknowledge(service, &offer).await.status.is_success());
         let reply = self.acquire(service, &offer).await;
@@ -303,7 +321,7 @@ impl Official {
     }
 
     /// The clean way out.
-    pub(crate) async fn leave(&self, service: &Service) -> Reply {
+    pub(crate) async fn leave(&self, service: &impl At) -> Reply {
         let path = format!("{}session", path(service, &self.server_url));
         send(service, Method::DELETE, &path, Some(&self.bearer()), None).await
     }
@@ -317,7 +335,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(service: &Service, message: Value) -> Self {
+    pub(crate) fn new(service: &impl At, message: Value) -> Self {
         let endpoints = message["resources"]["endpoints"].as_array().unwrap();
         let named: Vec<&Value> =
             endpoints.iter().filter(|endpoint| endpoint["name"] == "SystemVssConnection").collect();
@@ -334,12 +352,12 @@ impl Held {
         json!({ "planId": self.message["plan"]["planId"], "jobId": self.message["jobId"] })
     }
 
-    pub(crate) async fn renew(&self, service: &Service) -> Reply {
+    pub(crate) async fn renew(&self, service: &impl At) -> Reply {
         let bearer = format!("Bearer {}", self.token);
         send(service, Method::POST, &format!("{}renewjob", self.base), Some(&bearer), Some(&self.ids())).await
     }
 
-    pub(crate) async fn complete(&self, service: &Service, conclusion: &str, over: Value) -> Reply {
+    pub(crate) async fn complete(&self, service: &impl At, conclusion: &str, over: Value) -> Reply {
         let mut body = self.ids();
         body["conclusion"] = conclusion.into();
         body["stepResults"] = json!([]);

@@ -1,5 +1,6 @@
 //! The job messages that official runners get, as reviewed snapshots.
 
+mod required;
 mod shape;
 
 use std::collections::BTreeMap;

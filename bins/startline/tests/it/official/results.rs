@@ -326,6 +326,63 @@ async fn a_job_log_and_a_diagnostic_archive_are_taken_and_not_kept() {
 }
 
 #[tokio::test]
+async fn every_call_of_the_results_service_is_answered_ok_and_summaries_may_have_a_mebibyte() {
+    let service = Service::start(&SHORT);
+    let (_, held) = held(&service).await;
+    let at = json!({ "step_backend_id": SETUP, "uploaded_at": "2026-05-01T10:00:01.480Z", "line_count": 1, "size": 1 });
+    held.update(&service, 1, json!([state(SETUP, 1, "Set up job", 3, 0)])).await;
+    for method in ["CreateStepLogsMetadata", "CreateJobLogsMetadata", "CreateStepSummaryMetadata"] {
+        assert_eq!(held.receiver(&service, method, &at).await, json!({ "ok": true }), "{method}");
+    }
+    let answer = held.receiver(&service, "GetStepSummarySignedBlobURL", &json!({ "step_backend_id": SETUP })).await;
+    assert!(answer["soft_size_limit"].as_str().unwrap().parse::<u64>().unwrap() >= 1 << 20, "{answer}");
+    held.summary(&service, SETUP, &"x".repeat(1 << 20)).await;
+}
+
+#[tokio::test]
+async fn states_and_conclusions_of_steps_have_the_numbers_that_workers_send() {
+    let service = Service::start(&SHORT);
+    let (run, held) = held(&service).await;
+    let numbers = [
+        (3, 0, StepStatus::Running, None),
+        (5, 0, StepStatus::Pending, None),
+        (6, 2, StepStatus::Completed, Some(Conclusion::Success)),
+        (6, 3, StepStatus::Completed, Some(Conclusion::Failure)),
+        (6, 4, StepStatus::Completed, Some(Conclusion::Cancelled)),
+        (6, 7, StepStatus::Completed, Some(Conclusion::Skipped)),
+    ];
+    let steps = numbers.iter().enumerate().map(|(index, (status, conclusion, ..))| {
+        let number = u32::try_from(index).unwrap() + 1;
+        state(Uuid::from_u128(u128::from(number)), number, &format!("step {number}"), *status, *conclusion)
+    });
+    held.update(&service, 1, steps.collect()).await;
+    let shown = view(&service, run).await.steps;
+    assert_eq!(shown.len(), numbers.len());
+    for (step, (_, _, status, conclusion)) in shown.iter().zip(numbers) {
+        assert_eq!((step.status, step.conclusion), (status, conclusion), "{}", step.name);
+    }
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_crashed_worker_come_from_its_listener_and_its_steps_and_log_stay() {
+    let service = Service::start(&SHORT);
+    let (run, held) = held(&service).await;
+    let make = held.step(0);
+    held.update(&service, 1, json!([state(SETUP, 1, "Set up job", 6, 2), state(make, 2, "Run make", 3, 0)])).await;
+    held.log(&service, make, &[line(2, "##[error]out of memory")]).await;
+    // What a worker has annotated is lost with it; the listener sends what it said last.
+    let over = json!({ "annotations": [{ "level": "failure", "message": "Unhandled exception. Out of memory." }] });
+    assert_eq!(held.complete(&service, "failed", over).await.code(), 204);
+    assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Failure));
+    let job = view(&service, run).await;
+    assert_eq!(job.annotations[0].message, "Unhandled exception. Out of memory.");
+    let steps: Vec<_> = job.steps.iter().map(|step| (step.name.as_str(), step.conclusion)).collect();
+    assert_eq!(steps[0], ("Set up job", Some(Conclusion::Success)));
+    assert!(steps[1].1.is_some_and(|conclusion| conclusion != Conclusion::Success), "{steps:?}");
+    assert!(service.log(job.id).await.contains("##[error]out of memory"));
+}
+
+#[tokio::test]
 async fn updates_that_come_late_or_after_a_restart_take_nothing_back() {
     let mut service = Service::start(&SHORT);
     let (run, held) = held(&service).await;
