@@ -363,7 +363,9 @@ async fn a_runner_that_was_silent_or_met_a_restart_is_never_told_that_it_is_unkn
         service.restart();
         assert_eq!(runner.poll(&service, "Online").await.code(), 202);
         let mut fresh = runner_twin(&service, &runner).await;
-        assert_eq!(fresh.try_session(&service, "host-1").await.code(), 200);
+        // Whose the session is that goes on, the service has forgotten; another process waits for its silence.
+        let reply = fresh.try_session(&service, "host-1").await;
+        assert!(matches!(reply.code(), 200 | 409), "{reply:?}");
     }
 }
 
