@@ -49,6 +49,7 @@ impl App {
                 }
             }
         }
+        self.restore_scale_sets().await?;
         for run in begun {
             self.touch_run(run);
         }

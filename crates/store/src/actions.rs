@@ -1,13 +1,13 @@
 //! The part of [`crate::Store`] that only the Actions protocol needs.
 
 use jiff::Timestamp;
-use startline_protocol::ids::{RunId, RunnerId};
+use startline_protocol::ids::{JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 
 use crate::Answer;
 use crate::record::{
-    ArtifactRecord, CacheRecord, CreatedArtifact, NewArtifact, NewCache, NewScaleSet, RunnerRecord, ScaleSetChanges,
-    ScaleSetRecord,
+    ArtifactRecord, BegunJob, CacheRecord, CreatedArtifact, NewArtifact, NewCache, NewScaleSet, RunnerRecord,
+    ScaleSetChanges, ScaleSetRecord,
 };
 
 /// Durable state of artifacts, caches and scale sets.
@@ -105,6 +105,11 @@ pub trait ActionsStore: Send + Sync + 'static {
     /// Gives `count` message ids that follow each other and answers the first. The ids of a set begin at 1 and are never
     /// given again. [`crate::Error::NoScaleSet`].
     fn next_scale_set_message(&self, id: i64, count: u32) -> Answer<i64>;
+    /// Notes what a scale set's reader is told: jobs of this set that its runners have begun, and jobs that are over for
+    /// it, none of which is among the first. Does nothing for a set that is not there.
+    fn tell_scale_set(&self, id: i64, begun: Vec<BegunJob>, over: Vec<JobId>) -> Answer<()>;
+    /// The begun jobs of all sets that are not over, by set and job.
+    fn begun_jobs(&self) -> Answer<Vec<BegunJob>>;
     /// The registrations of a scale set that are not deleted, by id; those that are left of a deleted set too.
     fn scale_set_runners(&self, id: i64) -> Answer<Vec<RunnerRecord>>;
 }

@@ -35,11 +35,11 @@ use uuid::Uuid;
 pub use actions::ActionsStore;
 pub use error::Error;
 pub use record::{
-    ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, CacheRecord, CompleteOutcome, Completion,
-    CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewArtifact,
-    NewAudit, NewCache, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet, Page, Registered,
-    RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord,
-    Tokens, VariableRecord,
+    ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, CompleteOutcome,
+    Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken,
+    NewArtifact, NewAudit, NewCache, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet,
+    Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret,
+    SecretRecord, Tokens, VariableRecord,
 };
 
 /// The answer of a store: resolves when the step is durable.

@@ -26,10 +26,10 @@ use startline_protocol::step::StepRecord;
 use uuid::Uuid;
 
 use crate::record::{
-    ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, CacheRecord, CompleteOutcome, Completion, CreatedRun,
-    DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun,
-    NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret,
-    SecretRecord, Tokens, VariableRecord, kept,
+    ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, CompleteOutcome, Completion,
+    CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
+    NewRegistrationToken, NewRun, NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
+    ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord, kept,
 };
 use crate::{Answer, Error, Store};
 
@@ -61,6 +61,8 @@ struct State {
     audit: Vec<AuditRecord>,
     scale_sets: BTreeMap<i64, ScaleSetRecord>,
     last_scale_set: i64,
+    /// By set and job.
+    begun_jobs: BTreeMap<(i64, JobId), BegunJob>,
     artifacts: BTreeMap<i64, ArtifactRecord>,
     last_artifact: i64,
     caches: BTreeMap<i64, CacheRecord>,

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-pub use actions::{ActionsRunner, NewScaleSet, ScaleSetChanges, ScaleSetRecord};
+pub use actions::{ActionsRunner, BegunJob, NewScaleSet, ScaleSetChanges, ScaleSetRecord};
 pub use artifacts::{ArtifactRecord, CacheRecord, CreatedArtifact, NewArtifact, NewCache};
 pub(crate) use artifacts::{kept_size, newest_lapsed_reservation, oldest_unfinished_artifact};
 pub(crate) use audit::Verifier;

@@ -26,10 +26,11 @@ use startline_daemon::Clock;
 use startline_dispatcher::{Dispatcher, Patience, RunnerSpec};
 use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus, RunnerStatus};
-use startline_store::{RunnerRecord, ScaleSetRecord};
+use startline_store::{BegunJob, RunnerRecord, ScaleSetRecord};
 use tokio::sync::Notify;
 
 use super::configuration::machine;
+use crate::App;
 use crate::config::ScaleSetMode;
 use queue::{Message, Queue, Statistics, Who};
 use session::Sessions;
@@ -48,7 +49,7 @@ pub(crate) struct ScaleSets {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Those that somebody has read since the start.
+    /// Those that somebody has read since the start, or might read again.
     sets: BTreeMap<i64, Set>,
     /// The set that a job is assigned to, or whose runner has it.
     owners: HashMap<JobId, i64>,
@@ -170,6 +171,11 @@ impl ScaleSets {
 
     /// Makes a set known, with the jobs that its runners have; called under the dispatcher's lock.
     fn open(&self, record: &ScaleSetRecord, dispatcher: &Dispatcher) {
+        self.open_with(record, Vec::new(), dispatcher);
+    }
+
+    /// The same, with the jobs whose beginning its reader knows, and how they have ended meanwhile.
+    fn open_with(&self, record: &ScaleSetRecord, begun: Vec<(BegunJob, Option<Conclusion>)>, dispatcher: &Dispatcher) {
         let mut known = self.lock();
         let prospect = prospect(record);
         if let Some(set) = known.sets.get_mut(&record.id) {
@@ -191,6 +197,9 @@ impl ScaleSets {
         };
         let held: Vec<JobId> = set.runners.iter().flat_map(|runner| dispatcher.jobs_of(*runner)).collect();
         known.sets.insert(record.id, set);
+        for (job, conclusion) in begun {
+            known.resume(dispatcher, job, conclusion, now);
+        }
         for job in held {
             known.job_changed(dispatcher, job, now);
         }
@@ -212,6 +221,20 @@ impl ScaleSets {
 }
 
 impl Known {
+    /// Takes up a job whose beginning its set's reader knows.
+    fn resume(&mut self, dispatcher: &Dispatcher, begun: BegunJob, conclusion: Option<Conclusion>, now: Timestamp) {
+        let BegunJob { set: id, job, runner, runner_name, assigned_at, started_at } = begun;
+        let Some(set) = self.sets.get_mut(&id) else { return };
+        set.queue.resume(job, Who { id: runner, name: runner_name }, assigned_at, started_at);
+        match conclusion {
+            Some(conclusion) => set.queue.ended(job, conclusion, now),
+            None => {
+                self.owners.insert(job, id);
+                self.job_changed(dispatcher, job, now);
+            }
+        }
+    }
+
     fn job_changed(&mut self, dispatcher: &Dispatcher, job: JobId, now: Timestamp) {
         let owner = self.owners.get(&job).copied();
         let Some(found) = dispatcher.job(job) else {
@@ -382,6 +405,30 @@ impl Known {
             }
             None => Look::Wait(set.queue.next_tick()),
         })
+    }
+}
+
+impl App {
+    /// Takes up, at a start, the sets that have runners or whose readers wait for the end of a job. What happens from now
+    /// on is noted for readers that are not back yet.
+    pub(crate) async fn restore_scale_sets(self: &Arc<Self>) -> Result<(), startline_store::Error> {
+        let mut begun: BTreeMap<i64, Vec<_>> = BTreeMap::new();
+        for job in self.store.begun_jobs().await? {
+            let conclusion = self.store.job(job.job).await?.and_then(|job| job.conclusion);
+            begun.entry(job.set).or_default().push((job, conclusion));
+        }
+        let sets = &self.actions.scale_sets;
+        let with_runners: Vec<i64> = sets.lock().runners.values().copied().collect();
+        for id in with_runners {
+            begun.entry(id).or_default();
+        }
+        for (id, begun) in begun {
+            if let Some(record) = self.store.scale_set(id).await? {
+                let inner = self.dispatch.lock();
+                sets.open_with(&record, begun, &inner.dispatcher);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,15 +1,15 @@
 //! The steps of the Actions protocol.
 
 use jiff::Timestamp;
-use startline_protocol::ids::{RunId, RunnerId};
+use startline_protocol::ids::{JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 
 use super::Memory;
 use crate::Answer;
 use crate::actions::ActionsStore;
 use crate::record::{
-    ArtifactRecord, CacheRecord, CreatedArtifact, NewArtifact, NewCache, NewScaleSet, RunnerRecord, ScaleSetChanges,
-    ScaleSetRecord,
+    ArtifactRecord, BegunJob, CacheRecord, CreatedArtifact, NewArtifact, NewCache, NewScaleSet, RunnerRecord,
+    ScaleSetChanges, ScaleSetRecord,
 };
 
 impl ActionsStore for Memory {
@@ -136,6 +136,17 @@ impl ActionsStore for Memory {
 
     fn next_scale_set_message(&self, id: i64, count: u32) -> Answer<i64> {
         self.step(|state| state.next_scale_set_message(id, count))
+    }
+
+    fn tell_scale_set(&self, id: i64, begun: Vec<BegunJob>, over: Vec<JobId>) -> Answer<()> {
+        self.step(|state| {
+            state.tell_scale_set(id, begun, &over);
+            Ok(())
+        })
+    }
+
+    fn begun_jobs(&self) -> Answer<Vec<BegunJob>> {
+        self.step(|state| Ok(state.begun_jobs.values().cloned().collect()))
     }
 
     fn scale_set_runners(&self, id: i64) -> Answer<Vec<RunnerRecord>> {

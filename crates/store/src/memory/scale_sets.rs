@@ -1,10 +1,10 @@
 //! Scale sets.
 
-use startline_protocol::ids::RunnerId;
+use startline_protocol::ids::{JobId, RunnerId};
 
 use super::State;
 use crate::error::Error;
-use crate::record::{NewScaleSet, ScaleSetChanges, ScaleSetRecord, kept, name_key};
+use crate::record::{BegunJob, NewScaleSet, ScaleSetChanges, ScaleSetRecord, kept, name_key};
 
 impl State {
     pub(super) fn create_scale_set(&mut self, mut set: NewScaleSet) -> Result<ScaleSetRecord, Error> {
@@ -30,6 +30,7 @@ impl State {
 
     pub(super) fn delete_scale_set(&mut self, id: i64) -> Option<Vec<RunnerId>> {
         self.scale_sets.remove(&id)?;
+        self.begun_jobs.retain(|(set, _), _| *set != id);
         let idle = self.idle(|runner| runner.is_of(id)).collect::<Vec<_>>();
         for runner in &idle {
             self.delete_runner(*runner);
@@ -42,6 +43,19 @@ impl State {
         let first = record.last_message_id + 1;
         record.last_message_id += i64::from(count);
         Ok(first)
+    }
+
+    pub(super) fn tell_scale_set(&mut self, id: i64, begun: Vec<BegunJob>, over: &[JobId]) {
+        if !self.scale_sets.contains_key(&id) {
+            return;
+        }
+        for job in over {
+            self.begun_jobs.remove(&(id, *job));
+        }
+        for mut job in begun {
+            (job.assigned_at, job.started_at) = (kept(job.assigned_at), kept(job.started_at));
+            self.begun_jobs.insert((id, job.job), job);
+        }
     }
 
     fn check_scale_set(&self, id: Option<i64>, set: &NewScaleSet) -> Result<(), Error> {

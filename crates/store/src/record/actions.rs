@@ -1,6 +1,7 @@
 //! What only the Actions protocol has: its runners and scale sets of them.
 
 use jiff::Timestamp;
+use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::scope::Scope;
 use uuid::Uuid;
 
@@ -51,6 +52,23 @@ pub struct ScaleSetRecord {
     pub last_message_id: i64,
     /// As added, with later changes.
     pub set: NewScaleSet,
+}
+
+/// A job that one of a scale set's runners has begun, as far as the set's reader knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BegunJob {
+    /// The set.
+    pub set: i64,
+    /// The job.
+    pub job: JobId,
+    /// The runner; its registration may be gone.
+    pub runner: RunnerId,
+    /// What it was called.
+    pub runner_name: String,
+    /// The job became the set's.
+    pub assigned_at: Timestamp,
+    /// The runner began it.
+    pub started_at: Timestamp,
 }
 
 /// What to change of a scale set; `None` keeps what is there.

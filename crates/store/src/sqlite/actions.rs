@@ -1,15 +1,15 @@
 //! The steps of the Actions protocol, each handed to the writer or to a reader.
 
 use jiff::Timestamp;
-use startline_protocol::ids::{RunId, RunnerId};
+use startline_protocol::ids::{JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 
 use super::{Sqlite, artifacts, caches, runners, scale_sets};
 use crate::Answer;
 use crate::actions::ActionsStore;
 use crate::record::{
-    ArtifactRecord, CacheRecord, CreatedArtifact, NewArtifact, NewCache, NewScaleSet, RunnerRecord, ScaleSetChanges,
-    ScaleSetRecord,
+    ArtifactRecord, BegunJob, CacheRecord, CreatedArtifact, NewArtifact, NewCache, NewScaleSet, RunnerRecord,
+    ScaleSetChanges, ScaleSetRecord,
 };
 
 impl ActionsStore for Sqlite {
@@ -138,6 +138,14 @@ impl ActionsStore for Sqlite {
 
     fn next_scale_set_message(&self, id: i64, count: u32) -> Answer<i64> {
         self.write("give a scale set message ids", move |db| scale_sets::next_message(db, id, count))
+    }
+
+    fn tell_scale_set(&self, id: i64, begun: Vec<BegunJob>, over: Vec<JobId>) -> Answer<()> {
+        self.write("note what a scale set is told", move |db| scale_sets::tell(db, id, &begun, &over))
+    }
+
+    fn begun_jobs(&self) -> Answer<Vec<BegunJob>> {
+        self.read("list the begun jobs of scale sets", scale_sets::begun)
     }
 
     fn scale_set_runners(&self, id: i64) -> Answer<Vec<RunnerRecord>> {

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
-use startline_protocol::ids::RunnerId;
+use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::scope::Scope;
 
 use super::columns::{Columns, Json, Text, Time};
 use super::failure::Failure;
 use super::{groups, runners};
 use crate::error::Error;
-use crate::record::{NewScaleSet, ScaleSetChanges, ScaleSetRecord, kept, name_key};
+use crate::record::{BegunJob, NewScaleSet, ScaleSetChanges, ScaleSetRecord, kept, name_key};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -107,6 +107,7 @@ pub(super) fn delete(db: &Connection, id: i64, now: Timestamp) -> Result<Option<
     if db.prepare_cached("DELETE FROM scale_sets WHERE id = ?1")?.execute([id])? == 0 {
         return Ok(None);
     }
+    db.prepare_cached("DELETE FROM scale_set_jobs WHERE scale_set = ?1")?.execute([id])?;
     let mut select = db.prepare_cached(IDLE)?;
     let idle = select.query_map([id], |row| row.get(0).map(RunnerId))?.collect::<Result<Vec<_>, _>>()?;
     for runner in &idle {
@@ -125,6 +126,40 @@ pub(super) fn next_message(db: &Connection, id: i64, count: u32) -> Result<i64, 
     let sql = "UPDATE scale_sets SET last_message_id = last_message_id + ?2 WHERE id = ?1 RETURNING last_message_id";
     let last: Option<i64> = db.prepare_cached(sql)?.query_row((id, count), |row| row.get(0)).optional()?;
     Ok(last.ok_or(Error::NoScaleSet(id))? - i64::from(count) + 1)
+}
+
+pub(super) fn tell(db: &Connection, id: i64, begun: &[BegunJob], over: &[JobId]) -> Result<(), Failure> {
+    let mut delete = db.prepare_cached("DELETE FROM scale_set_jobs WHERE scale_set = ?1 AND job_id = ?2")?;
+    for job in over {
+        delete.execute((id, job.0))?;
+    }
+    let sql = "INSERT OR REPLACE INTO scale_set_jobs \
+               (scale_set, job_id, runner_id, runner_name, assigned_at, started_at) \
+               SELECT id, ?2, ?3, ?4, ?5, ?6 FROM scale_sets WHERE id = ?1";
+    let mut insert = db.prepare_cached(sql)?;
+    for job in begun {
+        let (assigned, started) = (Time(job.assigned_at), Time(job.started_at));
+        insert.execute((id, job.job.0, job.runner.0, &job.runner_name, assigned, started))?;
+    }
+    Ok(())
+}
+
+pub(super) fn begun(db: &Connection) -> Result<Vec<BegunJob>, Failure> {
+    let sql = "SELECT scale_set, job_id, runner_id, runner_name, assigned_at, started_at FROM scale_set_jobs \
+               ORDER BY scale_set, job_id";
+    let mut select = db.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| {
+        let mut columns = Columns::of(row);
+        Ok(BegunJob {
+            set: columns.get()?,
+            job: JobId(columns.get()?),
+            runner: RunnerId(columns.get()?),
+            runner_name: columns.get()?,
+            assigned_at: columns.time()?,
+            started_at: columns.time()?,
+        })
+    };
+    Ok(select.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]

@@ -126,6 +126,7 @@ claims! {
         what_is_not_changed_of_a_scale_set_stays
         a_scale_set_does_not_take_the_name_of_another
         message_ids_of_a_scale_set_only_grow
+        what_a_scale_set_was_told_of_begun_jobs_is_kept_until_they_are_over
         runners_are_made_for_a_scale_set_that_is_there
         a_deleted_scale_set_takes_its_idle_runners_with_it
     }

@@ -275,6 +275,12 @@ impl Listener {
         find(&all, kind).unwrap().clone()
     }
 
+    /// The same as actions-runner-controller did it until 0.13, with its path behind the address as text.
+    pub(crate) async fn acquire_as_of_old(&self, service: &Service, ids: &Value) -> Reply {
+        let sets = format!("{}/_apis/runtime/runnerscalesets/{}", self.controller.base, self.set);
+        send(service, Method::POST, &format!("{sets}/acquirejobs?{VERSION}"), &self.bearer(), &[], Some(ids)).await
+    }
+
     pub(crate) async fn acquire(&self, service: &Service, ids: &Value, bearer: &str) -> Reply {
         let path = format!("{}_apis/runtime/runnerscalesets/{}/acquirejobs?{VERSION}", self.controller.base, self.set);
         send(service, Method::POST, &path, bearer, &[], Some(ids)).await

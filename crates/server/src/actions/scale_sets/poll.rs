@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::bearer::{Administrator, Reader, no_set};
-use super::queue::Statistics;
+use super::queue::{Message, Statistics};
 use super::session::{Conflict, Over, QueueClaims};
 use super::views::SessionWanted;
 use super::{Look, ScaleSets};
@@ -147,6 +147,7 @@ pub(super) async fn message(
         let tick = match look {
             None => return Err(over()),
             Some(Look::Say(message, statistics)) => {
+                app.note_told(polling.claims.set, &message).await;
                 return Ok(Json(app.told(polling.claims.set, &message, statistics).await?).into_response());
             }
             Some(Look::Number) => {
@@ -285,6 +286,19 @@ impl App {
             set.ids = first..first + i64::from(IDS);
         }
         Ok(())
+    }
+
+    /// Keeps what the reader knows of its runners' jobs, for after a restart. Before it is told: readers count their
+    /// runners by beginnings and ends, and one that misses a beginning takes no harm from it, but one that hears of it
+    /// twice may. A store that fails now holds no message up.
+    async fn note_told(self: &Arc<Self>, set: i64, message: &Message) {
+        let (begun, over) = message.news(set);
+        if begun.is_empty() && over.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.tell_scale_set(set, begun, over).await {
+            tracing::warn!(scale_set.id = set, %error, "what a scale set is told is not kept over a restart");
+        }
     }
 
     fn session_view(

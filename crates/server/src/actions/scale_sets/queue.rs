@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::state::Conclusion;
+use startline_store::BegunJob;
 
 /// Most inner messages of one message.
 pub(super) const BATCH: usize = 50;
@@ -73,6 +74,26 @@ pub(super) struct Message {
     pub events: Vec<Event>,
 }
 
+impl Message {
+    /// What its reader knows afterwards: jobs that were begun, and jobs that are over.
+    pub(super) fn news(&self, set: i64) -> (Vec<BegunJob>, Vec<JobId>) {
+        let mut known = BTreeMap::new();
+        for event in &self.events {
+            match &event.what {
+                What::Started { by, assigned, at } => {
+                    let (runner_name, assigned_at, started_at) = (by.name.clone(), *assigned, *at);
+                    let job = BegunJob { set, job: event.job, runner: by.id, runner_name, assigned_at, started_at };
+                    known.insert(event.job, Some(job));
+                }
+                What::Completed { .. } => drop(known.insert(event.job, None)),
+                What::Available | What::Assigned { .. } => {}
+            }
+        }
+        let over = known.iter().filter(|(_, begun)| begun.is_none()).map(|(job, _)| *job).collect();
+        (known.into_values().flatten().collect(), over)
+    }
+}
+
 /// A job that is the set's.
 #[derive(Clone, Debug)]
 struct Own {
@@ -99,6 +120,16 @@ enum Stage {
         started: Timestamp,
         at: Timestamp,
     },
+}
+
+impl Own {
+    /// The runner that has begun it.
+    const fn runner(&self) -> Option<&Who> {
+        match &self.stage {
+            Stage::Waiting | Stage::Offered => None,
+            Stage::Running { by, .. } | Stage::Over { by, .. } => Some(by),
+        }
+    }
 }
 
 /// See the module.
@@ -146,8 +177,18 @@ impl Queue {
         self.note(job, What::Assigned { at: now });
     }
 
+    /// Takes up a job whose beginning the reader was told before a restart.
+    pub(super) fn resume(&mut self, job: JobId, by: Who, assigned: Timestamp, started: Timestamp) {
+        let stage = Stage::Running { by, at: started };
+        self.jobs.insert(job, Own { assigned, since: started, tries: 1, stage });
+    }
+
     /// One of the set's runners has the job in its hands; it need not have been assigned.
     pub(super) fn held(&mut self, job: JobId, by: Who, running: bool, now: Timestamp) {
+        if self.jobs.get(&job).and_then(Own::runner).is_some_and(|known| *known != by) {
+            // The runner that had it was lost, and the reader waits to hear of it.
+            self.lost(job, now);
+        }
         if !self.jobs.contains_key(&job) {
             self.assign(job, now);
         }
@@ -172,8 +213,9 @@ impl Queue {
                 (own.stage, own.since) = (Stage::Waiting, now);
                 true
             }
-            // Its runner was lost with it.
+            // Its runner was lost, which the reader still takes for one that works.
             Stage::Running { .. } | Stage::Over { .. } => {
+                self.lost(job, now);
                 self.assign(job, now);
                 true
             }

@@ -44,6 +44,9 @@ pub(in super::super) fn administration() -> Router<Arc<App>> {
         .route(&at("/sessions"), post(poll::create))
         .route(&at("/sessions/{session}"), patch(poll::refresh).delete(poll::delete))
         .route(&at("/acquirejobs"), post(poll::acquire))
+        // Until 0.13 actions-runner-controller puts its path behind our address as text, slash or no slash
+        // (`github/actions/client.go`, `AcquireJobs`).
+        .route("/_runner//_apis/runtime/runnerscalesets/{id}/acquirejobs", post(poll::acquire))
         .route(&at("/acquirablejobs"), get(acquirable))
         .route(agents, get(agents::list))
         .route(&format!("{agents}/{{id}}"), get(agents::show).delete(agents::remove))
@@ -201,12 +204,16 @@ async fn update(
     record.conclude(result).await
 }
 
+/// Of one that is gone already as well: actions-runner-controller repeats a deletion that fails, for ever.
 async fn remove(State(app): State<Arc<App>>, caller: Administrator, Path(id): Path<i64>) -> ApiResult<StatusCode> {
-    let mut record = app.audit(&caller, "scale_set.delete", format_args!("scale_set:{id}"));
+    let old = match caller.set(&app, id).await {
+        Ok(old) => old,
+        Err(error) if error.is_refusal() => return Ok(StatusCode::NO_CONTENT),
+        Err(error) => return Err(error),
+    };
+    let mut record = app.audit(&caller, "scale_set.delete", format_args!("scale_set:{id} ({})", old.set.name));
+    record.scope(old.set.scope);
     let result = async {
-        let old = caller.set(&app, id).await?;
-        record.subject(format_args!("scale_set:{id} ({})", old.set.name));
-        record.scope(old.set.scope);
         if app.actions.scale_sets.is_read(id) {
             record.detail("listened", true);
         }

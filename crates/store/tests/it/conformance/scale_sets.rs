@@ -1,6 +1,8 @@
 use startline_protocol::admin_api::GroupRequest;
-use startline_protocol::ids::{Epoch, RunnerId};
-use startline_store::{ActionsRunner, Error, NewRunner, NewScaleSet, RunnerRecord, ScaleSetChanges, ScaleSetRecord};
+use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_store::{
+    ActionsRunner, BegunJob, Error, NewRunner, NewScaleSet, RunnerRecord, ScaleSetChanges, ScaleSetRecord,
+};
 
 use crate::bench::{Bench, actions_runner, at, scale_set, scope, texts};
 
@@ -128,4 +130,26 @@ pub(super) async fn a_deleted_scale_set_takes_its_idle_runners_with_it(bench: Be
     assert_eq!(left, [runners[1], runners[2], elsewhere.id]);
     assert_eq!(bench.scale_set_runners(set.id).await.unwrap().len(), 2);
     assert!(bench.set("linux").await.id > other.id, "ids are not used twice");
+}
+
+pub(super) async fn what_a_scale_set_was_told_of_begun_jobs_is_kept_until_they_are_over(bench: Bench) {
+    let (set, other) = (bench.set("linux").await, bench.set("windows").await);
+    let begun = |set: i64, job: i64, runner: i64| BegunJob {
+        set,
+        job: JobId(job),
+        runner: RunnerId(runner),
+        runner_name: format!("pod-{runner}"),
+        assigned_at: at(1),
+        started_at: at(2),
+    };
+    bench.tell_scale_set(other.id, vec![begun(other.id, 1, 8)], vec![]).await.unwrap();
+    bench.tell_scale_set(set.id, vec![begun(set.id, 2, 6), begun(set.id, 1, 5)], vec![JobId(7)]).await.unwrap();
+    bench.tell_scale_set(404, vec![begun(404, 3, 9)], vec![]).await.unwrap();
+    let all = vec![begun(set.id, 1, 5), begun(set.id, 2, 6), begun(other.id, 1, 8)];
+    assert_eq!(bench.begun_jobs().await, Ok(all));
+    // Another runner has begun the one, and the other is over.
+    bench.tell_scale_set(set.id, vec![begun(set.id, 1, 7)], vec![JobId(2)]).await.unwrap();
+    assert_eq!(bench.begun_jobs().await, Ok(vec![begun(set.id, 1, 7), begun(other.id, 1, 8)]));
+    bench.delete_scale_set(set.id, at(30)).await.unwrap();
+    assert_eq!(bench.begun_jobs().await, Ok(vec![begun(other.id, 1, 8)]));
 }

@@ -1,8 +1,8 @@
 //! Random steps of the Actions protocol.
 
 use proptest::prelude::*;
-use startline_protocol::ids::{RunId, RunnerId};
-use startline_store::{ActionsRunner, NewArtifact, NewCache, NewRunner, NewScaleSet, ScaleSetChanges, Store};
+use startline_protocol::ids::{JobId, RunId, RunnerId};
+use startline_store::{ActionsRunner, BegunJob, NewArtifact, NewCache, NewRunner, NewScaleSet, ScaleSetChanges, Store};
 use uuid::Uuid;
 
 use super::{Words, labels, name_of, scope_of, words};
@@ -17,6 +17,7 @@ pub(super) enum Step {
     UpdateSet { id: i64, group: Option<u8>, name: Option<u8> },
     DeleteSet { id: i64 },
     NextMessage { id: i64, count: u32 },
+    Tell { id: i64, begun: i64, over: i64 },
     CreateArtifact { run: i64, name: u8, life: i64, now: i64 },
     FinalizeArtifact { run: i64, name: u8, size: u64 },
     DeleteArtifact { run: i64, name: u8 },
@@ -53,6 +54,7 @@ pub(super) fn a_step() -> impl Strategy<Value = Step> {
         1 => (set.clone(), prop::option::of(name.clone()), prop::option::of(name))
             .prop_map(|(id, group, name)| UpdateSet { id, group, name }),
         1 => set.clone().prop_map(|id| DeleteSet { id }),
+        2 => (set.clone(), 1..4_i64, 1..4_i64).prop_map(|(id, begun, over)| Tell { id, begun, over }),
         1 => (set, 1..4_u32).prop_map(|(id, count)| NextMessage { id, count }),
         4 => (1..3_i64, 0..3_u8, 0..200_000_i64, 0..100_000_i64)
             .prop_map(|(run, name, life, now)| CreateArtifact { run, name, life, now }),
@@ -123,6 +125,18 @@ pub(super) fn call(store: &dyn Store, step: Step) -> Words {
         }
         Step::EvictCaches { keep, limit } => Box::pin(words(store.evict_caches("acme/demo".to_owned(), keep, limit))),
         Step::DeleteCache { id } => Box::pin(words(store.delete_cache(id))),
+        Step::Tell { id, begun, over } => {
+            let began = |job: i64| BegunJob {
+                set: id,
+                job: JobId(job),
+                runner: RunnerId(job + 1),
+                runner_name: name_of(0),
+                assigned_at: at(job),
+                started_at: at(job + 1),
+            };
+            let over = (over != begun).then_some(JobId(over)).into_iter().collect();
+            Box::pin(words(store.tell_scale_set(id, vec![began(begun)], over)))
+        }
         Step::NextMessage { id, count } => Box::pin(words(store.next_scale_set_message(id, count))),
     }
 }
@@ -133,6 +147,7 @@ pub(super) async fn read(store: &dyn Store) -> Vec<String> {
     for client in 0..12_u128 {
         seen.push(words(store.runner_by_client(Uuid::from_u128(client))).await);
     }
+    seen.push(words(store.begun_jobs()).await);
     for of in 0..3 {
         seen.push(words(store.scale_sets(scope_of(of))).await);
     }

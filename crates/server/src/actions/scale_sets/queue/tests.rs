@@ -169,6 +169,41 @@ fn a_job_whose_runner_was_lost_stays_with_the_set() {
     assert_eq!(told(&mut queue, 1), [(1, "assigned"), (1, "started")], "it need not have been assigned before");
     assert!(queue.waits(JobId(1), at(9)));
     assert!(!queue.waits(JobId(1), at(9)));
-    assert_eq!(told(&mut queue, 2), [(1, "assigned")]);
+    assert_eq!(told(&mut queue, 2), [(1, "canceled"), (1, "assigned")]);
     assert_eq!((queue.size(), queue.running()), (1, 0));
+}
+
+#[test]
+fn a_runner_that_is_lost_with_its_job_is_told_before_the_next_one_has_it() {
+    let mut queue = queue();
+    queue.held(JobId(1), who(7), true, at(1));
+    queue.held(JobId(2), who(8), true, at(1));
+    told(&mut queue, 1);
+    assert!(queue.waits(JobId(1), at(2)), "it is queued again");
+    assert_eq!(told(&mut queue, 2), [(1, "canceled"), (1, "assigned")]);
+    queue.held(JobId(2), who(9), true, at(3));
+    assert_eq!(told(&mut queue, 3), [(2, "canceled"), (2, "assigned"), (2, "started")], "handed on at once");
+    assert_eq!((queue.size(), queue.running()), (2, 1));
+}
+
+#[test]
+fn what_was_told_before_a_restart_is_not_told_again() {
+    let mut before = queue();
+    for job in 1..=3 {
+        before.held(JobId(job), who(job), true, at(1));
+    }
+    before.ended(JobId(3), Conclusion::Success, at(2));
+    let statistics = counted(&before);
+    let (begun, over) = before.next(0, 1, statistics).unwrap().news(12);
+    assert_eq!(begun.iter().map(|begun| begun.job.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(over, [JobId(3)]);
+    let mut after = queue();
+    for begun in begun {
+        let by = Who { id: begun.runner, name: begun.runner_name };
+        after.resume(begun.job, by, begun.assigned_at, begun.started_at);
+    }
+    after.held(JobId(1), who(1), true, at(9));
+    after.ended(JobId(2), Conclusion::Success, at(9));
+    assert_eq!((after.size(), after.running()), (1, 1));
+    assert_eq!(told(&mut after, 2), [(2, "succeeded")]);
 }
