@@ -149,6 +149,24 @@ impl Call {
         .await
     }
 
+    /// Sends once and reads the whole answer, also one that says which parts of the request cannot be done (422, 429 with
+    /// JSON of its own).
+    pub(crate) async fn answer(&self, transport: &Transport) -> Result<(StatusCode, Bytes), Error> {
+        self.in_time(async {
+            let response = transport.send(self.request(transport)?).await.map_err(|error| self.failed(&error))?;
+            let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let own = kind.is_some_and(|kind| kind.starts_with("application/json"));
+            let partly = matches!(response.status(), StatusCode::UNPROCESSABLE_ENTITY | StatusCode::TOO_MANY_REQUESTS);
+            if !(response.status().is_success() || partly && own) {
+                return Err(self.problem(response).await);
+            }
+            let (head, body) = response.into_parts();
+            let bytes = read(body, LARGEST_ANSWER).await.map_err(|error| self.broken(&*error))?;
+            Ok((head.status, bytes))
+        })
+        .await
+    }
+
     fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
         serde_json::from_slice(body).map_err(|error| Error::Decode { url: self.url.clone(), cause: error.to_string() })
     }

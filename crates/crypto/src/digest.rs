@@ -1,3 +1,5 @@
+use std::io;
+
 use aws_lc_rs::digest;
 
 /// The SHA-256 of `data`.
@@ -6,6 +8,26 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
     out
+}
+
+/// SHA-256 of all that a reader gives.
+///
+/// # Errors
+/// Those of the reader.
+pub fn sha256_of(mut reader: impl io::Read) -> io::Result<[u8; 32]> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => context.update(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    Ok(out)
 }
 
 #[cfg(test)]

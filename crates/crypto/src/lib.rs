@@ -23,7 +23,7 @@ mod hs256;
 mod provider;
 
 pub use client_assertion::ReplayCache;
-pub use digest::sha256;
+pub use digest::{sha256, sha256_of};
 pub use id_token::IdTokenKey;
 pub use job_token::{Claims, JobTokenError, JobTokenKey};
 pub use key_file::KeyFileError;

@@ -5,5 +5,6 @@
 
 pub mod broker;
 pub mod configuration;
+pub mod launch;
 pub mod results;
 pub mod run_service;

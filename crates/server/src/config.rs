@@ -105,6 +105,8 @@ startline_daemon::config! {
         actions_mirror: Mirrors = Mirrors::default(), env "STARTLINE_ACTIONS_MIRROR", arg(value_name = "URL,…");
         /// Take no action from github.com.
         actions_offline: bool = false, env "STARTLINE_ACTIONS_OFFLINE", arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false");
+        /// Directory of archives of actions, which services may share. Else actions in the data directory.
+        actions_cache_dir: PathBuf, env "STARTLINE_ACTIONS_CACHE_DIR", arg(value_name = "DIR");
         /// Most bytes of archives of actions that are kept.
         actions_cache_limit: u64 = 10 * 1024 * 1024 * 1024, env "STARTLINE_ACTIONS_CACHE_LIMIT", arg(value_name = "BYTES");
         /// How long one step of taking an action from a source may last.
@@ -179,6 +181,34 @@ pub struct Args {
     /// The settings.
     #[command(flatten)]
     pub settings: ServerLayer,
+}
+
+/// Where actions come from, for a command that starts a service of its own; spelled as for `startline server`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ActionsArgs {
+    /// Directory with actions: `owner/repo` as git repositories, `owner/repo@ref` as directories or tarballs
+    #[arg(long, env = "STARTLINE_ACTIONS_DIR", value_name = "DIR")]
+    pub actions_dir: Option<PathBuf>,
+    /// Mirrors that actions are taken from, such as `https://git.example.com/{owner}/{repo}` or, with `{ref}`, tarballs
+    #[arg(long, env = "STARTLINE_ACTIONS_MIRROR", value_name = "URL,…")]
+    pub actions_mirror: Option<Mirrors>,
+    /// Take no action from github.com
+    #[arg(long, env = "STARTLINE_ACTIONS_OFFLINE", num_args = 0..=1, default_value = "false",
+          default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    pub actions_offline: bool,
+}
+
+impl ActionsArgs {
+    /// A service's settings with these in them.
+    #[must_use]
+    pub fn apply(self, config: ServerConfig) -> ServerConfig {
+        ServerConfig {
+            actions_dir: self.actions_dir.or(config.actions_dir),
+            actions_mirror: self.actions_mirror.unwrap_or(config.actions_mirror),
+            actions_offline: self.actions_offline || config.actions_offline,
+            ..config
+        }
+    }
 }
 
 impl Args {

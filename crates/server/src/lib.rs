@@ -59,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer as _;
 
-pub use config::{Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
+pub use config::{ActionsArgs, Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
 pub use sources::Mirrors;
 
 /// What every handler may use.
@@ -244,7 +244,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         directory: config.actions_dir.clone(),
         mirrors: config.actions_mirror.clone(),
         offline: config.actions_offline,
-        cache: directory.actions(),
+        cache: config.actions_cache_dir.clone().unwrap_or_else(|| directory.actions()),
         cache_limit: config.actions_cache_limit,
         timeout: config.actions_timeout.get(),
     };

@@ -178,6 +178,8 @@ pub(crate) fn bind(message: &mut JobMessage, job_guid: Uuid, urls: &Urls, token:
         data.insert("GenerateIdTokenUrl".to_owned(), urls.id_token(job_guid));
     }
     message.job_id = job_guid;
+    let v2 = Variable { value: "true".to_owned(), is_secret: false };
+    message.variables.insert("actions_uses_cache_service_v2".to_owned(), v2);
     message.resources.endpoints = vec![Endpoint {
         name: "SystemVssConnection".to_owned(),
         // Clients resolve relative to it, so it ends with a slash.

@@ -15,12 +15,17 @@ mod template;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use jiff::{SignedDuration, Timestamp};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use startline_daemon::Clock;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
@@ -80,8 +85,17 @@ struct Wanted {
 type Answer = Result<Resolved, Unresolved>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
+/// The digest of an archive.
+struct Digest {
+    /// The file that it is of, and its length: an archive that was made again is another file.
+    of: (u64, u64),
+    text: String,
+}
+
 /// All sources.
 pub(crate) struct Sources {
+    #[expect(dead_code, reason = "held for its end")]
+    lock: Option<Flock<File>>,
     sources: Vec<Source>,
     offline: bool,
     git: Git,
@@ -93,6 +107,7 @@ pub(crate) struct Sources {
     places: Semaphore,
     flights: Mutex<HashMap<Wanted, Flight>>,
     memory: Mutex<HashMap<Wanted, (String, Timestamp)>>,
+    digests: Mutex<HashMap<PathBuf, Digest>>,
 }
 
 impl Sources {
@@ -103,10 +118,15 @@ impl Sources {
             sources.extend(UPSTREAM.parse().ok().map(Source::Upstream));
         }
         let scratch = options.cache.join(".scratch");
-        // What a crash has left.
-        drop(std::fs::remove_dir_all(&scratch));
-        drop(std::fs::remove_dir_all(options.cache.join(".drafts")));
+        let lock = share(&options.cache, || {
+            drop(std::fs::remove_dir_all(&scratch));
+            drop(std::fs::remove_dir_all(options.cache.join(".drafts")));
+        });
+        if let Err(error) = &lock {
+            tracing::warn!(path = %options.cache.display(), %error, "the archives of actions cannot be locked");
+        }
         Self {
+            lock: lock.ok(),
             sources,
             offline: options.offline,
             git,
@@ -118,6 +138,7 @@ impl Sources {
             places: Semaphore::new(PARALLEL),
             flights: Mutex::default(),
             memory: Mutex::default(),
+            digests: Mutex::default(),
         }
     }
 
@@ -146,6 +167,25 @@ impl Sources {
             tracing::warn!(action = %name, commit = id, error = error.message, "an archive cannot be made again");
         }
         self.archives.get(&name, id, form, self.clock.now())
+    }
+
+    /// The SHA-256 of the tar archive of a commit in hexadecimal, where it is there.
+    pub(crate) async fn digest(&self, name: &RepositoryName, commit: &str) -> Option<String> {
+        let path = self.archives.get(name, commit, Form::Tar, self.clock.now())?;
+        let file = File::open(&path).ok()?;
+        let of = file.metadata().ok().map(|about| (about.ino(), about.len()))?;
+        let digests = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = digests().get(&path).filter(|known| known.of == of) {
+            return Some(known.text.clone());
+        }
+        let digest = self.tasks.spawn_blocking(move || startline_crypto::sha256_of(file)).await.ok()?.ok()?;
+        let text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut known = digests();
+        if known.len() >= MEMORY {
+            known.clear();
+        }
+        known.insert(path, Digest { of, text: text.clone() });
+        Some(text)
     }
 
     fn remembered(&self, wanted: &Wanted) -> Option<String> {
@@ -249,7 +289,9 @@ impl Sources {
             message = format!("{message}: {}", said.join("; "));
         }
         if self.offline {
-            message.push_str("; upstream is not asked (--actions-offline)");
+            message.push_str(
+                "; upstream is not asked (--actions-offline): put it below --actions-dir or name a mirror with --actions-mirror",
+            );
         }
         Err(Unresolved { message, rate_limited })
     }
@@ -269,6 +311,24 @@ impl Sources {
         self.archives.put(draft, &path, self.clock.now())?;
         tracing::info!(action = %name, commit, size, form = form.suffix(), "made the archive of an action");
         Ok(())
+    }
+}
+
+/// Uses a directory of archives together with other services. Whoever is alone there first removes what a crash has left.
+fn share(cache: &Path, tidy: impl FnOnce()) -> io::Result<Flock<File>> {
+    std::fs::create_dir_all(cache)?;
+    let file = File::create(cache.join(".lock"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(alone) => {
+            tidy();
+            alone.relock(FlockArg::LockShared)?;
+            Ok(alone)
+        }
+        Err((file, Errno::EWOULDBLOCK)) => {
+            // Waits for somebody's tidying at most.
+            Flock::lock(file, FlockArg::LockShared).map_err(|(_, error)| error.into())
+        }
+        Err((_, error)) => Err(error.into()),
     }
 }
 

@@ -14,9 +14,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use startline_crypto::signed_url::UrlAccess;
+use startline_protocol::actions::launch::{
+    ActionAuthentication, ActionDownload, ActionReference, ResolveAnswer, ResolveError, ResolveRefusal, ResolveRequest,
+};
 use uuid::Uuid;
 
 use super::dialect::AsIs;
@@ -39,36 +41,6 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/_actions/{owner}/{repo}/{file}", get(archive))
 }
 
-#[derive(Deserialize)]
-struct ResolveRequest {
-    #[serde(default)]
-    actions: Vec<Asked>,
-}
-
-/// Its path makes no difference: an archive has the whole repository.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Asked {
-    action: String,
-    version: String,
-}
-
-#[derive(Serialize)]
-struct Download {
-    name: String,
-    version: String,
-    resolved_name: String,
-    resolved_sha: String,
-    tar_url: String,
-    zip_url: String,
-    authentication: Authentication,
-}
-
-#[derive(Serialize)]
-struct Authentication {
-    token: String,
-    expires_at: Timestamp,
-}
-
 async fn resolve(
     State(app): State<Arc<App>>,
     JobBearer { claims, .. }: JobBearer,
@@ -88,25 +60,24 @@ async fn resolve(
     let answers = join_all(asked.iter().map(|asked| one(&app, asked))).await;
     let (mut found, mut errors, mut rate_limited) = (BTreeMap::new(), BTreeMap::new(), false);
     for (asked, answer) in asked.into_iter().zip(answers) {
-        let key = format!("{}@{}", asked.action, asked.version);
         match answer {
-            Ok(download) => drop(found.insert(key, download)),
+            Ok(download) => drop(found.insert(asked.key(), download)),
             Err((message, limited)) => {
                 rate_limited |= limited;
-                errors.insert(key, json!({ "message": message }));
+                errors.insert(asked.key(), ResolveError { message });
             }
         }
     }
     if errors.is_empty() {
-        return Ok(Json(json!({ "actions": found })).into_response());
+        return Ok(Json(ResolveAnswer { actions: found }).into_response());
     }
     // Neither is tried again by a runner, and of the first one it shows the messages.
     let status = if rate_limited { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::UNPROCESSABLE_ENTITY };
-    Ok((status, Extension(AsIs(json!({ "errors": errors })))).into_response())
+    Ok((status, Extension(AsIs(json!(ResolveRefusal { errors })))).into_response())
 }
 
-async fn one(app: &Arc<App>, asked: &Asked) -> Result<Download, (String, bool)> {
-    let Asked { action, version } = asked;
+async fn one(app: &Arc<App>, asked: &ActionReference) -> Result<ActionDownload, (String, bool)> {
+    let ActionReference { action, version } = asked;
     let name = RepositoryName::parse(action)
         .ok_or_else(|| (format!("`{}` is not a repository; write owner/name", action.escape_debug()), false))?;
     let git_ref = GitRef::parse(version)
@@ -118,14 +89,17 @@ async fn one(app: &Arc<App>, asked: &Asked) -> Result<Download, (String, bool)> 
     let expires_at = Timestamp::from_second(expires_at.as_second()).unwrap_or(expires_at);
     let query = app.actions.addresses.sign(UrlAccess::Read, &subject(&name, &commit), expires_at);
     let url = |form: Form| format!("{}/_actions/{name}/{commit}.{}", app.actions.urls.root(), form.suffix());
-    Ok(Download {
+    let digest = app.sources.digest(&name, &commit).await;
+    let tar_digest = digest.ok_or_else(|| (format!("the archive of {name}@{commit} cannot be read now"), false))?;
+    Ok(ActionDownload {
         name: action.clone(),
         version: version.clone(),
         resolved_name: name.to_string(),
         tar_url: url(Form::Tar),
         zip_url: url(Form::Zip),
         resolved_sha: commit,
-        authentication: Authentication { token: URL_SAFE_NO_PAD.encode(query), expires_at },
+        tar_digest: Some(format!("sha256:{tar_digest}")),
+        authentication: Some(ActionAuthentication { token: URL_SAFE_NO_PAD.encode(query), expires_at }),
     })
 }
 

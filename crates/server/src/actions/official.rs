@@ -9,13 +9,12 @@ use super::urls::Urls;
 use crate::routes::polls::Taken;
 
 /// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `Runner.Features`).
-const SWITCHES: [&str; 11] = [
+const SWITCHES: [&str; 10] = [
     // Scripts around containers, as actions-runner-controller has them.
     "DistributedTask.AllowRunnerContainerHooks",
     "DistributedTask.DeprecateStepOutputCommands",
     "DistributedTask.LogTemplateErrorsAsDebugMessages",
     "DistributedTask.UseContainerPathForTemplate",
-    "actions_uses_cache_service_v2",
     "actions_batch_action_resolution",
     "actions_display_helpful_actions_download_errors",
     "actions_service_container_command",
