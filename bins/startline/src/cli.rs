@@ -158,6 +158,11 @@ pub(crate) struct RunArgs {
     /// How many jobs may run at the same time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub parallel: Option<u32>,
+    /// Program that runs JavaScript actions [default: `node` on PATH]
+    #[arg(long, env = "STARTLINE_NODE", value_name = "FILE")]
+    pub node: Option<PathBuf>,
+    #[command(flatten)]
+    pub actions: startline_server::ActionsArgs,
     /// Keep the data directory and the workspaces, and say where they are
     #[arg(long)]
     pub keep: bool,
@@ -372,6 +377,9 @@ pub(crate) struct StartArgs {
     /// Copy this directory's files into each job's workspace
     #[arg(long, value_name = "DIR")]
     pub workspace_from: Option<PathBuf>,
+    /// Program that runs JavaScript actions [default: `node` on PATH]
+    #[arg(long, env = "STARTLINE_NODE", value_name = "FILE")]
+    pub node: Option<PathBuf>,
     /// Log lines as JSON
     #[arg(long, env = "STARTLINE_LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub log_format: startline_daemon::LogFormat,

@@ -22,7 +22,7 @@ use crate::cli::{Cli, Command, ServerCommand};
 /// Executes what the command line asks for.
 pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Run(args) => run::execute(*args).await,
+        Command::Run(args) => Box::pin(run::execute(*args)).await,
         Command::Server(args) => match args.service {
             Some(ServerCommand::Service(service)) => unit::server(&service),
             None => server::execute(args.server).await,

@@ -43,6 +43,10 @@ pub struct Options {
     pub work_dir: PathBuf,
     /// `runner.tool_cache`, shared by all slots.
     pub tool_cache: PathBuf,
+    /// Archives of actions, shared by all slots.
+    pub archives: PathBuf,
+    /// The program that runs JavaScript actions; none means `node` on the search path.
+    pub node: Option<PathBuf>,
     /// What to say of the machine instead of what is measured.
     pub overrides: Overrides,
     /// How many jobs at once; at least 1.
@@ -72,6 +76,8 @@ impl Options {
         Self {
             tool_cache: work_dir.join("_tool"),
             work_dir,
+            archives: dir.join("_archives"),
+            node: None,
             dir,
             overrides: Overrides::default(),
             max_parallel_jobs: 1,

@@ -222,6 +222,8 @@ impl Job<'_> {
             runner_arch: runner_arch.to_owned(),
             environment: "self-hosted".to_owned(),
             tool_cache: options.tool_cache.clone(),
+            archives: options.archives.clone(),
+            node: options.node.clone(),
             workspace_from: options.workspace_from.clone(),
             connection: options.connection.clone(),
         }

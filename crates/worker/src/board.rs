@@ -45,6 +45,15 @@ impl Board {
         &self.steps[step].name
     }
 
+    /// Puts a pending step at `step`; those behind it, which must not have begun, get the next numbers.
+    pub(crate) fn insert(&mut self, step: usize, name: String) {
+        self.steps.insert(step, StepRecord::pending(0, name));
+        for (number, record) in (1..).zip(&mut self.steps) {
+            record.number = number;
+        }
+        self.show();
+    }
+
     pub(crate) fn rename(&mut self, step: usize, name: String) {
         if self.steps[step].name != name {
             self.steps[step].name = name;
@@ -112,6 +121,15 @@ mod tests {
         let steps = follow.borrow().clone();
         assert_eq!((steps[1].number, steps[1].log_end, steps[1].conclusion), (2, Some(9), Some(Conclusion::Success)));
         assert_eq!(steps[0].log_end, None, "a step that was skipped has no log");
+    }
+
+    #[test]
+    fn a_step_that_is_put_in_moves_the_pending_ones() {
+        let (mut board, follow) = Board::new(vec!["a".into(), "b".into()]);
+        board.begin(0, Timestamp::UNIX_EPOCH, 0);
+        board.insert(1, "new".into());
+        let shown: Vec<(u32, String)> = follow.borrow().iter().map(|step| (step.number, step.name.clone())).collect();
+        assert_eq!(shown, [(1, "a".into()), (2, "new".into()), (3, "b".into())]);
     }
 
     #[test]

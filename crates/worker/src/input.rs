@@ -37,6 +37,11 @@ pub struct WorkerInput {
     pub environment: String,
     /// `runner.tool_cache`.
     pub tool_cache: PathBuf,
+    /// Where archives of actions are kept for other jobs.
+    pub archives: PathBuf,
+    /// The program that runs JavaScript actions, instead of `node` on the search path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<PathBuf>,
     /// A directory whose files are copied into the workspace before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_from: Option<PathBuf>,

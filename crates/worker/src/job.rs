@@ -8,14 +8,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use startline_client::{LaunchClient, Transport};
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::runner_api::CompleteRequest;
 use startline_protocol::state::Conclusion;
 use startline_protocol::step::AnnotationLevel;
+use startline_protocol::token::JobToken;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::annotations::{Annotations, Place};
+use crate::archives::Archives;
 use crate::board::Board;
 use crate::console::Console;
 use crate::contexts::Contexts;
@@ -25,15 +28,22 @@ use crate::procfs;
 use crate::stop::Stop;
 use crate::workspace::Directories;
 
+mod action;
+mod checkout;
 mod command_line;
 mod composite;
 mod files;
+mod node;
 mod output;
+mod prepare;
 mod script;
+mod services;
 mod setup;
+mod stages;
 mod step;
 
-use step::{Frame, Step};
+use stages::Actions;
+use step::{Frame, Stage, Step};
 
 /// All outputs of a job together, so that the completion stays within the size that the service takes.
 const MOST_OUTPUT_BYTES: usize = 768 * 1024;
@@ -44,6 +54,11 @@ pub(crate) struct Host {
     pub(crate) work_dir: PathBuf,
     pub(crate) job_dir: PathBuf,
     pub(crate) tool_cache: PathBuf,
+    pub(crate) archives: Archives,
+    /// What runs JavaScript, where it was named.
+    pub(crate) node: Option<PathBuf>,
+    /// Where actions come from.
+    pub(crate) launch: Option<LaunchClient>,
     pub(crate) workspace_from: Option<PathBuf>,
     pub(crate) runner_name: String,
     pub(crate) runner_os: String,
@@ -67,6 +82,7 @@ pub(crate) struct Job {
     environment: Environment,
     /// What steps added to the search path, last first.
     search_path: Vec<String>,
+    actions: Actions,
     defaults: Defaults,
     status: Conclusion,
     stop: watch::Receiver<Stop>,
@@ -97,32 +113,51 @@ pub(crate) struct Parts {
 /// The names of all steps as they are known before anything is evaluated.
 pub(crate) fn step_names(message: &JobMessage) -> Vec<String> {
     let mut names = vec!["Set up job".to_owned()];
-    names.extend(message.steps.iter().map(|step| Step::from_message(step).first_name()));
+    names.extend(steps(message).iter().map(Step::first_name));
     names.push("Complete job".to_owned());
     names
 }
 
+fn steps(message: &JobMessage) -> Vec<Step> {
+    message.steps.iter().enumerate().map(|(index, step)| Step::from_message(index, step)).collect()
+}
+
+/// Where a worker looks for the actions of its job.
+pub(crate) fn launch(message: &JobMessage, transport: Transport, token: JobToken) -> Option<LaunchClient> {
+    let (endpoint, _) = services::endpoint(message)?;
+    Some(LaunchClient::new(transport, &endpoint.url, message.plan.plan_id, message.job_id, token))
+}
+
 /// Executes a job to its end. `None` when it was abandoned: then nothing is to be reported.
 pub(crate) async fn run(parts: Parts) -> Option<CompleteRequest> {
-    let last = parts.board.steps().len() - 1;
-    let steps: Vec<Step> = parts.message.steps.iter().map(Step::from_message).collect();
-    let (mut job, ready) = Job::set_up(parts).await;
-    if ready {
-        let mut frame = Frame::of_job();
-        for (index, step) in steps.iter().enumerate() {
+    let steps = steps(&parts.message);
+    let (mut job, pres) = Job::set_up(parts, &steps).await;
+    let mut frame = None;
+    if let Some(pres) = pres {
+        let frame = frame.insert(Frame::of_job());
+        frame.stage = Stage::Pre;
+        for (number, step) in pres.iter().filter_map(|index| steps.get(*index)).enumerate() {
+            frame.record = 1 + number;
+            job.run_top(frame, step).await;
+        }
+        frame.stage = Stage::Main;
+        for step in &steps {
             if job.is_abandoned() {
                 break;
             }
-            frame.record = index + 1;
-            job.run_top(&mut frame, step).await;
+            frame.record = job.record_of(step.index);
+            job.run_top(frame, step).await;
         }
-        job.finish(last, Some(frame))
-    } else {
+        job.run_posts(frame, &steps).await;
+        frame.stage = Stage::Main;
+    }
+    let last = job.board.steps().len() - 1;
+    if frame.is_none() {
         for index in 1..last {
             job.board.end(index, Timestamp::now(), 0, Conclusion::Skipped, Conclusion::Skipped);
         }
-        job.finish(last, None)
     }
+    job.finish(last, frame)
 }
 
 impl Job {

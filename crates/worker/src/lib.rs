@@ -8,6 +8,7 @@
 pub mod input;
 
 mod annotations;
+mod archives;
 mod board;
 mod child;
 mod command;

@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use startline_client::{JobClient, Options, Proxies, Retry, Transport};
+use startline_client::{JobClient, LaunchClient, Options, Proxies, Retry, Transport};
 use startline_protocol::job_message::JobMessage;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::archives::Archives;
 use crate::board::Board;
 use crate::console::Console;
 use crate::input::{Connection, Control, Exit, LOG_FILE, WorkerInput};
@@ -63,6 +64,7 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
     let message: JobMessage = *input.assignment.job_definition.take().ok_or_else(|| missing("job definition"))?;
     let token = input.assignment.job_token.take().ok_or_else(|| missing("job token"))?;
     let transport = transport(&input.connection)?;
+    let launch = job::launch(&message, transport.clone(), token.clone());
 
     let log = input.job_dir.join(LOG_FILE);
     let opened = |cause| Error::Spool { path: log.clone(), cause };
@@ -98,7 +100,7 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
         }
     });
     let secrets = std::mem::take(&mut input.assignment.secrets);
-    let parts = Parts { message, host: host(input), secrets, console, board, stop, tasks: tasks.clone() };
+    let parts = Parts { message, host: host(input, launch), secrets, console, board, stop, tasks: tasks.clone() };
     if let Some(completion) = job::run(parts).await {
         // The reporter may have gone away first; its exit says why.
         let _ = finish.send(completion);
@@ -192,12 +194,15 @@ fn transport(connection: &Connection) -> Result<Transport, Error> {
     Ok(Transport::new(&Options { extra_ca: connection.extra_ca.clone(), proxies, ..Options::default() })?)
 }
 
-fn host(input: WorkerInput) -> Host {
+fn host(input: WorkerInput, launch: Option<LaunchClient>) -> Host {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Host {
         work_dir: absolute(&input.work_dir),
         job_dir: absolute(&input.job_dir),
         tool_cache: absolute(&input.tool_cache),
+        archives: Archives::new(absolute(&input.archives)),
+        node: input.node,
+        launch,
         workspace_from: input.workspace_from,
         runner_name: input.runner_name,
         runner_os: input.runner_os,

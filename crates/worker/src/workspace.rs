@@ -22,6 +22,8 @@ pub(crate) struct Directories {
     pub(crate) file_commands: PathBuf,
     /// `github.event_path`.
     pub(crate) event: PathBuf,
+    /// Actions of other repositories: `<work>/_actions/<owner>/<name>/<ref>`.
+    pub(crate) actions: PathBuf,
 }
 
 /// Why the directories cannot be had.
@@ -48,11 +50,12 @@ impl Directories {
             pipeline: work.to_owned(),
             file_commands: temp.join("_runner_file_commands"),
             event: temp.join("_github_workflow/event.json"),
+            actions: work.join("_actions"),
             temp,
         }
     }
 
-    /// Makes the directories of a job of `repository` under `work`, with an empty `_temp`.
+    /// Makes the directories of a job of `repository` under `work`, with an empty `_temp` and no `_actions`.
     pub(crate) fn prepare(work: &Path, repository: &str) -> Result<Self, Error> {
         let name = repository
             .split_once('/')
@@ -67,10 +70,13 @@ impl Directories {
             workspace: pipeline.join(name),
             file_commands: temp.join("_runner_file_commands"),
             event: temp.join("_github_workflow/event.json"),
+            actions: work.join("_actions"),
             pipeline,
             temp,
         };
         remove(&directories.temp)?;
+        // An earlier job may have changed what it was given.
+        remove(&directories.actions)?;
         std::fs::create_dir_all(&directories.workspace).map_err(failed("create", &directories.workspace))?;
         for folder in [&directories.temp, &directories.file_commands, &directories.temp.join("_github_workflow")] {
             // What steps leave there is nobody else's to read.
@@ -87,7 +93,8 @@ impl Directories {
 
 /// Whether `name` is one plain component of a path.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".." && !name.starts_with("_temp")
+    let ours = name.starts_with("_temp") || name == "_actions" || name == "_tool";
+    !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".." && !ours
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
@@ -217,7 +224,8 @@ mod tests {
     #[test]
     fn names_that_would_leave_the_work_directory_are_refused() {
         let work = tempfile::tempdir().unwrap();
-        for repository in ["", "demo", "acme/", "/demo", "acme/..", "acme/.", "acme/a/b", "acme/_temp"] {
+        for repository in ["", "demo", "acme/", "/demo", "acme/..", "acme/.", "acme/a/b", "acme/_temp", "acme/_actions"]
+        {
             let error = Directories::prepare(work.path(), repository).unwrap_err();
             assert!(error.to_string().contains("must be `owner/name`"), "{repository}: {error}");
         }

@@ -1,6 +1,6 @@
-//! `action.yml`: what a local action is.
+//! `action.yml`: what an action is.
 //!
-//! Keys and contexts are those of actions/runner `Runner.Worker/action_yaml.json`; only composite actions are
+//! Keys and contexts are those of actions/runner `Runner.Worker/action_yaml.json`; actions that run in containers are not
 //! supported.
 
 use crate::diagnostic::{self, Diagnostic};
@@ -20,7 +20,7 @@ pub struct Manifest {
     pub name: Option<String>,
     /// `inputs` in the order of the file; names are compared without case.
     pub inputs: Vec<ActionInput>,
-    /// `outputs` in the order of the file.
+    /// `outputs` of a composite action in the order of the file.
     pub outputs: Vec<ActionOutput>,
     /// `runs`.
     pub runs: Runs,
@@ -56,6 +56,25 @@ pub enum Runs {
         /// Steps; never empty. Scripts always have a `shell`.
         steps: Vec<CompiledStep>,
     },
+    /// `using: node…`.
+    Node(NodeAction),
+}
+
+/// A JavaScript action. Its files are named relative to the action's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAction {
+    /// Which major version of Node.js it was made for.
+    pub version: u32,
+    /// `main`.
+    pub main: String,
+    /// `pre`: runs before all steps of the job.
+    pub pre: Option<String>,
+    /// `pre-if` as expression text; `always()` where there is none.
+    pub pre_if: String,
+    /// `post`: runs after all steps of the job.
+    pub post: Option<String>,
+    /// `post-if` as expression text; `always()` where there is none.
+    pub post_if: String,
 }
 
 /// Reads the manifest of an action.
@@ -80,54 +99,75 @@ fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
     let inputs = fields.given("inputs").map(|node| inputs(reader, node)).unwrap_or_default();
     let Some(runs) = fields.entry("runs") else {
         let start = node.mapping().and_then(|entries| entries.first()).map_or(node.span, |entry| entry.key.span);
-        reader.missing(start, "runs", "the action", "add `runs:` with `using: composite` and `steps`");
+        reader.missing(
+            start,
+            "runs",
+            "the action",
+            "add `runs:` with `using: composite` and `steps`, or `using: node20` and `main`",
+        );
         return None;
     };
-    let steps = composite(reader, runs);
+    let runs_as = how(reader, runs);
     reader.names.steps = runs.value.get("steps").map(|steps| {
         let items = steps.sequence().unwrap_or_default();
         items.iter().filter_map(|step| step.get("id")?.text().map(str::to_owned)).collect()
     });
-    let outputs = fields.given("outputs").map(|node| outputs(reader, node)).unwrap_or_default();
-    Some(Manifest { name, inputs, outputs, runs: Runs::Composite { steps: steps? } })
+    // Those of a script are what it sets, and only described.
+    let composite = !matches!(runs_as, Some(Runs::Node(_)));
+    let given = fields.given("outputs").filter(|_| composite);
+    let outputs = given.map(|node| outputs(reader, node)).unwrap_or_default();
+    Some(Manifest { name, inputs, outputs, runs: runs_as? })
 }
 
-fn composite(reader: &mut Reader<'_>, runs: &yaml::Entry) -> Option<Vec<CompiledStep>> {
+fn how(reader: &mut Reader<'_>, runs: &yaml::Entry) -> Option<Runs> {
     let node = &runs.value;
     if node.mapping().is_none() {
         reader.wrong_type(node, "`runs`", "a mapping");
         return None;
     }
     let Some(using) = node.get("using") else {
-        reader.missing(runs.key.span, "using", "`runs`", "add `using: composite`");
+        reader.missing(runs.key.span, "using", "`runs`", "add `using: composite` or `using: node20`");
         return None;
     };
     let text = reader.literal(using, "`using`")?;
     match text.as_str() {
-        "composite" => {}
+        "composite" => composite(reader, runs).map(|steps| Runs::Composite { steps }),
+        "node12" | "node16" | "node20" | "node24" => {
+            script(reader, runs, text.trim_start_matches("node").parse().unwrap_or_default()).map(Runs::Node)
+        }
         "docker" => {
             let remedy = "run the command in a composite action (`using: composite`)";
             reader.unsupported(using.span, "an action that runs in a container (`using: docker`)", remedy);
-            return None;
-        }
-        node if node.starts_with("node") => {
-            let remedy =
-                "call the program in a composite action (`using: composite`), for example `run: node index.js`";
-            reader.unsupported(using.span, &format!("a JavaScript action (`using: {node}`)"), remedy);
-            return None;
+            None
         }
         other => {
             let message = format!("`using` cannot be `{other}`");
-            reader.report(Diagnostic::error("value", using.span, message).remedy("write `using: composite`"));
-            return None;
+            let remedy = "write `using: composite`, or `using: node20` or `node24` for JavaScript";
+            reader.report(Diagnostic::error("value", using.span, message).remedy(remedy));
+            None
         }
     }
-    let fields = reader.fields(node, "`runs`", &["using", "steps"])?;
+}
+
+fn composite(reader: &mut Reader<'_>, runs: &yaml::Entry) -> Option<Vec<CompiledStep>> {
+    let fields = reader.fields(&runs.value, "`runs`", &["using", "steps"])?;
     let Some(steps) = fields.entry("steps") else {
         reader.missing(runs.key.span, "steps", "`runs`", "add `steps:` with at least one step");
         return None;
     };
     Some(reader.steps(steps, Owner::Action))
+}
+
+fn script(reader: &mut Reader<'_>, runs: &yaml::Entry, version: u32) -> Option<NodeAction> {
+    let fields = reader.fields(&runs.value, "`runs`", &["using", "main", "pre", "pre-if", "post", "post-if"])?;
+    let mut file = |key: &str| fields.given(key).and_then(|node| reader.literal(node, &format!("`{key}`")));
+    let (pre, main, post) = (file("pre"), file("main"), file("post"));
+    if fields.given("main").is_none() {
+        reader.missing(runs.key.span, "main", "`runs`", "add `main:` with the JavaScript file to run");
+    }
+    let pre_if = reader.bare_condition(fields.get("pre-if"), "`pre-if`");
+    let post_if = reader.bare_condition(fields.get("post-if"), "`post-if`");
+    Some(NodeAction { version, main: main?, pre, pre_if, post, post_if })
 }
 
 fn inputs(reader: &mut Reader<'_>, node: &Node) -> Vec<ActionInput> {

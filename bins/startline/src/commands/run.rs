@@ -15,7 +15,7 @@ use startline_client::{ApiClient, Options, Transport};
 use startline_daemon::Signals;
 use startline_daemon::config::Period;
 use startline_protocol::runs_api::RunDetail;
-use startline_server::{Running, ServerConfig, Synchronous};
+use startline_server::{ActionsArgs, Running, ServerConfig, Synchronous};
 use startline_workflow::Runners;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ use self::fleet::Fleet;
 use super::follow::{self, Follower, Form};
 use super::submission;
 use crate::cli::RunArgs;
-use crate::exit;
+use crate::exit::{self, Usage};
 use crate::render::style::{BOLD, DIM, RESET, YELLOW, harmless};
 use crate::render::summary;
 
@@ -39,13 +39,13 @@ pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     startline_daemon::logs::init(startline_daemon::LogFormat::Text, &filter)?;
     let mut signals = Signals::listen()?;
     let home = tempfile::Builder::new().prefix("startline-").tempdir().context("cannot make a temporary directory")?;
-    let running = start(home.path()).await?;
+    let running = start(home.path(), args.actions).await?;
     let token = running.admin_token().cloned().ok_or_else(|| anyhow!("the new service has no admin token"))?;
     let transport = Transport::new(&Options::default())?;
     let client = ApiClient::new(transport.clone(), running.url(), token.clone())?;
 
     let parallel = args.parallel.unwrap_or_else(cores);
-    let mut fleet = Fleet::new(transport, running.url(), token, home.path(), &prepared.root, parallel)?;
+    let mut fleet = Fleet::new(transport, running.url(), token, home.path(), &prepared.root, parallel, args.node)?;
     let detail = submission::submit(&client, &prepared.request).await?;
     let run = detail.run.id;
     let form = if args.json { Form::Json } else { Form::Text };
@@ -102,15 +102,19 @@ fn code(ended: Option<&RunDetail>, interrupted: bool) -> u8 {
     }
 }
 
-async fn start(home: &Path) -> anyhow::Result<Running> {
-    let config = ServerConfig {
+async fn start(home: &Path, actions: ActionsArgs) -> anyhow::Result<Running> {
+    let config = actions.apply(ServerConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: home.join("data"),
         // Nothing of it outlives the command, so it need not outlive a loss of power.
         synchronous: Synchronous::Normal,
         drain_timeout: Period::from_secs(3),
+        // A name that GitHub's artifact client does not take for an Enterprise Server, which it would refuse.
+        git_url: Some("https://github.com".to_owned()),
+        actions_cache_dir: cache().map(|cache| cache.join("actions")),
         ..ServerConfig::defaults()
-    };
+    });
+    config.check().map_err(|error| Usage(error.to_string()))?;
     startline_server::start(config, false).await
 }
 
@@ -120,6 +124,13 @@ async fn stop(running: Running, home: TempDir, keep: bool) {
         let path: PathBuf = home.keep();
         eprintln!("kept in {}", path.display());
     }
+}
+
+/// Where this user keeps what later runs can use again; none without a home.
+fn cache() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let root = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))?;
+    Some(root.join("startline"))
 }
 
 fn cores() -> u32 {

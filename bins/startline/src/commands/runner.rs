@@ -169,6 +169,7 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         max_parallel_jobs: registration.max_parallel_jobs,
         workspace_from: args.workspace_from.clone(),
+        node: args.node.clone(),
         connection: Connection {
             extra_ca: network.extra_ca.clone(),
             http_proxy: network.proxies.http.clone(),

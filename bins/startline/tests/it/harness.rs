@@ -26,6 +26,7 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn startline() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_startline"));
     command.current_dir(root()).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     for name in [
         "STARTLINE_URL",
         "STARTLINE_TOKEN",
@@ -34,6 +35,8 @@ pub(crate) fn startline() -> Command {
         "STARTLINE_RUNNER_DIR",
         "STARTLINE_LOG",
         "STARTLINE_CONFIG",
+        "STARTLINE_NODE",
+        "STARTLINE_ACTIONS_DIR",
         "HTTP_PROXY",
         "HTTPS_PROXY",
         "NO_PROXY",

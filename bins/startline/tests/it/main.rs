@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
 
 mod acceptance;
+mod actions;
 mod admin;
 mod administration;
 mod again;

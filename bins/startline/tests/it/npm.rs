@@ -19,7 +19,7 @@ const JOB: &str = "on: push\npermissions: {id-token: write}\njobs:\n  build: {ru
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(180);
 
 /// Where the clients are installed; `None`, said on standard error, when there is no Node.js to run them.
-fn installed() -> Option<PathBuf> {
+pub(crate) fn installed() -> Option<PathBuf> {
     let found = |program: &str| {
         Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
@@ -48,9 +48,11 @@ fn installed() -> Option<PathBuf> {
         fs::write(&done, &list).unwrap();
     }
     // Modules are looked for beside and above the program. Replaced in one step: others may be reading it.
-    let fresh = place.join(format!("client-{}.mjs", std::process::id()));
-    fs::copy(wanted.join("client.mjs"), &fresh).unwrap();
-    fs::rename(fresh, place.join("client.mjs")).unwrap();
+    for name in ["client", "toolkit"] {
+        let fresh = place.join(format!("{name}-{}.mjs", std::process::id()));
+        fs::copy(wanted.join(format!("{name}.mjs")), &fresh).unwrap();
+        fs::rename(fresh, place.join(format!("{name}.mjs"))).unwrap();
+    }
     Some(place)
 }
 

@@ -36,6 +36,7 @@ pub(super) fn prepare(options: &mut Options) -> Result<Flock<fs::File>, Error> {
     private_dir(&options.dir)?;
     // Workers run elsewhere and need whole paths.
     options.dir = fs::canonicalize(&options.dir).map_err(Error::file("find", &options.dir))?;
+    options.archives = std::path::absolute(&options.archives).map_err(Error::file("find", &options.archives))?;
     for path in [&mut options.work_dir, &mut options.tool_cache] {
         *path = std::path::absolute(&*path).map_err(Error::file("find", path))?;
         fs::create_dir_all(&*path).map_err(Error::file("create", path))?;

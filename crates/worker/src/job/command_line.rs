@@ -64,7 +64,7 @@ impl Job {
             "save-state" => {
                 self.deprecated(listener, &command.name);
                 let name = required_name(command)?;
-                // Only steps that run after the job could read it, and none of those runs here.
+                listener.state.push((name.to_owned(), data.to_owned()));
                 self.console.debug(&format!("Save intra-action state {name} = {data}"));
             }
             "set-env" => {

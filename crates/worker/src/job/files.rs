@@ -28,6 +28,8 @@ pub(super) struct Files {
 /// What a step said in its files.
 pub(super) struct Said {
     pub(super) outputs: Vec<(String, String)>,
+    /// For the other stages of the same use of an action.
+    pub(super) state: Vec<(String, String)>,
     /// Failure when a file could not be understood.
     pub(super) result: Conclusion,
 }
@@ -68,7 +70,7 @@ impl Files {
 impl Job {
     /// Reads what a step said. What stood before an error counts.
     pub(super) fn hear(&mut self, record: usize, files: &Files) -> Said {
-        let mut said = Said { outputs: Vec::new(), result: Conclusion::Success };
+        let mut said = Said { outputs: Vec::new(), state: Vec::new(), result: Conclusion::Success };
         match read(&files.path, LARGEST) {
             Ok(text) => file_command::paths(&text).into_iter().for_each(|path| self.add_search_path(path)),
             Err(error) => self.bad_file(record, "path", &error.to_string(), &mut said),
@@ -76,8 +78,8 @@ impl Job {
         for (name, value) in self.pairs(record, "env", &files.environment, &mut said) {
             self.set_variable(record, name, value);
         }
-        for (name, value) in self.pairs(record, "state", &files.state, &mut said) {
-            // Only steps that run after the job could read it, and none of those runs here.
+        said.state = self.pairs(record, "state", &files.state, &mut said);
+        for (name, value) in &said.state {
             self.console.debug(&format!("Save intra-action state {name} = {value}"));
         }
         said.outputs = self.pairs(record, "output", &files.output, &mut said);

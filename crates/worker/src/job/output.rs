@@ -19,6 +19,8 @@ pub(super) struct Listener {
     error: Lines,
     /// What `set-output` set.
     pub(super) outputs: Vec<(String, String)>,
+    /// What `save-state` saved.
+    pub(super) state: Vec<(String, String)>,
     /// A command failed, and so does the step.
     pub(super) failed: bool,
     /// Commands are shown before they are executed.
@@ -41,6 +43,7 @@ impl Listener {
             out: Lines::default(),
             error: Lines::default(),
             outputs: Vec::new(),
+            state: Vec::new(),
             failed: false,
             echo: false,
             stop_token: None,

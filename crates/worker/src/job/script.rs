@@ -1,6 +1,5 @@
 //! A `run` step: script file, shell, environment, process.
 
-use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -48,7 +47,9 @@ impl Job {
         let mut github = self.github(frame, Some(step));
         files.show_in(&mut github);
         let script = self.evaluate_script(frame, step, environment, &github)?;
-        let variables = self.process_environment(environment, &github);
+        let mut variables = self.process_environment(environment, &github);
+        self.add_identity(&mut variables);
+        let variables = variables.over(&self.host.environment);
         let path = lookup(&variables, "PATH").unwrap_or_default().to_owned();
         let shell = Shell::resolve(script.shell.as_deref(), &path);
         self.announce(&script, shell.as_ref().ok(), environment);
@@ -73,7 +74,10 @@ impl Job {
         };
         let child = Child::spawn(&spec, &self.tasks).map_err(|error| explain_spawn(&spec.program, &error))?;
         let mut listener = Listener::new(frame.record, environment);
-        let mut ran = self.attend(frame, step, environment, child, &mut listener).await;
+        let (mut ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
+        if let Some(exit) = exit {
+            self.error(frame.record, &exit);
+        }
         let said = self.hear(frame.record, &files);
         if ran == Ran::Success && (listener.failed || said.result == Conclusion::Failure) {
             ran = Ran::Failure;
@@ -137,7 +141,7 @@ impl Job {
 
     /// What a process of a step gets: inherited variables, then `env`, the search path, and what describes the job;
     /// later ones win (actions/runner `Runner.Worker/Handlers/ScriptHandler.cs`).
-    fn process_environment(&self, environment: &Environment, github: &Object) -> Vec<(OsString, OsString)> {
+    pub(super) fn process_environment(&self, environment: &Environment, github: &Object) -> Environment {
         let mut all = environment.clone();
         if !self.search_path.is_empty() {
             let inherited = environment.get("PATH").or_else(|| self.host.variable("PATH"));
@@ -158,35 +162,18 @@ impl Job {
         if all.get(TRACKING_VARIABLE).is_none() {
             all.set(TRACKING_VARIABLE, self.tracking_id.as_str());
         }
-        self.add_identity(&mut all);
-        all.over(&self.host.environment)
+        all
     }
 
-    /// Where a step may ask for an identity token, when the job may have one.
-    fn add_identity(&self, all: &mut Environment) {
-        let endpoint = self
-            .message
-            .resources
-            .endpoints
-            .iter()
-            .find(|endpoint| endpoint.name.eq_ignore_ascii_case("SystemVssConnection"));
-        let Some(endpoint) = endpoint else { return };
-        let url = endpoint.data.get("GenerateIdTokenUrl").filter(|url| !url.is_empty());
-        if let (Some(url), Some(token)) = (url, endpoint.authorization.parameters.get("AccessToken")) {
-            all.set("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str());
-            all.set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", token.as_str());
-        }
-    }
-
-    /// Listens to a process until it has ended, and ends it when it is to stop.
-    async fn attend(
+    /// Listens to a process until it has ended, and ends it when it is to stop. Says of an exit code that is not 0.
+    pub(super) async fn attend(
         &mut self,
         frame: &Frame,
         step: &Step,
         environment: &Environment,
         mut child: Child,
         listener: &mut Listener,
-    ) -> Ran {
+    ) -> (Ran, Option<String>) {
         let mut stop = self.stop.clone();
         // The state before the process began counts too.
         stop.mark_changed();
@@ -220,18 +207,12 @@ impl Job {
         };
         self.listen_to_rest(listener);
         if let Some(ran) = ended_for {
-            return ran;
+            return (ran, None);
         }
         match status.map(exit_code) {
-            Some(0) => Ran::Success,
-            Some(code) => {
-                self.error(frame.record, &format!("Process completed with exit code {code}."));
-                Ran::Failure
-            }
-            None => {
-                self.error(frame.record, "The exit code of the process could not be learnt.");
-                Ran::Failure
-            }
+            Some(0) => (Ran::Success, None),
+            Some(code) => (Ran::Failure, Some(format!("Process completed with exit code {code}."))),
+            None => (Ran::Failure, Some("The exit code of the process could not be learnt.".to_owned())),
         }
     }
 
@@ -262,7 +243,7 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 
-fn explain_spawn(program: &Path, error: &std::io::Error) -> String {
+pub(super) fn explain_spawn(program: &Path, error: &std::io::Error) -> String {
     let hint = match error.kind() {
         std::io::ErrorKind::ArgumentListTooLong => ": the environment is too large; set fewer or shorter variables",
         std::io::ErrorKind::PermissionDenied => ": the runner's user may not execute it",

@@ -12,7 +12,9 @@ use startline_workflow::template::Template;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Defaults, Host, Job, Parts};
+use super::stages::Actions;
+use super::step::Step;
+use super::{Defaults, Host, Job, Parts, services};
 use crate::annotations::Annotations;
 use crate::console::Console;
 use crate::contexts::{self, Contexts};
@@ -28,8 +30,9 @@ const RECORD: usize = 0;
 const SWITCHES: [&str; 2] = ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"];
 
 impl Job {
-    /// A job ready for its steps; the flag is false when it cannot run them, and says in its log why.
-    pub(super) async fn set_up(parts: Parts) -> (Self, bool) {
+    /// A job ready for its steps, and which of them have something to run first; none when it cannot run them, and says in
+    /// its log why.
+    pub(super) async fn set_up(parts: Parts, steps: &[Step]) -> (Self, Option<Vec<usize>>) {
         let Parts { message, host, secrets, mut console, board, stop, tasks } = parts;
         let mut all_secrets = Object::new();
         for (name, value) in &secrets {
@@ -40,6 +43,9 @@ impl Job {
             if !system && !all_secrets.contains_key(name) {
                 all_secrets.insert(name.as_str(), Value::string(variable.value.as_str()));
             }
+        }
+        if let Some((_, token)) = services::endpoint(&message).filter(|_| !all_secrets.contains_key("GITHUB_TOKEN")) {
+            all_secrets.insert("GITHUB_TOKEN", Value::string(token));
         }
         let bad_patterns = mask(&mut console, &message, &all_secrets);
         let contexts = Contexts::new(&message, all_secrets.clone());
@@ -55,6 +61,7 @@ impl Job {
             contexts,
             environment: Environment::default(),
             search_path: Vec::new(),
+            actions: Actions::default(),
             defaults: Defaults::default(),
             status: Conclusion::Success,
             stop,
@@ -68,7 +75,7 @@ impl Job {
                 format!("The mask pattern `{pattern}` is no regular expression and masks its own text only: {error}");
             job.warning(RECORD, &message);
         }
-        let outcome = match job.prepare(&all_secrets).await {
+        let outcome = match job.prepare(&all_secrets, steps).await {
             Ok(()) => Conclusion::Success,
             Err(_) if job.stop.borrow().is_cancelled() => {
                 job.observe_stop(RECORD);
@@ -80,11 +87,12 @@ impl Job {
                 Conclusion::Failure
             }
         };
+        let pres = (outcome == Conclusion::Success).then(|| job.announce_pres(steps));
         job.end(RECORD, outcome, outcome);
-        (job, outcome == Conclusion::Success)
+        (job, pres)
     }
 
-    async fn prepare(&mut self, secrets: &Object) -> Result<(), String> {
+    async fn prepare(&mut self, secrets: &Object, steps: &[Step]) -> Result<(), String> {
         let host = self.host.clone();
         self.console.write(&format!("Runner name: '{}'", host.runner_name));
         self.console.write(&format!("Runner version: {}", env!("CARGO_PKG_VERSION")));
@@ -112,6 +120,7 @@ impl Job {
         self.write_event()?;
         self.evaluate_environment()?;
         self.evaluate_defaults()?;
+        self.prepare_actions(RECORD, self.needed(steps), 0).await?;
         self.console.write(&format!("Complete job name: {}", self.message.job_display_name));
         Ok(())
     }

@@ -1,7 +1,11 @@
 //! One step: environment, condition, run, result.
+//!
+//! An action may run up to three times for one step: before all steps of the job, in its place, and after all of them
+//! ([`Stage`]). The frame says which of these it is.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +17,7 @@ use startline_workflow::template::{Kind, Template};
 use tokio::time::Instant;
 
 use super::Job;
+use super::action::{Loaded, Remote};
 use crate::contexts::{self, Status, View};
 use crate::environment::Environment;
 use crate::stop::Stop;
@@ -22,6 +27,8 @@ use crate::stop::Stop;
 pub(super) struct Step {
     /// Key in the `steps` context, and `github.action`.
     pub(super) context_name: String,
+    /// Its place among its siblings, from 0.
+    pub(super) index: usize,
     pub(super) uses: Uses,
     pub(super) inputs: Template,
     condition: String,
@@ -37,34 +44,39 @@ pub(super) enum Uses {
     Script,
     /// An action below the workspace.
     Local(String),
-    /// Something that this worker does not run: how it is shown, and why.
-    Unsupported {
-        shown: String,
-        why: &'static str,
-    },
+    /// An action of another repository.
+    Remote(Remote),
+    /// An image, which this worker does not run.
+    Docker(String),
 }
 
 impl Uses {
-    fn repository(name: Option<&str>, path: Option<&str>, git_ref: Option<&str>) -> Self {
-        let mut shown = name.unwrap_or_default().to_owned();
-        for (mark, part) in [('/', path), ('@', git_ref)] {
-            if let Some(part) = part.filter(|part| !part.is_empty()) {
-                shown.push(mark);
-                shown.push_str(part);
-            }
+    /// As it is written behind `uses`.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Script => String::new(),
+            Self::Local(path) => path.clone(),
+            Self::Remote(remote) => remote.to_string(),
+            Self::Docker(image) => format!("docker://{image}"),
         }
-        Self::Unsupported { shown, why: "actions of other repositories" }
     }
+}
 
-    fn docker(image: &str) -> Self {
-        Self::Unsupported { shown: format!("docker://{image}"), why: "actions that run in containers" }
-    }
+/// When an action runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Pre,
+    Main,
+    Post,
 }
 
 /// Where steps run: the job, or one use of a composite action.
 pub(super) struct Frame {
     /// The step on the board that all of it belongs to.
     pub(super) record: usize,
+    pub(super) stage: Stage,
+    /// The places of the steps around these, from the job's own on.
+    path: Vec<usize>,
     /// What the steps before left.
     results: Vec<StepResult>,
     /// `env` of the steps around it.
@@ -78,7 +90,7 @@ pub(super) struct Frame {
 /// One use of a composite action.
 pub(super) struct Action {
     pub(super) inputs: Value,
-    pub(super) path: String,
+    pub(super) loaded: Arc<Loaded>,
     pub(super) status: Conclusion,
     /// How many actions are around it.
     pub(super) depth: usize,
@@ -114,11 +126,33 @@ impl Left {
 
 impl Frame {
     pub(super) fn of_job() -> Self {
-        Self { record: 0, results: Vec::new(), overrides: Environment::default(), action: None, deadline: None }
+        Self {
+            record: 0,
+            stage: Stage::Main,
+            path: Vec::new(),
+            results: Vec::new(),
+            overrides: Environment::default(),
+            action: None,
+            deadline: None,
+        }
     }
 
-    pub(super) fn of_action(outer: &Self, overrides: Environment, action: Action) -> Self {
-        Self { record: outer.record, results: Vec::new(), overrides, action: Some(action), deadline: outer.deadline }
+    /// The steps inside `step`, which uses an action.
+    pub(super) fn of_action(outer: &Self, step: &Step, overrides: Environment, action: Action) -> Self {
+        Self {
+            record: outer.record,
+            stage: outer.stage,
+            path: outer.use_of(step),
+            results: Vec::new(),
+            overrides,
+            action: Some(action),
+            deadline: outer.deadline,
+        }
+    }
+
+    /// What tells this use of an action from all others: the places of the steps that lead to it.
+    pub(super) fn use_of(&self, step: &Step) -> Vec<usize> {
+        self.path.iter().copied().chain([step.index]).collect()
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -144,20 +178,23 @@ impl Frame {
 }
 
 impl Step {
-    pub(super) fn from_message(step: &ActionStep) -> Self {
+    pub(super) fn from_message(index: usize, step: &ActionStep) -> Self {
         let uses = match &step.reference {
             StepReference::Script => Uses::Script,
             StepReference::Repository { repository_type, path, .. } if repository_type.eq_ignore_ascii_case("self") => {
                 Uses::Local(path.clone().unwrap_or_default())
             }
-            StepReference::Repository { name, git_ref, path, .. } => {
-                Uses::repository(name.as_deref(), path.as_deref(), git_ref.as_deref())
-            }
-            StepReference::ContainerRegistry { image } => Uses::docker(image),
+            StepReference::Repository { name, git_ref, path, .. } => Uses::Remote(Remote {
+                name: name.clone().unwrap_or_default(),
+                git_ref: git_ref.clone().unwrap_or_default(),
+                path: path.clone().unwrap_or_default(),
+            }),
+            StepReference::ContainerRegistry { image } => Uses::Docker(image.clone()),
         };
         let context_name = if step.context_name.is_empty() { &step.name } else { &step.context_name };
         Self {
             context_name: context_name.clone(),
+            index,
             uses,
             inputs: contexts::lower(&step.inputs),
             condition: step.condition.clone(),
@@ -168,16 +205,19 @@ impl Step {
         }
     }
 
-    pub(super) fn from_manifest(step: &CompiledStep) -> Self {
+    pub(super) fn from_manifest(index: usize, step: &CompiledStep) -> Self {
         Self {
             context_name: step.context_name.clone(),
+            index,
             uses: match &step.reference {
                 Reference::Script => Uses::Script,
                 Reference::Local { path } => Uses::Local(path.clone()),
-                Reference::Repository { name, git_ref, path } => {
-                    Uses::repository(Some(name), path.as_deref(), Some(git_ref))
-                }
-                Reference::Docker { image } => Uses::docker(image),
+                Reference::Repository { name, git_ref, path } => Uses::Remote(Remote {
+                    name: name.clone(),
+                    git_ref: git_ref.clone(),
+                    path: path.clone().unwrap_or_default(),
+                }),
+                Reference::Docker { image } => Uses::Docker(image.clone()),
             },
             inputs: step.inputs.clone(),
             condition: step.condition.clone(),
@@ -200,12 +240,11 @@ impl Step {
 
     /// The name made of evaluated texts (actions/runner `Runner.Worker/ActionRunner.cs`): the step's own, or `Run`
     /// with the first line of what it runs.
-    fn title(&self, text: &mut dyn FnMut(&Template) -> Option<String>) -> Option<String> {
+    pub(super) fn title(&self, text: &mut dyn FnMut(&Template) -> Option<String>) -> Option<String> {
         let (prefix, title) = match (&self.name, &self.uses) {
             (Some(name), _) => ("", text(name)?),
             (None, Uses::Script) => ("Run ", text(self.inputs.get("script")?)?),
-            (None, Uses::Local(path)) => ("Run ", path.clone()),
-            (None, Uses::Unsupported { shown, .. }) => ("Run ", shown.clone()),
+            (None, uses) => ("Run ", uses.shown()),
         };
         let title = title.trim_start().lines().next().unwrap_or_default().to_owned();
         (!title.is_empty()).then(|| format!("{prefix}{title}"))
@@ -235,7 +274,7 @@ impl Job {
             github.insert("action", Value::string(step.context_name.as_str()));
         }
         if let Some(action) = &frame.action {
-            github.insert("action_path", Value::string(action.path.as_str()));
+            action.loaded.show_in(&mut github);
             github.insert("action_status", Value::string(self.step_status(frame).steps.as_str()));
         }
         github
@@ -243,7 +282,9 @@ impl Job {
 
     fn step_status(&self, frame: &Frame) -> Status {
         let cancelled = self.status == Conclusion::Cancelled;
+        // Before and after the job's steps only the job's status counts (actions/runner `SuccessFunction.cs`).
         let steps = match &frame.action {
+            _ if frame.stage != Stage::Main => self.status,
             Some(_) if cancelled => Conclusion::Cancelled,
             Some(action) => action.status,
             None => self.status,
@@ -253,7 +294,14 @@ impl Job {
 
     /// Whether the condition of a running step still holds now that the job is being cancelled.
     pub(super) fn still_wanted(&self, frame: &Frame, environment: &Environment, step: &Step) -> bool {
-        self.view(frame, environment, Some(step)).holds(&step.condition).unwrap_or(false)
+        self.view(frame, environment, Some(step)).holds(&self.condition(frame, step)).unwrap_or(false)
+    }
+
+    fn condition(&self, frame: &Frame, step: &Step) -> String {
+        match frame.stage {
+            Stage::Main => step.condition.clone(),
+            stage => self.stage_condition(frame, step, stage),
+        }
     }
 
     /// Runs a step of the job itself, which has a record on the board.
@@ -282,7 +330,9 @@ impl Job {
         Box::pin(async move {
             self.observe_stop(frame.record);
             let (outputs, outcome, conclusion) = self.step(frame, step).await;
-            frame.push(step, outputs, outcome, conclusion);
+            if frame.stage == Stage::Main {
+                frame.push(step, outputs, outcome, conclusion);
+            }
             (outcome, conclusion)
         })
     }
@@ -302,12 +352,13 @@ impl Job {
         }
         let view = self.view(frame, &environment, Some(step));
         if frame.action.is_none()
+            && frame.stage == Stage::Main
             && let Some(name) = step.title(&mut |template| view.text("name", template).ok())
         {
             let name = self.console.masker.mask(&name);
             self.board.rename(record, name);
         }
-        match view.holds(&step.condition) {
+        match view.holds(&self.condition(frame, step)) {
             Ok(true) => {}
             Ok(false) => return both(Conclusion::Skipped),
             Err(error) => {
@@ -324,12 +375,13 @@ impl Job {
         }
         let left = match &step.uses {
             Uses::Script => self.script(frame, step, &environment).await,
-            Uses::Local(path) => self.local_action(frame, step, path, &environment, own).await,
-            Uses::Unsupported { shown, why } => {
-                self.console.write(&format!("##[group]Run {shown}"));
+            Uses::Local(_) | Uses::Remote(_) => self.action(frame, step, &environment, own).await,
+            Uses::Docker(image) => {
+                self.console.write(&format!("##[group]Run docker://{image}"));
                 self.console.write("##[endgroup]");
                 let message = format!(
-                    "`uses: {shown}` cannot be run: this worker does not run {why}, but an official GitHub runner does: give the job to one by its labels, or use a local action (`uses: ./path`) or a `run` step"
+                    "`uses: docker://{image}` cannot be run: this worker does not run actions that run in containers, but an \
+                     official GitHub runner does: give the job to one by its labels, or use a `run` step"
                 );
                 self.error(record, &message);
                 Left::failed()

@@ -1,4 +1,4 @@
-//! Local composite actions.
+//! Actions of the workspace.
 
 use serde_json::json;
 use startline_protocol::state::Conclusion::{Cancelled, Failure, Skipped, Success};
@@ -100,11 +100,11 @@ async fn what_is_wrong_with_an_action_is_named() {
         uses("a", "./absent", &[]),
         always(uses("b", "./shellless", &[])),
         always(uses("c", "./../outside", &[])),
-        always(uses("d", "./node", &[])),
+        always(uses("d", "./image", &[])),
     ];
     let outcome = Job::new(steps)
         .file("shellless/action.yml", "name: S\nruns:\n  using: composite\n  steps:\n    - run: echo x\n")
-        .file("node/action.yml", "name: S\nruns:\n  using: node20\n  main: index.js\n")
+        .file("image/action.yml", "name: S\nruns:\n  using: docker\n  image: Dockerfile\n")
         .finish()
         .await;
     assert_eq!(outcome.conclusions(), [Failure; 4]);
@@ -112,7 +112,7 @@ async fn what_is_wrong_with_an_action_is_named() {
         (1, "Can't find 'action.yml' or 'action.yaml' under"),
         (2, "`shellless/action.yml` has a mistake"),
         (3, "leaves the workspace"),
-        (4, "JavaScript action"),
+        (4, "an action that runs in a container"),
     ] {
         let errors: Vec<&str> =
             outcome.step_lines(number).into_iter().filter(|line| line.starts_with("##[error]")).collect();
@@ -144,4 +144,14 @@ async fn a_timeout_and_a_cancel_reach_into_actions() {
     assert_eq!(outcome.step(1).outcome, Some(Failure));
     assert!(outcome.has("The action 'Run ./slow' has timed out after 0.01 minutes."));
     assert_eq!(outcome.lines().iter().filter(|line| **line == "inner end").count(), 1, "only after the cancel");
+}
+
+#[tokio::test]
+async fn an_action_of_others_needs_a_service_that_has_it() {
+    let remote = json!({ "type": "repository", "repositoryType": "GitHub", "name": "acme/tools", "ref": "v4" });
+    let steps =
+        vec![with(run("x"), &[("reference", remote)]), with(run("echo x"), &[("condition", json!("always()"))])];
+    let outcome = Job::new(steps).finish().await;
+    assert_eq!((outcome.conclusion(), outcome.conclusions()), (Failure, vec![Skipped; 2]));
+    assert!(outcome.has("##[error]the job's message names no service that actions could come from"));
 }

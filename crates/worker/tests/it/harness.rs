@@ -175,6 +175,8 @@ impl Job {
             runner_arch: "X64".to_owned(),
             environment: "self-hosted".to_owned(),
             tool_cache: self.root.path().join("tools"),
+            archives: self.root.path().join("archives"),
+            node: None,
             workspace_from: self.workspace_from.clone(),
             connection: Connection::default(),
         };

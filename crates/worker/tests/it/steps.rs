@@ -180,31 +180,28 @@ async fn shells_are_those_of_github_and_pipefail_is_on_only_where_bash_is_named(
 #[tokio::test]
 async fn what_a_step_needs_and_lacks_is_named_with_the_remedy() {
     let always = |step| with(step, &[("condition", json!("always()"))]);
-    let remote = json!({ "type": "repository", "repositoryType": "GitHub", "name": "actions/checkout", "ref": "v4" });
     let steps = vec![
         with_input(run("x"), "shell", "fish {0}"),
         always(with_input(run("x"), "shell", "tcsh")),
         always(with_input(run("x"), "workingDirectory", "no/such")),
-        always(with(run("x"), &[("reference", remote)])),
         always(with(run("x"), &[("reference", json!({ "type": "containerRegistry", "image": "alpine" }))])),
         always(with(run("x"), &[("environment", env(&[("A", "${{ fromJSON('[') }}")]))])),
     ];
     let outcome = Job::new(steps).finish().await;
-    assert_eq!(outcome.conclusions(), [Failure; 6]);
+    assert_eq!(outcome.conclusions(), [Failure; 5]);
     for (number, expected) in [
         (1, "program `fish` of the step's shell was not found on PATH: install it"),
         (2, "shell `tcsh` is not known: use bash, sh"),
         (3, "no/such` does not exist: create it in an earlier step or correct `working-directory`"),
-        (4, "`uses: actions/checkout@v4` cannot be run: this worker does not run actions of other repositories"),
-        (5, "`uses: docker://alpine` cannot be run"),
-        (6, "fromJSON"),
+        (4, "`uses: docker://alpine` cannot be run"),
+        (5, "fromJSON"),
     ] {
         let errors: Vec<&str> =
             outcome.step_lines(number).into_iter().filter(|line| line.starts_with("##[error]")).collect();
         assert!(errors.len() == 1 && errors[0].contains(expected), "{number}: {errors:?}");
     }
     let annotated = outcome.completion().annotations.len();
-    assert_eq!(annotated, 6);
+    assert_eq!(annotated, 5);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `if`.
 
 use super::Reader;
-use super::place::Place;
+use super::place::{self, Place};
 use crate::diagnostic::Diagnostic;
 use crate::expression::{self, Expression, Piece, split};
 use crate::yaml::Node;
@@ -12,10 +12,26 @@ pub(crate) const DEFAULT: &str = "success()";
 impl Reader<'_> {
     /// The expression text of an `if`; `success()` when it is absent or blank.
     pub(crate) fn condition(&mut self, node: Option<&Node>, place: Place) -> String {
-        let Some(node) = node.filter(|node| !node.is_null()) else { return DEFAULT.to_owned() };
+        let text = self.condition_text(node, "`if`", place).unwrap_or_default();
+        expression::condition(text).unwrap_or_else(|_| DEFAULT.to_owned())
+    }
+
+    /// The expression text of `pre-if` or `post-if`, to which nothing is added; `always()` when it is absent or blank.
+    pub(crate) fn bare_condition(&mut self, node: Option<&Node>, what: &str) -> String {
+        let text = self.condition_text(node, what, place::ACTION_STEP_IF).unwrap_or_default().trim();
+        let text = match expression::scalar_to_expression(text) {
+            Ok(Some(expression)) => expression,
+            _ => text.to_owned(),
+        };
+        if text.is_empty() { "always()".to_owned() } else { text }
+    }
+
+    /// The text of a condition, its expressions checked.
+    fn condition_text<'n>(&mut self, node: Option<&'n Node>, what: &str, place: Place) -> Option<&'n str> {
+        let node = node.filter(|node| !node.is_null())?;
         let Some(text) = node.text() else {
-            self.wrong_type(node, "`if`", "an expression");
-            return DEFAULT.to_owned();
+            self.wrong_type(node, what, "an expression");
+            return None;
         };
         if text.contains("${{") {
             // Checks each expression where it stands.
@@ -31,7 +47,7 @@ impl Reader<'_> {
                 Err(error) => self.syntax(node, &error.message, error.offset, error.length),
             }
         }
-        expression::condition(text).unwrap_or_else(|_| DEFAULT.to_owned())
+        Some(text)
     }
 
     fn warn_about_text_around(&mut self, node: &Node, text: &str) {

@@ -281,12 +281,6 @@ impl Reader<'_> {
                 &format!("the container action `{uses}`"),
                 "run the command with `run` instead, or submit to a service with an official runner",
             ),
-            Some(_) if self.native => self.unsupported(
-                node.span,
-                &format!("the action `{uses}` of another repository"),
-                "check the action out into the repository and use it by path (`uses: ./path`), write its commands with \
-                 `run`, or submit to a service with an official runner",
-            ),
             Some(_) => {}
             None => {
                 self.report(Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action")).remedy(

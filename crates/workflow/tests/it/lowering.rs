@@ -228,7 +228,7 @@ branding: {icon: x}
     );
     assert_eq!(manifest.inputs[1].deprecation.as_deref(), Some("use who"));
     assert_eq!(show(&manifest.outputs[0].value), "${{ steps.say.outputs.text }}");
-    let action::Runs::Composite { steps } = manifest.runs;
+    let action::Runs::Composite { steps } = manifest.runs else { panic!("not composite") };
     assert_eq!(
         show(&steps[0].inputs),
         r#"{"script": ${{ format('echo "{0}"', inputs.who) }}, "shell": ${{ inputs.shell || 'bash' }}}"#
@@ -237,10 +237,28 @@ branding: {icon: x}
 }
 
 #[test]
+fn a_script_has_stages_whose_conditions_are_as_they_are_written() {
+    let source = "outputs: {a: {description: b}}\nruns: {using: node24, main: m.js, pre: p.js, pre-if: '${{ github.ref == 1 }}', post: q.js, \
+                  post-if: success()}\n";
+    let (manifest, findings) = action::parse(source);
+    assert_eq!(findings, []);
+    let action::Runs::Node(node) = manifest.unwrap().runs else { panic!("no script") };
+    assert_eq!((node.version, node.main.as_str()), (24, "m.js"));
+    assert_eq!((node.pre.as_deref(), node.pre_if.as_str()), (Some("p.js"), "github.ref == 1"));
+    assert_eq!((node.post.as_deref(), node.post_if.as_str()), (Some("q.js"), "success()"));
+    let (manifest, _) = action::parse("runs: {using: node20, main: m.js}\n");
+    let action::Runs::Node(node) = manifest.unwrap().runs else { panic!("no script") };
+    assert_eq!((node.pre, node.pre_if.as_str(), node.post_if.as_str()), (None, "always()", "always()"));
+}
+
+#[test]
 fn mistakes_in_actions_have_their_code_and_place() {
     let cases: &[(&str, &[&str])] = &[
         ("name: x\n", &["1:1 missing-key"]),
-        ("runs: {using: node20, main: index.js}\n", &["1:15 unsupported"]),
+        ("runs: {using: node20}\n", &["1:1 missing-key"]),
+        ("runs: {using: node20, main: a, pre-if: 'nothing'}\n", &["1:41 expression"]),
+        ("runs: {using: node20, main: a, image: b}\n", &["1:32 unknown-key"]),
+        ("runs: {using: node18, main: a}\n", &["1:15 value"]),
         ("runs: {using: docker, image: Dockerfile}\n", &["1:15 unsupported"]),
         ("runs: {using: composit, steps: []}\n", &["1:15 value"]),
         ("runs: {steps: []}\n", &["1:1 missing-key"]),
@@ -248,7 +266,7 @@ fn mistakes_in_actions_have_their_code_and_place() {
         ("runs: {using: composite, steps: [{run: a}]}\n", &["1:35 missing-key"]),
         ("runs: {using: composite, steps: [{run: a, shell: bash, timeout-minutes: 1}]}\n", &["1:56 unknown-key"]),
         ("runs: {using: composite, steps: [{run: '${{ secrets.A }}', shell: bash}]}\n", &["1:45 expression"]),
-        ("runs: {using: composite, steps: [{uses: a/b@v1}]}\n", &["1:41 unsupported"]),
+        ("runs: {using: composite, steps: [{uses: 'docker://a'}]}\n", &["1:41 unsupported"]),
         ("outputs: {a: {}}\nruns: {using: composite, steps: [{run: a, shell: bash}]}\n", &["1:11 missing-key"]),
         ("output: {}\nruns: {using: composite, steps: [{run: a, shell: bash}]}\n", &["1:1 unknown-key"]),
     ];

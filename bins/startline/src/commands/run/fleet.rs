@@ -21,6 +21,7 @@ pub(super) struct Fleet {
     home: PathBuf,
     workspace_from: PathBuf,
     parallel: u32,
+    node: Option<PathBuf>,
     /// Label sets that a runner was registered for, in lower case.
     served: Vec<BTreeSet<String>>,
     shutdown: Shutdown,
@@ -35,6 +36,7 @@ impl Fleet {
         home: &Path,
         workspace_from: &Path,
         parallel: u32,
+        node: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             transport,
@@ -44,6 +46,7 @@ impl Fleet {
             home: home.to_owned(),
             workspace_from: workspace_from.to_owned(),
             parallel,
+            node,
             served: Vec::new(),
             shutdown: Shutdown::new(),
             runners: JoinSet::new(),
@@ -99,6 +102,7 @@ impl Fleet {
         let options = Options {
             max_parallel_jobs: self.parallel,
             workspace_from: Some(self.workspace_from.clone()),
+            node: self.node.clone(),
             ..Options::new(&dir)
         };
         let (transport, shutdown) = (self.transport.clone(), self.shutdown.clone());

@@ -8,12 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
-use startline_protocol::state::Conclusion;
 use tempfile::TempDir;
 
 use super::client::{Held, send};
 use super::{JOB, SHORT, demo, listening, path};
-use crate::harness::{Said, Service, run, workflow};
+use crate::harness::{Said, Service};
 use crate::http::{Reply, Wire};
 
 const MANIFEST: &str = "runs: {using: composite, steps: [{run: echo hi, shell: bash}]}\n";
@@ -441,29 +440,4 @@ async fn actions_of_others_reach_an_official_runner_as_references() {
     assert_eq!(names, ["__actions_checkout", "__acme_tools", "__alpine_3", "__actions_checkout_2"]);
     let kinds: Vec<Value> = steps.iter().map(kind).collect();
     assert_eq!(kinds, ["repository", "repository", "containerRegistry", "repository"].map(Value::from));
-}
-
-#[tokio::test]
-async fn our_own_runner_ends_such_a_step_and_says_who_can_run_it() {
-    let service = Service::start(&[]);
-    let _runner = service.runner("native", &[]);
-    let run = service
-        .submit("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}]\n")
-        .await;
-    let detail = service.ended(run).await;
-    assert_eq!(detail.run.conclusion, Some(Conclusion::Failure));
-    let log = service.log(detail.jobs[0].id).await;
-    assert!(
-        log.contains("`uses: actions/checkout@v4` cannot be run") && log.contains("official GitHub runner"),
-        "{log}"
-    );
-}
-
-#[test]
-fn a_local_run_refuses_actions_of_others_before_it_starts() {
-    let (_directory, path) = workflow(REMOTE);
-    let said = run(&["run", path.to_str().unwrap()]);
-    assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.err.contains("actions/checkout@v4") && said.err.contains("official runner"), "{said:?}");
-    assert!(said.err.contains("nothing was started"), "{said:?}");
 }

@@ -1,0 +1,126 @@
+//! What actions run before and after the steps of a job.
+//!
+//! An action whose `pre` or `main` begins registers its `post`; those run in the reverse order, each once for a use
+//! (actions/runner `ExecutionContext.RegisterPostJobStep`). What composite actions use runs within the record of the
+//! job's own step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use startline_protocol::actions::launch::ActionReference;
+use startline_workflow::action::Runs;
+
+use super::Job;
+use super::action::{Loaded, MAX_DEPTH, Remote};
+use super::node::Node;
+use super::step::{Frame, Stage, Step, Uses};
+use crate::environment::Environment;
+
+/// What is known of the actions of a job.
+#[derive(Debug, Default)]
+pub(super) struct Actions {
+    /// Those of other repositories, by what steps name.
+    pub(super) remotes: BTreeMap<Remote, Arc<Loaded>>,
+    /// Those of the workspace, by their use.
+    pub(super) locals: BTreeMap<Vec<usize>, Arc<Loaded>>,
+    /// What was unpacked.
+    pub(super) fetched: BTreeSet<ActionReference>,
+    /// Those that cannot be had and that the worker does itself.
+    pub(super) refused: BTreeSet<Remote>,
+    /// Checkouts of the worker's own whose credentials are to be taken away.
+    pub(super) checkouts: BTreeMap<Vec<usize>, PathBuf>,
+    /// What each use has saved for its other stages.
+    pub(super) states: BTreeMap<Vec<usize>, Environment>,
+    /// What runs JavaScript, once it was looked for.
+    pub(super) node: Option<Node>,
+    /// Uses whose `post` is to run.
+    registered: BTreeSet<Vec<usize>>,
+    /// The job's own steps among them, in the order in which they registered.
+    order: Vec<usize>,
+    /// How many steps have something that runs before all others.
+    pres: usize,
+}
+
+impl Actions {
+    pub(super) fn loaded(&self, remote: &Remote) -> Option<Arc<Loaded>> {
+        self.remotes.get(remote).cloned()
+    }
+
+    /// Whether something of the action runs before the job's steps. Of those in the workspace nothing does.
+    pub(super) fn has_pre(&self, uses: &Uses) -> bool {
+        self.has_pre_within(uses, MAX_DEPTH)
+    }
+
+    fn has_pre_within(&self, uses: &Uses, depth: usize) -> bool {
+        let Uses::Remote(remote) = uses else { return false };
+        let Some(loaded) = self.remotes.get(remote).filter(|_| depth > 0) else { return false };
+        match &loaded.manifest.runs {
+            Runs::Node(node) => node.pre.is_some(),
+            Runs::Composite { .. } => loaded.nested().iter().any(|step| self.has_pre_within(&step.uses, depth - 1)),
+        }
+    }
+
+    /// Whether something of the use, or of what is used inside, runs after the job's steps.
+    pub(super) fn has_post(&self, of: &[usize]) -> bool {
+        self.registered.iter().any(|known| known.starts_with(of))
+    }
+}
+
+impl Job {
+    /// Puts a record on the board for each step that has something to run first, and answers their indices.
+    pub(super) fn announce_pres(&mut self, steps: &[Step]) -> Vec<usize> {
+        let pres: Vec<usize> =
+            steps.iter().filter(|step| self.actions.has_pre(&step.uses)).map(|step| step.index).collect();
+        for (number, index) in pres.iter().enumerate() {
+            let name = self.board.name(1 + number + index).to_owned();
+            self.board.insert(1 + number, format!("Pre {name}"));
+        }
+        self.actions.pres = pres.len();
+        pres
+    }
+
+    /// The record of one of the job's own steps.
+    pub(super) fn record_of(&self, index: usize) -> usize {
+        1 + self.actions.pres + index
+    }
+
+    /// Notes that the `post` of an action is to run.
+    pub(super) fn register_post(&mut self, frame: &Frame, step: &Step) {
+        let of = frame.use_of(step);
+        let top = of.first().copied().unwrap_or_default();
+        if self.actions.registered.insert(of) && !self.actions.order.contains(&top) {
+            self.actions.order.push(top);
+            let name = format!("Post {}", self.board.name(self.record_of(top)));
+            // Before those that were registered earlier, which run later.
+            let place = self.record_of(self.message.steps.len());
+            self.board.insert(place, name);
+        }
+    }
+
+    /// Runs what was registered.
+    pub(super) async fn run_posts(&mut self, frame: &mut Frame, steps: &[Step]) {
+        frame.stage = Stage::Post;
+        frame.record = self.record_of(steps.len());
+        while let Some(step) = self.actions.order.pop().and_then(|index| steps.get(index)) {
+            if self.is_abandoned() {
+                return;
+            }
+            self.run_top(frame, step).await;
+            frame.record += 1;
+        }
+    }
+
+    /// When what an action runs before or after the steps is to run.
+    pub(super) fn stage_condition(&self, frame: &Frame, step: &Step, stage: Stage) -> String {
+        let loaded = match &step.uses {
+            Uses::Remote(remote) => self.actions.remotes.get(remote),
+            _ => self.actions.locals.get(&frame.use_of(step)),
+        };
+        match loaded.map(|loaded| &loaded.manifest.runs) {
+            Some(Runs::Node(node)) if stage == Stage::Pre => node.pre_if.clone(),
+            Some(Runs::Node(node)) => node.post_if.clone(),
+            _ => "always()".to_owned(),
+        }
+    }
+}
