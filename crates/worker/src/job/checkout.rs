@@ -4,8 +4,6 @@
 //! Inputs: actions/checkout `action.yml`. See `docs/decisions/026-checkout-without-the-action.md`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +18,6 @@ use super::step::{Frame, Left, Ran, Stage, Step};
 use crate::child::{Child, Spec};
 use crate::environment::{Environment, lookup};
 use crate::shell::which;
-use crate::workspace;
 
 const REMEDY: &str = "; let the service have the action (--actions-dir, --actions-mirror) for what only that can do";
 
@@ -90,11 +87,7 @@ impl Job {
             let message = format!("The workspace has the files of {} already; nothing is fetched.", from.display());
             self.console.write(&message);
         } else {
-            let (from, to) = (from.to_owned(), directory.clone());
-            let except = [self.host.work_dir.clone(), self.host.job_dir.clone()];
-            let copy = move || workspace::copy(&from, &to, &except, &Arc::new(AtomicBool::new(false)));
-            let copied = self.tasks.spawn_blocking(copy).await.map_err(|error| error.to_string())?;
-            let files = copied.map_err(|error| error.to_string())?;
+            let files = self.copy_files(from, &directory).await?;
             self.console.write(&format!("Copied {files} files to {}; nothing is fetched.", directory.display()));
         }
         self.console.write("They are the work tree as it is, without .git.");

@@ -81,7 +81,9 @@ impl Job {
         if missing.is_empty() {
             return Ok(());
         }
-        self.console.write("Prepare all required actions");
+        if self.actions.fetched.is_empty() {
+            self.console.write("Prepare all required actions");
+        }
         self.console.write("Getting action download info");
         self.console.flush();
         let mut stop = self.stop.clone();

@@ -1,5 +1,6 @@
 //! "Set up job": directories, masks, contexts, `env` and `defaults`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -113,7 +114,7 @@ impl Job {
         let repository = self.message.github("repository").unwrap_or_default().to_owned();
         self.directories = Directories::prepare(&host.work_dir, &repository).map_err(|error| error.to_string())?;
         if let Some(from) = &host.workspace_from {
-            let files = self.copy_workspace(from).await?;
+            let files = self.copy_files(from, &self.directories.workspace).await?;
             self.console.write(&format!("Copied {files} files from {}", from.display()));
         }
         self.fill_contexts(secrets);
@@ -125,8 +126,9 @@ impl Job {
         Ok(())
     }
 
-    async fn copy_workspace(&self, from: &std::path::Path) -> Result<usize, String> {
-        let (from, to) = (from.to_owned(), self.directories.workspace.clone());
+    /// Makes `to` a copy of `from`, unless the job is cancelled before; says how many files it has.
+    pub(super) async fn copy_files(&self, from: &Path, to: &Path) -> Result<usize, String> {
+        let (from, to) = (from.to_owned(), to.to_owned());
         let except = [self.host.work_dir.clone(), self.host.job_dir.clone()];
         let interrupt = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupt);
@@ -145,7 +147,7 @@ impl Job {
 
     fn fill_contexts(&mut self, secrets: &Object) {
         let Self { directories, host, message, contexts, .. } = self;
-        let path = |path: &std::path::Path| Value::string(path.to_string_lossy().into_owned());
+        let path = |path: &Path| Value::string(path.to_string_lossy().into_owned());
         let token = message
             .variable("system.github.token")
             .or_else(|| message.variable("github_token"))
