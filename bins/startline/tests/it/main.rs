@@ -10,6 +10,7 @@ mod again;
 mod bad_input;
 mod cast;
 mod conformance;
+mod corpus;
 mod deploy;
 mod events;
 mod examples;

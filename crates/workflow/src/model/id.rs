@@ -37,7 +37,7 @@ impl Reader<'_> {
         } else {
             proposal.to_owned()
         };
-        let message = format!("`{id}` is not a {what} id: {problem}");
+        let message = format!("`{id}` is no {what} id: {problem}");
         let remedy = format!("rename it, for example to `{proposal}`; use `name` for the text that is shown");
         self.report(Diagnostic::error("id", span, message).remedy(remedy));
         false

@@ -56,7 +56,10 @@ impl Reader<'_> {
         let node = &entry.value;
         let mut events = Vec::new();
         match &node.kind {
-            Kind::Scalar(_) if node.is_null() => {
+            _ if node.is_null()
+                || node.sequence().is_some_and(<[_]>::is_empty)
+                || node.mapping().is_some_and(<[_]>::is_empty) =>
+            {
                 self.missing(entry.key.span, "event", "`on`", "name what starts the workflow, for example `on: push`");
             }
             Kind::Scalar(_) => events.extend(self.bare_event(node)),

@@ -164,7 +164,7 @@ impl Builder {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let scalar = scalar(&text, style, tag.as_deref(), place);
+                let scalar = scalar(&text, style, tag.as_deref(), place)?;
                 let node = Node { span: place, kind: Kind::Scalar(scalar) };
                 let cost = NODE_COST + text.len();
                 if anchor != 0 {
@@ -339,7 +339,9 @@ fn null(span: Span) -> Node {
     Node { span, kind: Kind::Scalar(Scalar { text: String::new(), literal: Literal::Null, style: Style::Plain }) }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Span) -> Scalar {
+/// A scalar with its type. A tag must be one of the core schema and fit the value, as in
+/// actions/runner `Sdk/WorkflowParser/Conversion/YamlObjectReader.cs`.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Span) -> Result<Scalar, Diagnostic> {
     let style = match style {
         ScalarStyle::Plain => Style::Plain,
         ScalarStyle::SingleQuoted => Style::SingleQuoted,
@@ -348,11 +350,23 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Span) -> Sca
     };
     // The parser writes `~` for a value that is absent.
     let text = if style == Style::Plain && place.start.offset == place.end.offset { "" } else { text };
-    let literal = match tag.and_then(Tag::core_suffix) {
-        Some("str") => Literal::String,
-        Some("bool" | "int" | "float" | "null") => resolve(text),
-        _ if style == Style::Plain => resolve(text),
-        _ => Literal::String,
+    let literal = match tag.map(Tag::core_suffix) {
+        None if style == Style::Plain => resolve(text),
+        None | Some(Some("str")) => Literal::String,
+        Some(Some(name @ ("bool" | "int" | "float" | "null"))) => match (name, resolve(text)) {
+            ("bool", Literal::Bool(value)) => Literal::Bool(value),
+            ("int", Literal::Number(value)) if value.fract() == 0.0 => Literal::Number(value),
+            ("float", Literal::Number(value)) => Literal::Number(value),
+            ("null", Literal::Null) => Literal::Null,
+            _ => {
+                return Err(Diagnostic::error("tag", place, format!("`{text}` does not fit its tag `!!{name}`"))
+                    .remedy("leave the tag out, or correct the value"));
+            }
+        },
+        Some(_) => {
+            return Err(Diagnostic::error("tag", place, "the tag of this value is not known")
+                .remedy("leave it out; known tags are `!!str`, `!!bool`, `!!int`, `!!float` and `!!null`"));
+        }
     };
-    Scalar { text: text.to_owned(), literal, style }
+    Ok(Scalar { text: text.to_owned(), literal, style })
 }

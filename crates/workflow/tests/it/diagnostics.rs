@@ -105,6 +105,11 @@ fn each_mistake_has_its_code_and_place() {
         ("on: push\njobs: []\n".to_owned(), &["2:7 type"]),
         ("on: push\njobs:\n  a:\n".to_owned(), &["3:4 type"]),
         ("on:\njobs: {}\n".to_owned(), &["1:1 missing-key", "2:1 value"]),
+        ("on: []\njobs: {}\n".to_owned(), &["1:1 missing-key", "2:1 value"]),
+        ("on: {}\njobs: {}\n".to_owned(), &["1:1 missing-key", "2:1 value"]),
+        (job("runs-on: x\nenv: {A: !!int text}\nsteps:\n  - run: a\n"), &["5:20 tag"]),
+        (job("runs-on: x\nenv: {A: !secret x}\nsteps:\n  - run: a\n"), &["5:22 tag"]),
+        (job("runs-on: x\nenv: {A: !!str 1, B: !!int '0x1f', C: !!null ~}\nsteps:\n  - run: a\n"), &[]),
         ("on: push\njobs:\n  1a: {runs-on: x, steps: [{run: a}]}\n".to_owned(), &["3:3 id"]),
         (
             "on: push\nname: ${{ github.ref }}\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n".to_owned(),
