@@ -341,7 +341,7 @@ fn null(span: Span) -> Node {
 
 /// A scalar with its type. A tag must be one of the core schema and fit the value, as in
 /// actions/runner `Sdk/WorkflowParser/Conversion/YamlObjectReader.cs`.
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Span) -> Result<Scalar, Diagnostic> {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Span) -> Result<Scalar, Fatal> {
     let style = match style {
         ScalarStyle::Plain => Style::Plain,
         ScalarStyle::SingleQuoted => Style::SingleQuoted,
@@ -360,12 +360,14 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Span) -> Res
             ("null", Literal::Null) => Literal::Null,
             _ => {
                 return Err(Diagnostic::error("tag", place, format!("`{text}` does not fit its tag `!!{name}`"))
-                    .remedy("leave the tag out, or correct the value"));
+                    .remedy("leave the tag out, or correct the value")
+                    .into());
             }
         },
         Some(_) => {
             return Err(Diagnostic::error("tag", place, "the tag of this value is not known")
-                .remedy("leave it out; known tags are `!!str`, `!!bool`, `!!int`, `!!float` and `!!null`"));
+                .remedy("leave it out; known tags are `!!str`, `!!bool`, `!!int`, `!!float` and `!!null`")
+                .into());
         }
     };
     Ok(Scalar { text: text.to_owned(), literal, style })

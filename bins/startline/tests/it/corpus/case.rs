@@ -39,8 +39,7 @@ impl Case {
         };
         for option in source.lines().map_while(|line| line.strip_prefix('#')) {
             let Some(option) = option.trim().strip_prefix("corpus:") else { continue };
-            let (verb, rest) = option.trim().split_once(' ').unwrap_or((option.trim(), ""));
-            match (verb, rest) {
+            match option.trim().split_once(' ').unwrap_or_default() {
                 ("run", flags) => case.flags.extend(words(flags)),
                 ("files", given) => case.files.push(path.with_file_name(given)),
                 ("event", json) => case.event = Some(json.to_owned()),
@@ -88,7 +87,7 @@ impl Case {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "steps need the programs of this machine")]
+/// Where the programs of this machine are.
 fn path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }

@@ -57,7 +57,8 @@ enum Event {
 impl Snapshot<'_> {
     /// The snapshot of what the command said.
     pub(super) fn of(&self, said: &Said) -> Result<String, String> {
-        let mut text = format!("exit {}\n", said.code.map_or_else(|| "by a signal".to_owned(), |code| code.to_string()));
+        let mut text =
+            format!("exit {}\n", said.code.map_or_else(|| "by a signal".to_owned(), |code| code.to_string()));
         let mut logs: BTreeMap<i64, Vec<u8>> = BTreeMap::new();
         let mut detail = None;
         for line in said.out.lines() {
