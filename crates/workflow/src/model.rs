@@ -7,14 +7,17 @@ use crate::span::Span;
 use crate::template::Template;
 use crate::yaml;
 
+mod call;
 pub(crate) mod condition;
 mod cron;
 mod event;
 mod fields;
+mod file_name;
 mod filter;
 mod id;
 mod input;
 mod job;
+mod link;
 mod needs;
 mod permission;
 pub(crate) mod place;
@@ -25,8 +28,11 @@ mod strategy;
 mod trigger;
 mod workflow;
 
+pub use call::{Call, CallSecrets, DeclaredSecret};
 pub(crate) use fields::Fields;
+pub use file_name::{FileName, RepositoryRef};
 pub use input::{Input, InputError, InputKind, resolve_inputs};
+pub use link::{Finding, Linked, absent, link};
 pub use permission::{Access, Permissions};
 pub use step::{CompiledStep, Reference};
 pub use trigger::{Patterns, Trigger, Triggers};
@@ -93,6 +99,8 @@ pub struct Job {
     pub condition: String,
     /// `strategy`, unevaluated.
     pub strategy: Option<Template>,
+    /// The workflow it calls; then it has neither `runs-on` nor `steps`.
+    pub call: Option<Call>,
     /// `runs-on`, unevaluated.
     pub runs_on: Template,
     /// `timeout-minutes`.
@@ -107,7 +115,7 @@ pub struct Job {
     pub defaults: Defaults,
     /// `outputs`, a mapping.
     pub outputs: Option<Template>,
-    /// `steps`; never empty.
+    /// `steps`; never empty unless it calls a workflow.
     pub steps: Arc<[CompiledStep]>,
 }
 

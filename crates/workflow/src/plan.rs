@@ -4,6 +4,7 @@
 //! nothing. It never says the same twice once its decisions are applied, so a caller may call it after each change, and
 //! again after a crash.
 
+mod call;
 mod job;
 mod run;
 mod scope;
@@ -14,9 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::expression::Value;
-use crate::model::{CompiledStep, Permissions};
+use crate::model::{CompiledStep, FileName, Permissions};
 use crate::template::Template;
 
+pub use call::secrets;
 pub use run::{advance, conclusion, pending};
 pub use selection::{Selection, SelectionError};
 
@@ -34,6 +36,12 @@ pub struct RunContext {
     pub vars: Value,
     /// True once somebody cancelled the run.
     pub cancelled: bool,
+    /// Why it was cancelled, where that is not because somebody did.
+    pub cancel_reason: Option<String>,
+    /// The file that is run, where it was called by another one.
+    pub file: Option<FileName>,
+    /// The most that its jobs' tokens may do, where a caller has said that.
+    pub permissions: Option<Permissions>,
     /// The part of the workflow that is run.
     pub selection: Selection,
 }
@@ -78,6 +86,9 @@ pub enum InstanceState {
 }
 
 /// A job of a run: one for each job of the workflow, or several with a matrix.
+///
+/// A job of a called workflow has the key `caller.job`, or `caller[2].job` where the calling job has a matrix; the calling
+/// job itself has an instance only for what did not start.
 ///
 /// A job that was skipped or failed before it could start has one instance with index 0 that is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +135,18 @@ pub enum Decision {
         /// Why; shown to the user.
         message: String,
     },
+    /// A combination of a job that calls a workflow is given up before it began. Add an instance that is done with
+    /// [`Conclusion::Cancelled`].
+    Drop {
+        /// Job.
+        key: String,
+        /// Number in its matrix.
+        index: u32,
+        /// Display name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A waiting instance becomes active.
     Release {
         /// Job.
@@ -155,8 +178,14 @@ pub struct RunsOn {
 /// A job, ready to be made into a job message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobInstance {
-    /// Id of the job in the workflow.
+    /// Key of the job in the run: its id, behind those of the jobs that call its workflow.
     pub key: String,
+    /// Id of the job in its workflow.
+    pub id: String,
+    /// The file that it is in, where that was called by another one.
+    pub file: Option<FileName>,
+    /// The `inputs` context.
+    pub inputs: Value,
     /// Number in its matrix, from 0.
     pub index: u32,
     /// Size of its matrix; 1 without.
@@ -171,7 +200,7 @@ pub struct JobInstance {
     pub timeout_minutes: u32,
     /// Whether its failure counts as success.
     pub continue_on_error: bool,
-    /// What its token may do: its own `permissions`, or else those of the workflow.
+    /// What its token may do: its own `permissions`, or else those of the workflow, never more than a caller's.
     pub permissions: Option<Permissions>,
     /// The `matrix` context; null without a matrix.
     pub matrix: Value,

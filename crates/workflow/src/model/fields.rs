@@ -28,6 +28,11 @@ impl<'n> Fields<'n> {
         self.misspelled.contains(&key)
     }
 
+    /// All known entries, in order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &'n Entry> {
+        self.entries.iter().copied()
+    }
+
     /// The entry of a key.
     pub(crate) fn entry(&self, key: &str) -> Option<&'n Entry> {
         self.entries.iter().find(|entry| entry.key.text() == Some(key)).copied()

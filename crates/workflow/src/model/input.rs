@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::place;
-use super::{Reader, Workflow, spelling};
+use super::{Reader, Trigger, Workflow, spelling};
 use crate::diagnostic::Diagnostic;
 use crate::expression::Value;
+use crate::template::article;
 use crate::yaml::{Entry, Literal, Node};
 
 /// Most inputs of one `workflow_dispatch`.
@@ -129,6 +130,21 @@ pub fn resolve_inputs(workflow: &Workflow, given: &BTreeMap<String, String>) -> 
 }
 
 impl Input {
+    /// The value that a called workflow gets, which must be of the type of the input; text takes any scalar.
+    pub(crate) fn accept(&self, value: &Value) -> Result<Value, String> {
+        match (self.kind, value) {
+            (InputKind::Boolean, Value::Bool(_)) | (InputKind::Number, Value::Number(_)) => Ok(value.clone()),
+            (InputKind::Boolean | InputKind::Number, Value::String(_)) => {
+                let kind = if self.kind == InputKind::Boolean { "boolean" } else { "number" };
+                Err(format!("it must be a {kind}, not text; `fromJSON` makes one of text"))
+            }
+            (InputKind::Boolean, other) => Err(format!("it must be a boolean, not {}", article(other))),
+            (InputKind::Number, other) => Err(format!("it must be a number, not {}", article(other))),
+            (_, value) if value.is_primitive() => Ok(Value::string(value.to_text().as_ref())),
+            (_, other) => Err(format!("it must be text, not {}", article(other))),
+        }
+    }
+
     fn coerce(&self, text: &str) -> Result<Value, String> {
         match self.kind {
             InputKind::String | InputKind::Environment => Ok(Value::string(text)),
@@ -150,7 +166,7 @@ impl Input {
         }
     }
 
-    fn empty(&self) -> Value {
+    pub(crate) fn empty(&self) -> Value {
         match self.kind {
             InputKind::Boolean => Value::Bool(false),
             InputKind::Number => Value::Number(0.0),
@@ -178,17 +194,20 @@ impl Reader<'_> {
         entries.iter().filter_map(|entry| self.input(entry, &keys, &InputKind::ALL)).collect()
     }
 
-    /// `workflow_call`: checked, so that a file that can also be called is read.
-    pub(crate) fn workflow_call(&mut self, node: &Node) -> Vec<Input> {
+    /// `workflow_call`: what the file takes and gives when it is called.
+    pub(crate) fn workflow_call(&mut self, node: &Node, trigger: &mut Trigger) {
         if node.is_null() {
-            return Vec::new();
+            return;
         }
-        let Some(fields) = self.fields(node, "`workflow_call`", &["inputs", "secrets", "outputs"]) else {
-            return Vec::new();
-        };
-        let Some(inputs) = fields.given("inputs") else { return Vec::new() };
-        let Some(entries) = inputs.mapping() else {
-            self.wrong_type(inputs, "`inputs`", "a mapping of inputs");
+        let Some(fields) = self.fields(node, "`workflow_call`", &["inputs", "secrets", "outputs"]) else { return };
+        trigger.inputs = fields.given("inputs").map(|node| self.call_inputs(node)).unwrap_or_default();
+        trigger.secrets = fields.given("secrets").map(|node| self.call_secrets(node)).unwrap_or_default();
+        trigger.outputs = fields.given("outputs").map(|node| self.call_outputs(node)).unwrap_or_default();
+    }
+
+    fn call_inputs(&mut self, node: &Node) -> Vec<Input> {
+        let Some(entries) = node.mapping() else {
+            self.wrong_type(node, "`inputs`", "a mapping of inputs");
             return Vec::new();
         };
         let keys = ["description", "type", "required", "default", "deprecationMessage"];

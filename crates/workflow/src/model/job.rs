@@ -74,7 +74,9 @@ impl Reader<'_> {
         let fields = self.fields(&entry.value, &what, KEYS)?;
         let needs = self.needs(fields.get("needs"));
         self.names.needs = Some(needs.iter().map(|(name, _)| name.clone()).collect());
-        let unsupported = self.refuse_unsupported(&fields, &id);
+        self.refuse_unsupported(&fields, &id);
+        let call = fields.entry("uses").and_then(|uses| self.call(uses, &fields));
+        let calls = fields.entry("uses").is_some();
         self.warn_about_unenforced(&fields);
 
         let name = fields.given("name").and_then(|node| self.text(node, "`name`", place::JOB));
@@ -82,7 +84,7 @@ impl Reader<'_> {
         let strategy = fields.given("strategy").and_then(|node| self.strategy(node));
         let runs_on = match fields.get("runs-on") {
             Some(node) => self.runs_on(node),
-            None if unsupported || fields.is_misspelled("runs-on") => None,
+            None if calls || fields.is_misspelled("runs-on") => None,
             None => {
                 self.missing(
                     entry.key.span,
@@ -102,7 +104,7 @@ impl Reader<'_> {
         let defaults = fields.given("defaults").map(|node| self.defaults(node, Some(place::JOB_DEFAULTS)));
         let steps = match fields.entry("steps") {
             Some(steps) => self.steps(steps, Owner::Job),
-            None if unsupported || fields.is_misspelled("steps") => Vec::new(),
+            None if calls || fields.is_misspelled("steps") => Vec::new(),
             None => {
                 self.missing(entry.key.span, "steps", &what, "add `steps:` with at least one step");
                 Vec::new()
@@ -118,6 +120,7 @@ impl Reader<'_> {
             needs: Vec::new(),
             condition,
             strategy,
+            call,
             runs_on: runs_on.unwrap_or_else(|| Template::new(Kind::Null)),
             timeout_minutes,
             continue_on_error,
@@ -130,13 +133,17 @@ impl Reader<'_> {
         Some((job, needs))
     }
 
-    /// Refuses what would otherwise run in a way that the file does not say. True if the job is of a kind that has
-    /// neither `runs-on` nor `steps`.
-    fn refuse_unsupported(&mut self, fields: &super::Fields<'_>, id: &str) -> bool {
+    /// Refuses what would otherwise run in a way that the file does not say.
+    fn refuse_unsupported(&mut self, fields: &super::Fields<'_>, id: &str) {
+        if fields.entry("uses").is_none() {
+            for (key, remedy) in [("with", "steps have `with`"), ("secrets", "steps read `secrets` without it")] {
+                if let Some(entry) = fields.entry(key) {
+                    let message = format!("`{key}` of the job `{id}` belongs to jobs with `uses`");
+                    self.report(Diagnostic::error("unknown-key", entry.key.span, message).remedy(remedy));
+                }
+            }
+        }
         let remedies = [
-            ("uses", "copy the jobs of the called workflow into this file"),
-            ("with", "it belongs to jobs with `uses`"),
-            ("secrets", "it belongs to jobs with `uses`; steps read `secrets` without it"),
             ("container", "remove `container`, and run the job on a runner that has the tools installed"),
             ("services", "start the service in a step, or on the runner's machine"),
             ("environment", "remove `environment`; its protection rules and secrets would not apply"),
@@ -147,7 +154,6 @@ impl Reader<'_> {
                 self.unsupported(entry.key.span, &format!("`{key}` of the job `{id}`"), remedy);
             }
         }
-        fields.entry("uses").is_some()
     }
 
     fn warn_about_unenforced(&mut self, fields: &super::Fields<'_>) {

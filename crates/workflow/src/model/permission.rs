@@ -43,6 +43,13 @@ impl Permissions {
         SCOPES.iter().map(|(name, _)| *name)
     }
 
+    /// These, as far as `most` has them too.
+    #[must_use]
+    pub fn within(&self, most: &Self) -> Self {
+        let scopes = Self::scopes().map(|scope| (scope.to_owned(), self.of(scope).min(most.of(scope))));
+        Self::Scopes(scopes.filter(|(_, access)| *access != Access::None).collect())
+    }
+
     /// What they say of one scope, such as `id-token`.
     #[must_use]
     pub fn of(&self, scope: &str) -> Access {
@@ -59,8 +66,8 @@ impl Permissions {
     }
 }
 
-/// A level of access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A level of access; a higher one holds the lower ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// `none`.
     None,
@@ -68,6 +75,18 @@ pub enum Access {
     Read,
     /// `write`.
     Write,
+}
+
+impl Access {
+    /// The word in a file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
 }
 
 impl Reader<'_> {

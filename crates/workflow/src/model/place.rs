@@ -27,6 +27,8 @@ pub(crate) const STRATEGY: Place = place(&["github", "inputs", "vars", "needs"],
 pub(crate) const JOB: Place = place(&["github", "inputs", "vars", "needs", "strategy", "matrix"], &[]);
 /// A job's `env`.
 pub(crate) const JOB_ENV: Place = place(&["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets"], &[]);
+/// The value of an output of a called workflow.
+pub(crate) const CALL_OUTPUT: Place = place(&["github", "inputs", "vars", "jobs"], &[]);
 /// A job's `defaults.run`.
 pub(crate) const JOB_DEFAULTS: Place = place(&["github", "inputs", "vars", "needs", "strategy", "matrix", "env"], &[]);
 /// A job's `outputs`.

@@ -1,8 +1,9 @@
 //! `on`.
 
 use super::event::{EVENTS, Event};
-use super::{Input, Reader, cron, filter, spelling};
+use super::{DeclaredSecret, Input, Reader, cron, filter, spelling};
 use crate::diagnostic::Diagnostic;
+use crate::template::Template;
 use crate::yaml::{Entry, Kind, Node};
 
 /// `on`.
@@ -39,6 +40,10 @@ pub struct Trigger {
     pub cron: Vec<String>,
     /// `inputs` of `workflow_dispatch` or `workflow_call`.
     pub inputs: Vec<Input>,
+    /// `secrets` of `workflow_call`.
+    pub secrets: Vec<DeclaredSecret>,
+    /// `outputs` of `workflow_call`, unevaluated.
+    pub outputs: Vec<(String, Template)>,
 }
 
 /// Patterns of a filter.
@@ -110,7 +115,7 @@ impl Reader<'_> {
                 return Some(trigger);
             }
             "workflow_call" => {
-                trigger.inputs = self.workflow_call(node);
+                self.workflow_call(node, &mut trigger);
                 return Some(trigger);
             }
             _ if node.is_null() => return Some(trigger),

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::scope::JobScope;
 use super::status::Status;
-use super::{DEFAULT_TIMEOUT_MINUTES, JobInstance, RunContext, RunsOn};
+use super::{DEFAULT_TIMEOUT_MINUTES, JobInstance, RunContext, RunsOn, Selection};
 use crate::expression::{Expression, Scope, Value};
 use crate::matrix::{self, Strategy, display_name};
-use crate::model::{Defaults, Job, Workflow};
+use crate::model::{Call, Defaults, Job, Permissions, Workflow};
 use crate::span::narrow;
 use crate::template::{self, Kind, Template, article};
 
 /// What becomes of a job.
 pub(super) enum Outcome {
     Run(Vec<JobInstance>),
+    Call(Vec<Called>),
     Skip(String),
     Fail(String),
 }
@@ -33,11 +34,21 @@ fn decide_or_fail(context: &RunContext, status: &Status<'_>, job: &Job) -> Resul
         return Ok(Outcome::Skip(skip_reason(context, &scope, job)));
     }
     let strategy = strategy(&scope, job)?;
-    let jobs = instances(scope, status.workflow(), job, &strategy)?;
-    if jobs.is_empty() {
-        return Ok(Outcome::Skip("no combination of the matrix has the selected values".to_owned()));
+    let empty = || Outcome::Skip("no combination of the matrix has the selected values".to_owned());
+    if let Some(call) = &job.call {
+        let calls = called(scope, job, call, &strategy)?;
+        return Ok(if calls.is_empty() { empty() } else { Outcome::Call(calls) });
     }
-    Ok(Outcome::Run(jobs))
+    let jobs = instances(scope, status.workflow(), job, &strategy)?;
+    Ok(if jobs.is_empty() { empty() } else { Outcome::Run(jobs) })
+}
+
+/// The calls that a job makes that has begun.
+pub(super) fn calls(context: &RunContext, status: &Status<'_>, job: &Job) -> Result<Vec<Called>, String> {
+    let Some(call) = &job.call else { return Ok(Vec::new()) };
+    let scope = JobScope::new(context, status, job);
+    let strategy = strategy(&scope, job)?;
+    called(scope, job, call, &strategy)
 }
 
 fn condition(scope: &JobScope<'_>, job: &Job) -> Result<bool, String> {
@@ -77,26 +88,36 @@ fn strategy(scope: &JobScope<'_>, job: &Job) -> Result<Strategy, String> {
         .map_err(|problems| explain(problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")))
 }
 
-fn instances(
+/// One combination of a job that is going to be made.
+struct Place<'a> {
+    index: usize,
+    total: usize,
+    labels: &'a [String],
+    held: bool,
+    has_matrix: bool,
+}
+
+/// Does something for each selected combination of a job, in whose scope `matrix` and `strategy` are set.
+fn for_each<T>(
     mut scope: JobScope<'_>,
-    workflow: &Workflow,
     job: &Job,
     strategy: &Strategy,
-) -> Result<Vec<JobInstance>, String> {
-    let combinations: Vec<(Value, &[String])> = if strategy.combinations.is_empty() {
-        vec![(Value::Null, &[])]
-    } else {
+    make: impl Fn(&JobScope<'_>, &Place<'_>) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let has_matrix = !strategy.combinations.is_empty();
+    let combinations: Vec<(Value, &[String])> = if has_matrix {
         strategy.combinations.iter().map(|c| (c.values.clone(), c.labels.as_slice())).collect()
+    } else {
+        vec![(Value::Null, &[])]
     };
     let values: Vec<Value> = combinations.iter().map(|(values, _)| values.clone()).collect();
     let selected = scope.run.selection.combinations(&values);
     let total = combinations.len();
     let limit = match strategy.max_parallel {
-        Some(limit) if !strategy.combinations.is_empty() => limit as usize,
+        Some(limit) if has_matrix => limit as usize,
         _ => total,
     };
-    let env: Arc<[Template]> = workflow.env.iter().chain(&job.env).cloned().collect();
-    let mut jobs = Vec::new();
+    let mut made = Vec::new();
     for (index, ((matrix, labels), _)) in
         combinations.into_iter().zip(&selected).enumerate().filter(|(_, (_, on))| **on)
     {
@@ -107,18 +128,36 @@ fn instances(
             ("job-total", number(total)),
             ("max-parallel", number(limit)),
         ]);
-        let named = display_name(&job.id, labels);
-        let explain = |error: String| format!("the job `{named}` cannot start: {error}");
-        jobs.push(JobInstance {
+        let place = Place { index, total, labels, held: made.len() >= limit, has_matrix };
+        made.push(
+            make(&scope, &place)
+                .map_err(|error| format!("the job `{}` cannot start: {error}", display_name(&job.id, labels)))?,
+        );
+    }
+    Ok(made)
+}
+
+fn instances(
+    scope: JobScope<'_>,
+    workflow: &Workflow,
+    job: &Job,
+    strategy: &Strategy,
+) -> Result<Vec<JobInstance>, String> {
+    let env: Arc<[Template]> = workflow.env.iter().chain(&job.env).cloned().collect();
+    for_each(scope, job, strategy, |scope, place| {
+        Ok(JobInstance {
             key: job.id.clone(),
-            index: narrow(index),
-            total: narrow(total),
-            name: name(&scope, job, labels).map_err(explain)?,
-            held: jobs.len() >= limit,
-            runs_on: runs_on(&scope, &job.runs_on).map_err(explain)?,
-            timeout_minutes: timeout(&scope, job).map_err(explain)?,
-            continue_on_error: continue_on_error(&scope, job).map_err(explain)?,
-            permissions: job.permissions.clone().or_else(|| workflow.permissions.clone()),
+            id: job.id.clone(),
+            file: scope.run.file.clone(),
+            inputs: scope.run.inputs.clone(),
+            index: narrow(place.index),
+            total: narrow(place.total),
+            name: name(scope, job, place.labels)?,
+            held: place.held,
+            runs_on: runs_on(scope, &job.runs_on)?,
+            timeout_minutes: timeout(scope, job)?,
+            continue_on_error: continue_on_error(scope, job)?,
+            permissions: permissions(scope.run, workflow, job),
             matrix: scope.matrix.clone(),
             strategy: scope.strategy.clone(),
             needs: scope.needs.clone(),
@@ -126,9 +165,84 @@ fn instances(
             defaults: defaults(&workflow.defaults, &job.defaults),
             outputs: job.outputs.clone(),
             steps: Arc::clone(&job.steps),
-        });
+        })
+    })
+}
+
+/// What the token of a job may do: what it or its workflow asks for, as far as its caller may.
+fn permissions(run: &RunContext, workflow: &Workflow, job: &Job) -> Option<Permissions> {
+    match (job.permissions.as_ref().or(workflow.permissions.as_ref()), &run.permissions) {
+        (Some(own), Some(most)) => Some(own.within(most)),
+        (own, most) => own.or(most.as_ref()).cloned(),
     }
-    Ok(jobs)
+}
+
+/// A call of a workflow by one combination of a job.
+pub(super) struct Called {
+    pub(super) index: u32,
+    /// What the keys of its jobs begin with.
+    pub(super) prefix: String,
+    pub(super) name: String,
+    pub(super) held: bool,
+    /// The run of the workflow that is called, as that workflow sees it.
+    pub(super) context: RunContext,
+    /// Contexts that the caller's secrets are evaluated with.
+    pub(super) matrix: Value,
+    pub(super) strategy: Value,
+}
+
+fn called(scope: JobScope<'_>, job: &Job, call: &Call, strategy: &Strategy) -> Result<Vec<Called>, String> {
+    let workflow = call.workflow.as_ref().ok_or_else(|| format!("the workflow `{}` is not there", call.file))?;
+    let run = scope.run;
+    let caller = scope.status.workflow();
+    for_each(scope, job, strategy, |scope, place| {
+        let index = narrow(place.index);
+        Ok(Called {
+            index,
+            prefix: if place.has_matrix { format!("{}[{index}]", job.id) } else { job.id.clone() },
+            name: name(scope, job, place.labels)?,
+            held: place.held,
+            context: RunContext {
+                github: run.github.clone(),
+                inputs: inputs(scope, call, workflow)?,
+                vars: run.vars.clone(),
+                cancelled: false,
+                cancel_reason: None,
+                file: Some(call.file.clone()),
+                permissions: permissions(run, caller, job),
+                selection: Selection::default(),
+            },
+            matrix: scope.matrix.clone(),
+            strategy: scope.strategy.clone(),
+        })
+    })
+}
+
+/// The `inputs` context of a workflow that is called.
+fn inputs(scope: &JobScope<'_>, call: &Call, workflow: &Workflow) -> Result<Value, String> {
+    let given = call.with.as_ref().map(|with| evaluate(scope, with, "`with`")).transpose()?.unwrap_or(Value::Null);
+    let declared = workflow.on.get("workflow_call").map(|trigger| trigger.inputs.as_slice()).unwrap_or_default();
+    if let Value::Object(entries) = &given
+        && let Some((name, _)) =
+            entries.iter().find(|(name, _)| !declared.iter().any(|input| input.name.eq_ignore_ascii_case(name)))
+    {
+        return Err(format!("`{}` has no input `{name}`", call.file));
+    }
+    let mut values = Vec::with_capacity(declared.len());
+    for input in declared {
+        let value = match (given.get(&input.name), &input.default) {
+            (Some(value), _) if !matches!(value, Value::Null) => input
+                .accept(&value.clone())
+                .map_err(|reason| format!("the input `{}` of `{}`: {reason}", input.name, call.file))?,
+            (_, Some(default)) => default.clone(),
+            (None, None) if input.required => {
+                return Err(format!("the call of `{}` lacks the input `{}`", call.file, input.name));
+            }
+            (_, None) => input.empty(),
+        };
+        values.push((input.name.clone(), value));
+    }
+    Ok(Value::object(values))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of jobs are small")]

@@ -1,9 +1,15 @@
 //! The planner over all jobs of a run.
 
-use super::job::{self, Outcome};
+use std::collections::BTreeMap;
+
+use super::call::{self, Begun, Children};
+use super::job::{self, Called, Outcome};
 use super::status::Status;
 use super::{Conclusion, Decision, Instance, InstanceState, RunContext};
 use crate::model::{Job, Workflow};
+
+/// Most jobs of a run.
+const MAX_INSTANCES: usize = 10_000;
 
 /// What is to be done now.
 ///
@@ -11,11 +17,91 @@ use crate::model::{Job, Workflow};
 /// all decisions are applied as [`Decision`] says, another call yields nothing.
 #[must_use]
 pub fn advance(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Vec<Decision> {
+    if workflow.jobs.iter().all(|job| job.call.is_none()) {
+        return step(workflow, context, instances);
+    }
+    // What a call decides can end it, and so let others begin.
+    let mut instances = instances.to_vec();
+    let mut decisions = Vec::new();
+    loop {
+        let next = step(workflow, context, &instances);
+        if next.is_empty() {
+            return decisions;
+        }
+        for mut decision in next {
+            limit(&mut decision, instances.len());
+            apply(&mut instances, &decision);
+            decisions.push(decision);
+        }
+    }
+}
+
+/// Fails what would make a run too large: calls multiply.
+fn limit(decision: &mut Decision, made: usize) {
+    if let Decision::Expand { key, jobs } = decision
+        && made + jobs.len() > MAX_INSTANCES
+    {
+        let message = format!("a run has at most {MAX_INSTANCES} jobs, with those of the workflows that it calls");
+        let name = jobs.first().map(|job| job.name.clone()).unwrap_or_default();
+        *decision = Decision::Fail { key: std::mem::take(key), name, message };
+    }
+}
+
+/// Does to the state what a decision says.
+fn apply(instances: &mut Vec<Instance>, decision: &Decision) {
+    let ended = |key: &str, index, conclusion| Instance {
+        key: key.to_owned(),
+        index,
+        state: InstanceState::Done(conclusion),
+        continue_on_error: false,
+        outputs: BTreeMap::new(),
+        finished: 0,
+    };
+    match decision {
+        Decision::Skip { key, .. } => instances.push(ended(key, 0, Conclusion::Skipped)),
+        Decision::Fail { key, .. } => instances.push(ended(key, 0, Conclusion::Failure)),
+        Decision::Drop { key, index, .. } => instances.push(ended(key, *index, Conclusion::Cancelled)),
+        Decision::Expand { jobs, .. } => instances.extend(jobs.iter().map(|job| Instance {
+            state: if job.held { InstanceState::Waiting } else { InstanceState::Active },
+            continue_on_error: job.continue_on_error,
+            ..ended(&job.key, job.index, Conclusion::Skipped)
+        })),
+        Decision::Release { key, index } | Decision::Cancel { key, index, .. } => {
+            let found = instances.iter_mut().find(|instance| instance.key == *key && instance.index == *index);
+            let Some(instance) = found else { return };
+            instance.state = match (decision, instance.state) {
+                (Decision::Release { .. }, _) => InstanceState::Active,
+                (_, InstanceState::Waiting) => InstanceState::Done(Conclusion::Cancelled),
+                (_, InstanceState::Active) => InstanceState::Cancelling,
+                (_, other) => other,
+            };
+        }
+    }
+}
+
+/// A run as it stands, with the calls that have begun.
+pub(super) struct Seen<'w> {
+    pub(super) status: Status<'w>,
+    pub(super) begun: Vec<Begun<'w>>,
+    pub(super) children: Children,
+}
+
+pub(super) fn look<'w>(workflow: &'w Workflow, context: &RunContext, instances: &[Instance]) -> Seen<'w> {
+    let (own, children) = Children::part(instances);
+    let mut status = Status::new(workflow, &own);
+    let begun = call::present(context, &mut status, &context.selection.jobs(workflow), &children);
+    Seen { status, begun, children }
+}
+
+fn step(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Vec<Decision> {
     let selected = context.selection.jobs(workflow);
-    let mut status = Status::new(workflow, instances);
+    let Seen { mut status, begun, children } = look(workflow, context, instances);
     let mut decisions = Vec::new();
     for job in &selected {
-        stop(context, &mut status, job, &mut decisions);
+        match begun.iter().find(|begun| begun.job.id == job.id) {
+            Some(begun) => call_on(context, &mut status, begun, &children, &mut decisions),
+            None => stop(context, &mut status, job, &mut decisions),
+        }
     }
     // A job that is skipped or fails at once lets others be decided; each round decides at least one job.
     let mut open: Vec<&Job> = selected.into_iter().filter(|job| status.instances(&job.id).is_empty()).collect();
@@ -27,21 +113,70 @@ pub fn advance(workflow: &Workflow, context: &RunContext, instances: &[Instance]
                 still_open.push(job);
                 continue;
             }
-            decisions.push(match job::decide(context, &status, job) {
-                Outcome::Run(jobs) => Decision::Expand { key: job.id.clone(), jobs },
+            match job::decide(context, &status, job) {
+                Outcome::Run(jobs) => decisions.push(Decision::Expand { key: job.id.clone(), jobs }),
+                Outcome::Call(calls) => begin(&mut status, job, &calls, &mut decisions),
                 Outcome::Skip(reason) => {
                     status.conclude(&job.id, Conclusion::Skipped);
-                    Decision::Skip { key: job.id.clone(), name: job::static_name(job), reason }
+                    decisions.push(Decision::Skip { key: job.id.clone(), name: job::static_name(job), reason });
                 }
                 Outcome::Fail(message) => {
                     status.conclude(&job.id, Conclusion::Failure);
-                    Decision::Fail { key: job.id.clone(), name: job::static_name(job), message }
+                    decisions.push(Decision::Fail { key: job.id.clone(), name: job::static_name(job), message });
                 }
-            });
+            }
         }
         open = still_open;
         if open.len() == before {
             return decisions;
+        }
+    }
+}
+
+/// Begins the calls of a job, as many as may run at once.
+fn begin(status: &mut Status<'_>, job: &Job, calls: &[Called], decisions: &mut Vec<Decision>) {
+    let Some(workflow) = job.call.as_ref().and_then(|call| call.workflow.as_deref()) else { return };
+    for called in calls {
+        let state = if called.held { InstanceState::Waiting } else { InstanceState::Active };
+        status.add(vec![call::stand_in(job, called.index, state)]);
+        if !called.held {
+            decisions.extend(call::advance(workflow, called, &called.context, &[]));
+        }
+    }
+}
+
+/// Goes on with the calls of a job: those that may begin do, those that must stop are seen as cancelled from within.
+fn call_on(
+    context: &RunContext,
+    status: &mut Status<'_>,
+    begun: &Begun<'_>,
+    children: &Children,
+    decisions: &mut Vec<Decision>,
+) {
+    let Begun { job, workflow, calls } = begun;
+    let mut orders = Vec::new();
+    stop(context, status, job, &mut orders);
+    let mut reasons: BTreeMap<u32, String> = BTreeMap::new();
+    for order in orders {
+        if let Decision::Cancel { index, reason, .. } = order {
+            reasons.insert(index, reason);
+        }
+    }
+    for called in calls {
+        let jobs = children.of(&job.id, called.index);
+        let state = status.instances(&job.id).iter().find(|i| i.index == called.index).map(|i| i.state);
+        match (state, reasons.remove(&called.index)) {
+            (Some(InstanceState::Done(_)), Some(reason)) => {
+                let (key, name) = (job.id.clone(), called.name.clone());
+                decisions.push(Decision::Drop { key, index: called.index, name, reason });
+            }
+            (Some(InstanceState::Active | InstanceState::Cancelling), reason) => {
+                let mut within = called.context.clone();
+                within.cancelled = reason.is_some();
+                within.cancel_reason = reason;
+                decisions.extend(call::advance(workflow, called, &within, jobs));
+            }
+            _ => {}
         }
     }
 }
@@ -54,7 +189,7 @@ fn stop(context: &RunContext, status: &mut Status<'_>, job: &Job, decisions: &mu
         return;
     }
     let reason = if context.cancelled && !job::holds_when_cancelled(context, status, job) {
-        Some("the run was cancelled".to_owned())
+        Some(context.cancel_reason.clone().unwrap_or_else(|| "the run was cancelled".to_owned()))
     } else {
         let failed = instances
             .iter()
@@ -97,12 +232,31 @@ fn stop(context: &RunContext, status: &mut Status<'_>, job: &Job, decisions: &mu
     }
 }
 
-/// Ids of the selected jobs that are not decided yet, in the order of the file.
+/// Keys of the selected jobs that are not decided yet, in the order of the file.
 #[must_use]
 pub fn pending(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Vec<String> {
-    let status = Status::new(workflow, instances);
-    let selected = context.selection.jobs(workflow).into_iter();
-    selected.filter(|job| status.instances(&job.id).is_empty()).map(|job| job.id.clone()).collect()
+    let Seen { status, begun, children } = look(workflow, context, instances);
+    let mut keys = Vec::new();
+    for job in context.selection.jobs(workflow) {
+        let Some(Begun { workflow, calls, .. }) = begun.iter().find(|begun| begun.job.id == job.id) else {
+            if status.instances(&job.id).is_empty() {
+                keys.push(job.id.clone());
+            }
+            continue;
+        };
+        for called in calls {
+            let state = status.instances(&job.id).iter().find(|i| i.index == called.index).map(|i| i.state);
+            match state {
+                Some(InstanceState::Waiting) => keys.push(called.prefix.clone()),
+                Some(InstanceState::Active | InstanceState::Cancelling) => {
+                    let within = pending(workflow, &called.context, children.of(&job.id, called.index));
+                    keys.extend(within.into_iter().map(|key| format!("{}.{key}", called.prefix)));
+                }
+                _ => {}
+            }
+        }
+    }
+    keys
 }
 
 /// How the run ended, once all selected jobs have.
@@ -112,7 +266,7 @@ pub fn pending(workflow: &Workflow, context: &RunContext, instances: &[Instance]
 /// [`super::Selection::check`]).
 #[must_use]
 pub fn conclusion(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Option<Conclusion> {
-    let status = Status::new(workflow, instances);
+    let Seen { status, .. } = look(workflow, context, instances);
     let selected = context.selection.jobs(workflow);
     let results: Vec<Conclusion> = selected.iter().map(|job| status.result(&job.id)).collect::<Option<_>>()?;
     Some(if context.cancelled {

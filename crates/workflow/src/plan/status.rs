@@ -49,6 +49,18 @@ impl<'a> Status<'a> {
         self.jobs.insert(fold(key), vec![instance]);
     }
 
+    /// Adds what stands for calls of a job.
+    pub(super) fn add(&mut self, instances: Vec<Instance>) {
+        for instance in instances {
+            self.jobs.entry(fold(&instance.key)).or_default().push(instance);
+        }
+    }
+
+    /// Puts what stands for the calls of a job in place of what was known of it.
+    pub(super) fn replace(&mut self, key: &str, instances: Vec<Instance>) {
+        self.jobs.insert(fold(key), instances);
+    }
+
     /// Records what has become of an instance.
     pub(super) fn set(&mut self, key: &str, index: u32, state: InstanceState) {
         let instances = self.jobs.get_mut(&fold(key)).map(Vec::as_mut_slice).unwrap_or_default();
@@ -111,6 +123,15 @@ impl<'a> Status<'a> {
             let result = self.result(need).map_or("", Conclusion::as_str);
             let value = Value::object([("result", Value::string(result)), ("outputs", self.outputs(need))]);
             (need.clone(), value)
+        }))
+    }
+
+    /// The `jobs` context: result and outputs of all jobs.
+    pub(super) fn all(&self) -> Value {
+        Value::object(self.workflow.jobs.iter().map(|job| {
+            let result = self.result(&job.id).map_or("", Conclusion::as_str);
+            let value = Value::object([("result", Value::string(result)), ("outputs", self.outputs(&job.id))]);
+            (job.id.clone(), value)
         }))
     }
 

@@ -148,7 +148,7 @@ fn each_mistake_has_its_code_and_place() {
         (job(&format!("{run}services: {{}}\n")), &["7:5 unsupported"]),
         (job(&format!("{run}environment: production\n")), &["7:5 unsupported"]),
         (job(&format!("{run}concurrency: x\n")), &["7:5 not-enforced?"]),
-        (job("uses: ./.github/workflows/x.yml\nwith: {a: b}\n"), &["4:5 unsupported", "5:5 unsupported"]),
+        (job("uses: ./.github/workflows/x.yml\nwith: {a: b}\n"), &[]),
         (job("runs-on: x\nsteps:\n  - uses: actions/checkout@v4\n"), &[]),
         (job("runs-on: x\nsteps:\n  - uses: docker://alpine\n"), &[]),
         (job("runs-on: x\nsteps:\n  - uses: actions/checkout\n"), &["6:15 uses"]),

@@ -1,5 +1,6 @@
 //! Integration tests of the workflow room.
 
+mod calls;
 mod diagnostics;
 mod expression;
 mod lowering;

@@ -1,5 +1,6 @@
 //! What may run next: tables of small workflows, played through.
 
+mod calls;
 mod harness;
 mod properties;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use startline_workflow::expression::Value;
+use startline_workflow::model::{FileName, link};
 use startline_workflow::plan::{
     Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext, advance, conclusion, pending,
 };
-use startline_workflow::{Workflow, parse};
+use startline_workflow::{Runners, Workflow};
 
 pub(crate) struct Run {
     pub(crate) workflow: Workflow,
@@ -18,9 +19,15 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(source: &str) -> Self {
-        let (workflow, findings) = parse(source);
-        let text: Vec<String> = findings.iter().map(|finding| finding.render(source, "ci.yml", false)).collect();
-        let workflow = workflow.unwrap_or_else(|| panic!("{}", text.join("\n")));
+        Self::calling(source, &[])
+    }
+
+    /// A run of a workflow that calls these files.
+    pub(crate) fn calling(source: &str, files: &[(&str, &str)]) -> Self {
+        let files = files.iter().map(|(path, text)| (FileName::local(*path), (*text).to_owned())).collect();
+        let linked = link(source, &FileName::local("ci.yml"), &files, Runners::Any);
+        assert!(linked.missing.is_empty(), "{:?}", linked.missing);
+        let workflow = linked.workflow.unwrap_or_else(|| panic!("{:#?}", linked.findings));
         let context = RunContext {
             github: Value::from_json(&json!({"ref": "refs/heads/main", "actor": "mona"})),
             inputs: Value::from_json(&json!({})),
@@ -63,6 +70,9 @@ impl Run {
         match decision {
             Decision::Skip { key, .. } => self.add(&key, 0, InstanceState::Done(Conclusion::Skipped), false),
             Decision::Fail { key, .. } => self.add(&key, 0, InstanceState::Done(Conclusion::Failure), false),
+            Decision::Drop { key, index, .. } => {
+                self.add(&key, index, InstanceState::Done(Conclusion::Cancelled), false);
+            }
             Decision::Expand { key, jobs } => {
                 assert!(!jobs.is_empty());
                 for job in jobs {
@@ -135,6 +145,7 @@ fn line(decision: &Decision) -> String {
         Decision::Skip { key, reason, .. } => format!("skip {key}: {reason}"),
         Decision::Fail { key, message, .. } => format!("fail {key}: {message}"),
         Decision::Expand { key, jobs } => format!("expand {key} {}", jobs.len()),
+        Decision::Drop { key, index, reason, .. } => format!("drop {key} {index}: {reason}"),
         Decision::Release { key, index } => format!("release {key} {index}"),
         Decision::Cancel { key, index, reason } => format!("cancel {key} {index}: {reason}"),
     }

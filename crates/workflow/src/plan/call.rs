@@ -1,0 +1,253 @@
+//! Jobs that call other workflows: each call is a run within the run.
+//!
+//! Nothing of a call is remembered but the jobs that it made, whose keys begin with the caller's. So what a call does now
+//! follows from them: a calling job *has begun* when there are any; from then on its combinations stand in the status
+//! as if they were jobs, and `needs`, `fail-fast` and `max-parallel` treat them as such.
+
+use std::collections::BTreeMap;
+
+use super::job::{self, Called};
+use super::scope::JobScope;
+use super::status::Status;
+use super::{Conclusion, Decision, Instance, InstanceState, RunContext, run};
+use crate::expression::{EvalError, Scope, Value};
+use crate::model::{Call, CallSecrets, Job, Workflow};
+use crate::template;
+
+/// The jobs that calls made, by calling job and combination, as the called workflow sees them.
+#[derive(Default)]
+pub(super) struct Children {
+    by_call: BTreeMap<(String, u32), Vec<Instance>>,
+}
+
+impl Children {
+    /// Parts the jobs of the workflow itself from those of the workflows that it calls.
+    pub(super) fn part(instances: &[Instance]) -> (Vec<Instance>, Self) {
+        let (mut own, mut children) = (Vec::new(), Self::default());
+        for instance in instances {
+            match split(&instance.key) {
+                None => own.push(instance.clone()),
+                Some((job, index, rest)) => {
+                    let child = Instance { key: rest.to_owned(), ..instance.clone() };
+                    children.by_call.entry((job.to_ascii_lowercase(), index)).or_default().push(child);
+                }
+            }
+        }
+        (own, children)
+    }
+
+    pub(super) fn of(&self, job: &str, index: u32) -> &[Instance] {
+        self.by_call.get(&(job.to_ascii_lowercase(), index)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn any(&self, job: &str) -> bool {
+        let job = job.to_ascii_lowercase();
+        self.by_call.range((job.clone(), 0)..=(job, u32::MAX)).next().is_some()
+    }
+
+    fn all(&self, job: &str) -> impl Iterator<Item = &Instance> {
+        let job = job.to_ascii_lowercase();
+        self.by_call.range((job.clone(), 0)..=(job, u32::MAX)).flat_map(|(_, jobs)| jobs)
+    }
+}
+
+/// `caller.rest` and `caller[2].rest`; none for a job of the workflow itself.
+fn split(key: &str) -> Option<(&str, u32, &str)> {
+    let (head, rest) = key.split_once('.')?;
+    match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
+        Some((job, index)) => Some((job, index.parse().ok()?, rest)),
+        None => Some((head, 0, rest)),
+    }
+}
+
+/// A job whose calls have begun, and the calls.
+pub(super) struct Begun<'w> {
+    pub(super) job: &'w Job,
+    pub(super) workflow: &'w Workflow,
+    pub(super) calls: Vec<Called>,
+}
+
+/// Adds the calls that have begun to the status, as if they were jobs.
+pub(super) fn present<'w>(
+    context: &RunContext,
+    status: &mut Status<'w>,
+    selected: &[&'w Job],
+    children: &Children,
+) -> Vec<Begun<'w>> {
+    let mut open: Vec<&Job> =
+        selected.iter().copied().filter(|job| job.call.is_some() && children.any(&job.id)).collect();
+    let mut begun = Vec::new();
+    loop {
+        let before = open.len();
+        let mut still_open = Vec::with_capacity(before);
+        for job in open {
+            if !status.ready(job) {
+                still_open.push(job);
+                continue;
+            }
+            let Some(workflow) = job.call.as_ref().and_then(|call| call.workflow.as_deref()) else { continue };
+            // It had a value once. Should it have none now, its jobs go on, and it has failed when they have ended.
+            let Ok(calls) = job::calls(context, status, job) else {
+                let ended = children.all(&job.id).all(|child| matches!(child.state, InstanceState::Done(_)));
+                let state = if ended { InstanceState::Done(Conclusion::Failure) } else { InstanceState::Cancelling };
+                status.add(vec![stand_in(job, 0, state)]);
+                continue;
+            };
+            let dropped: Vec<u32> = status.instances(&job.id).iter().map(|instance| instance.index).collect();
+            let instances = calls.iter().map(|called| {
+                let jobs = children.of(&job.id, called.index);
+                if dropped.contains(&called.index) {
+                    return stand_in(job, called.index, InstanceState::Done(Conclusion::Cancelled));
+                }
+                if jobs.is_empty() {
+                    return stand_in(job, called.index, InstanceState::Waiting);
+                }
+                match run::conclusion(workflow, &called.context, jobs) {
+                    None => stand_in(job, called.index, InstanceState::Active),
+                    Some(conclusion) => Instance {
+                        outputs: outputs(workflow, &called.context, jobs),
+                        finished: jobs.iter().map(|job| job.finished).max().unwrap_or_default(),
+                        ..stand_in(job, called.index, InstanceState::Done(conclusion))
+                    },
+                }
+            });
+            let instances = instances.collect();
+            status.replace(&job.id, instances);
+            begun.push(Begun { job, workflow, calls });
+        }
+        open = still_open;
+        if open.len() == before {
+            return begun;
+        }
+    }
+}
+
+/// What stands in the status for a call.
+pub(super) fn stand_in(job: &Job, index: u32, state: InstanceState) -> Instance {
+    Instance { key: job.id.clone(), index, state, continue_on_error: false, outputs: BTreeMap::new(), finished: 0 }
+}
+
+/// What is to be done in a call, in the words of the caller.
+pub(super) fn advance(workflow: &Workflow, called: &Called, context: &RunContext, jobs: &[Instance]) -> Vec<Decision> {
+    run::advance(workflow, context, jobs).into_iter().map(|decision| lift(called, decision)).collect()
+}
+
+fn lift(called: &Called, decision: Decision) -> Decision {
+    let lifted = |key: String| format!("{}.{key}", called.prefix);
+    let named = |name: String| format!("{} / {name}", called.name);
+    match decision {
+        Decision::Skip { key, name, reason } => Decision::Skip { key: lifted(key), name: named(name), reason },
+        Decision::Fail { key, name, message } => Decision::Fail { key: lifted(key), name: named(name), message },
+        Decision::Drop { key, index, name, reason } => {
+            Decision::Drop { key: lifted(key), index, name: named(name), reason }
+        }
+        Decision::Release { key, index } => Decision::Release { key: lifted(key), index },
+        Decision::Cancel { key, index, reason } => Decision::Cancel { key: lifted(key), index, reason },
+        Decision::Expand { key, mut jobs } => {
+            for job in &mut jobs {
+                job.key = lifted(std::mem::take(&mut job.key));
+                job.name = named(std::mem::take(&mut job.name));
+            }
+            Decision::Expand { key: lifted(key), jobs }
+        }
+    }
+}
+
+/// The outputs of a workflow that was called and has ended. One that has no value is empty.
+fn outputs(workflow: &Workflow, context: &RunContext, jobs: &[Instance]) -> BTreeMap<String, String> {
+    let declared = workflow.on.get("workflow_call").map(|trigger| trigger.outputs.as_slice()).unwrap_or_default();
+    if declared.is_empty() {
+        return BTreeMap::new();
+    }
+    let seen = run::look(workflow, context, jobs);
+    let scope = OutputScope { context, jobs: seen.status.all() };
+    let text = |value: &template::Template| {
+        let value = template::evaluate(value, &scope).ok()?;
+        Some(value.to_text().into_owned())
+    };
+    declared.iter().map(|(name, value)| (name.clone(), text(value).unwrap_or_default())).collect()
+}
+
+/// What the outputs of a called workflow are made of.
+struct OutputScope<'a> {
+    context: &'a RunContext,
+    jobs: Value,
+}
+
+impl Scope for OutputScope<'_> {
+    fn context(&self, name: &str) -> Option<Value> {
+        Some(match name {
+            "github" => self.context.github.clone(),
+            "inputs" => self.context.inputs.clone(),
+            "vars" => self.context.vars.clone(),
+            "jobs" => self.jobs.clone(),
+            _ => return None,
+        })
+    }
+
+    fn call(&self, _name: &str, _arguments: &[Value]) -> Option<Result<Value, EvalError>> {
+        None
+    }
+}
+
+/// The secrets that a job may read, of all secrets of its run: those that each call on the way to it hands over.
+///
+/// # Errors
+/// What a caller hands over has no value.
+pub fn secrets(
+    workflow: &Workflow,
+    context: &RunContext,
+    instances: &[Instance],
+    key: &str,
+    all: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let Some((id, index, rest)) = split(key) else { return Ok(all) };
+    let gone = || format!("the job `{id}` that calls it is not in the workflow");
+    let job = workflow.job(id).ok_or_else(gone)?;
+    let call = job.call.as_ref().ok_or_else(gone)?;
+    let called_workflow = call.workflow.as_deref().ok_or_else(gone)?;
+    let seen = run::look(workflow, context, instances);
+    let calls = job::calls(context, &seen.status, job)?;
+    let called = calls.into_iter().find(|called| called.index == index).ok_or_else(gone)?;
+    let handed = hand_over(context, &seen.status, job, call, &called, all)?;
+    secrets(called_workflow, &called.context, seen.children.of(id, index), rest, handed)
+}
+
+fn hand_over(
+    context: &RunContext,
+    status: &Status<'_>,
+    job: &Job,
+    call: &Call,
+    called: &Called,
+    all: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let mapping = match &call.secrets {
+        CallSecrets::None => return Ok(BTreeMap::new()),
+        CallSecrets::Inherit => return Ok(all),
+        CallSecrets::Mapping(mapping) => mapping,
+    };
+    let mut scope = JobScope::new(context, status, job);
+    scope.matrix = called.matrix.clone();
+    scope.strategy = called.strategy.clone();
+    let secrets = Value::object(all.iter().map(|(name, value)| (name.clone(), Value::string(value.as_str()))));
+    let scope = WithSecrets { scope, secrets };
+    let value = template::evaluate(mapping, &scope)
+        .map_err(|error| format!("`secrets` of the job `{}`: {}", job.id, error.message))?;
+    let Value::Object(entries) = value else { return Ok(BTreeMap::new()) };
+    Ok(entries.iter().map(|(name, value)| (name.to_owned(), value.to_text().into_owned())).collect())
+}
+
+struct WithSecrets<'a> {
+    scope: JobScope<'a>,
+    secrets: Value,
+}
+
+impl Scope for WithSecrets<'_> {
+    fn context(&self, name: &str) -> Option<Value> {
+        if name == "secrets" { Some(self.secrets.clone()) } else { self.scope.context(name) }
+    }
+
+    fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, EvalError>> {
+        self.scope.call(name, arguments)
+    }
+}
