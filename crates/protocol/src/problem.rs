@@ -40,6 +40,9 @@ pub struct Diagnostic {
     pub severity: String,
     /// What is wrong.
     pub message: String,
+    /// The file, where it is not the one that was submitted but one that it calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Line, from 1.
     pub line: u32,
     /// Column in characters, from 1.

@@ -25,6 +25,10 @@ pub struct SubmitRequest {
     /// Its path, for messages and `github.workflow_ref`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Workflow files that it calls (`uses` of a job), directly or indirectly, by name: the path in the repository without
+    /// `./`, or `owner/repo/path@ref`. Files of other repositories that are not here are fetched by the service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// `owner/name`; `local/<directory>` for runs from a laptop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$")))]

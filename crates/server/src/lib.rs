@@ -7,6 +7,7 @@
 mod actions;
 mod audit;
 mod auth;
+mod called;
 mod changes;
 mod config;
 mod console;

@@ -13,7 +13,7 @@ use startline_protocol::job_message::{
 use startline_protocol::runs_api::JobDefinition;
 use startline_protocol::template::{Position, TemplateToken, TokenKind};
 use startline_workflow::expression::Value;
-use startline_workflow::model::{Access, CompiledStep, Permissions, Reference};
+use startline_workflow::model::{Access, CompiledStep, FileName, Permissions, Reference, RepositoryRef};
 use startline_workflow::plan::{JobInstance, RunContext};
 use startline_workflow::template::{Kind, Template};
 use uuid::Uuid;
@@ -25,7 +25,6 @@ pub(crate) struct RunPart<'a> {
     pub plan_id: Uuid,
     pub path: &'a str,
     pub github: &'a Value,
-    pub inputs: &'a Value,
     pub variables: &'a Value,
     /// Environment of the submission; wins over the workflow's and the job's.
     pub env: &'a BTreeMap<String, String>,
@@ -33,6 +32,12 @@ pub(crate) struct RunPart<'a> {
 
 /// The variable that says what the job's token may do (actions/runner `JobExtension.cs` prints it).
 pub(crate) const PERMISSIONS: &str = "system.github.token.permissions";
+
+/// The variables that name the file of a job, where that was called by another one: `owner/repo/path`, ref and commit
+/// (actions/runner `JobExtension.cs` prints them). The commit of another repository is known when the ref is one.
+pub(crate) const FILE_PATH: &str = "system.workflowFileFullPath";
+pub(crate) const FILE_REF: &str = "system.workflowFileRef";
+pub(crate) const FILE_SHA: &str = "system.workflowFileSha";
 
 /// The message of one job, without secrets, endpoints or job GUID: those belong to an attempt.
 pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
@@ -42,6 +47,7 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
             run.env.iter().map(|(k, v)| (TemplateToken::string(k), TemplateToken::string(v))).collect(),
         ));
     }
+    let place = Place::of(run, job.file.as_ref());
     let context = |value: &Value| ContextData::from_plain(value.to_json());
     let name = if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() };
     JobMessage {
@@ -54,14 +60,15 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         request_id: 0,
         resources: Resources::default(),
         variables: {
-            let mut all = variables(run.plan_id, &job.key, &name);
+            let mut all = variables(run.plan_id, &job.key, &job.id, &name);
             all.extend(job.permissions.as_ref().map(permissions));
+            all.extend(job.file.iter().flat_map(|_| place.variables()));
             all
         },
         context_data: BTreeMap::from([
             ("github".to_owned(), context(run.github)),
-            ("job".to_owned(), file(run)),
-            ("inputs".to_owned(), context(run.inputs)),
+            ("job".to_owned(), place.context()),
+            ("inputs".to_owned(), context(&job.inputs)),
             ("vars".to_owned(), context(run.variables)),
             ("needs".to_owned(), context(&job.needs)),
             ("strategy".to_owned(), context(&job.strategy)),
@@ -74,25 +81,55 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         job_container: None,
         job_service_containers: None,
         mask: Vec::new(),
-        file_table: vec![run.path.to_owned()],
+        file_table: vec![job.file.as_ref().map_or_else(|| run.path.to_owned(), ToString::to_string)],
     }
 }
 
-/// Which workflow file a job stands in: the worker adds its status and containers to it (actions/runner
-/// `ExecutionContext.cs`, `InitializeJob`).
-fn file(run: &RunPart<'_>) -> ContextData {
-    let github = |name: &str| run.github.get(name).map_or(ContextData::Null, |v| ContextData::from_plain(v.to_json()));
-    ContextData::Dictionary(vec![
-        ("workflow_ref".to_owned(), github("workflow_ref")),
-        ("workflow_sha".to_owned(), github("workflow_sha")),
-        ("workflow_repository".to_owned(), github("repository")),
-        ("workflow_file_path".to_owned(), ContextData::String(run.path.to_owned())),
-    ])
+/// The workflow file that a job stands in.
+struct Place {
+    repository: String,
+    path: String,
+    git_ref: String,
+    /// Empty for a file of another repository whose ref is no commit.
+    sha: String,
+}
+
+impl Place {
+    fn of(run: &RunPart<'_>, called: Option<&FileName>) -> Self {
+        let of_run = |name: &str| run.github.get(name).map(|value| value.to_text().into_owned()).unwrap_or_default();
+        let path = called.map_or(run.path, |file| &file.path).to_owned();
+        match called.and_then(|file| file.repository.as_ref()) {
+            None => Self { repository: of_run("repository"), path, git_ref: of_run("ref"), sha: of_run("sha") },
+            Some(RepositoryRef { name, git_ref }) => {
+                let is_commit = git_ref.len() == 40 && git_ref.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let sha = if is_commit { git_ref.clone() } else { String::new() };
+                Self { repository: name.clone(), path, git_ref: git_ref.clone(), sha }
+            }
+        }
+    }
+
+    /// The worker adds the job's status and containers to it (actions/runner `ExecutionContext.cs`, `InitializeJob`).
+    fn context(&self) -> ContextData {
+        let Self { repository, path, git_ref, sha } = self;
+        let text = |text: &str| ContextData::String(text.to_owned());
+        ContextData::Dictionary(vec![
+            ("workflow_ref".to_owned(), text(&format!("{repository}/{path}@{git_ref}"))),
+            ("workflow_sha".to_owned(), text(sha)),
+            ("workflow_repository".to_owned(), text(repository)),
+            ("workflow_file_path".to_owned(), text(path)),
+        ])
+    }
+
+    fn variables(&self) -> [(String, Variable); 3] {
+        let path = format!("{}/{}", self.repository, self.path);
+        [(FILE_PATH, path), (FILE_REF, self.git_ref.clone()), (FILE_SHA, self.sha.clone())]
+            .map(|(name, value)| (name.to_owned(), Variable { value, is_secret: false }))
+    }
 }
 
 /// The message of a job that was submitted without a workflow. What its contexts lack is added when it is acquired.
 pub(crate) fn single(plan_id: Uuid, key: &str, name: &str, definition: JobDefinition) -> JobMessage {
-    let mut all = variables(plan_id, key, "__default");
+    let mut all = variables(plan_id, key, key, "__default");
     all.extend(definition.variables);
     JobMessage {
         message_type: MESSAGE_TYPE.to_owned(),
@@ -133,11 +170,11 @@ pub(crate) fn complete(message: &mut JobMessage, context: &RunContext) {
     }
 }
 
-/// `name` tells the combinations of a matrix apart.
-fn variables(plan_id: Uuid, key: &str, name: &str) -> BTreeMap<String, Variable> {
+/// `id` is the job's in its file; `name` tells the combinations of a matrix apart.
+fn variables(plan_id: Uuid, key: &str, id: &str, name: &str) -> BTreeMap<String, Variable> {
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };
     BTreeMap::from([
-        ("system.github.job".to_owned(), plain(key)),
+        ("system.github.job".to_owned(), plain(id)),
         ("system.orchestrationId".to_owned(), plain(&format!("{plan_id}.{key}.{name}"))),
         ("system.runnerEnvironment".to_owned(), plain("self-hosted")),
         ("DistributedTask.EnhancedAnnotations".to_owned(), plain("true")),

@@ -96,7 +96,7 @@ impl App {
 
 fn compile(run: &RunRecord) -> Result<Compiled, String> {
     let submission: Submission = serde_json::from_str(&run.run.submission).map_err(|error| error.to_string())?;
-    let workflow = submission::parse(&submission.workflow, &submission.path)
+    let workflow = submission::compile(&submission.workflow, &submission.path, &submission.files)
         .map_err(|_| "the workflow no longer compiles".to_owned())?;
     Ok(Compiled { workflow, submission })
 }

@@ -152,7 +152,6 @@ impl App {
             plan_id: run.run.plan_id,
             path: &run.run.path,
             github: &context.github,
-            inputs: &context.inputs,
             variables: &context.vars,
             env: &compiled.submission.env,
         };
@@ -164,6 +163,10 @@ impl App {
                 }
                 Decision::Fail { key, name, message } => {
                     new.push(self.ended(run, key, name, Conclusion::Failure, message));
+                }
+                Decision::Drop { key, index, name, reason } => {
+                    let dropped = self.ended(run, key, name, Conclusion::Cancelled, reason);
+                    new.push(NewJob { index, ..dropped });
                 }
                 Decision::Expand { jobs, .. } => {
                     let from = new.len();
@@ -350,7 +353,7 @@ fn requirement(runs_on: &RunsOn, repository: &str) -> Requirement {
     }
 }
 
-fn instance(job: &JobRecord) -> Instance {
+pub(crate) fn instance(job: &JobRecord) -> Instance {
     Instance {
         key: job.key.clone(),
         index: job.index,

@@ -188,6 +188,26 @@ impl Sources {
         Some(text)
     }
 
+    /// The text of one file of a repository.
+    ///
+    /// # Errors
+    /// What every source said, or what is wrong with the file.
+    pub(crate) async fn file(
+        self: &Arc<Self>,
+        name: RepositoryName,
+        git_ref: GitRef,
+        path: &str,
+    ) -> Result<String, String> {
+        let resolved = self.resolve(name.clone(), git_ref).await.map_err(|error| error.message)?;
+        let gone = || format!("the archive of {name}@{} is gone", resolved.commit);
+        let commit = GitRef::parse(&resolved.commit).ok_or_else(gone)?;
+        let archive = self.archive(name.clone(), &commit, Form::Tar).await.ok_or_else(gone)?;
+        let wanted = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || tarball::read(&archive, &wanted)).await;
+        let text = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        text.ok_or_else(|| format!("{name}@{} has no file `{path}`", resolved.commit))
+    }
+
     fn remembered(&self, wanted: &Wanted) -> Option<String> {
         let now = self.clock.now();
         let commit = match wanted.git_ref.commit() {

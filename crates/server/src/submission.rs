@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use startline_protocol::problem::Diagnostic as WireDiagnostic;
 use startline_protocol::runs_api::SubmitRequest;
 use startline_store::RunRecord;
+use startline_workflow::Runners;
 use startline_workflow::diagnostic::Diagnostic;
 use startline_workflow::expression::Value;
-use startline_workflow::model::Workflow;
+use startline_workflow::model::{self, FileName, Finding, Linked, Workflow};
 use startline_workflow::plan::{RunContext, Selection};
 
 use crate::problem::{ApiError, ApiResult};
@@ -18,6 +19,9 @@ use crate::problem::{ApiError, ApiResult};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Submission {
     pub workflow: String,
+    /// Files that it calls, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     pub path: String,
     pub repository: String,
     pub event_name: String,
@@ -67,17 +71,57 @@ impl Forge {
 /// Where a workflow that comes without a path is taken to lie.
 pub(crate) const DEFAULT_PATH: &str = ".github/workflows/workflow.yml";
 
-/// Compiles a workflow or says all that is wrong with it.
-pub(crate) fn parse(source: &str, path: &str) -> ApiResult<Workflow> {
-    let (workflow, diagnostics) = startline_workflow::parse(source);
-    workflow.ok_or_else(|| ApiError::workflow(diagnostics.iter().map(|d| wire(d, source, path)).collect()))
+/// Compiles a workflow with the files that it calls, or says all that is wrong with them.
+pub(crate) fn compile(source: &str, path: &str, files: &BTreeMap<String, String>) -> ApiResult<Workflow> {
+    let (linked, files) = link(source, path, files)?;
+    let missing = linked.missing.iter().map(|(file, (caller, span))| {
+        let why = "it is not among the files of the submission";
+        model::absent(file, caller, *span, why)
+    });
+    let findings: Vec<Finding> = linked.findings.into_iter().chain(missing).collect();
+    match linked.workflow {
+        Some(workflow) if findings.iter().all(|finding| !finding.diagnostic.is_error()) => Ok(workflow),
+        _ => Err(refusal(&findings, source, path, &files)),
+    }
 }
 
-fn wire(diagnostic: &Diagnostic, source: &str, path: &str) -> WireDiagnostic {
+/// A workflow as far as the files that it calls are there.
+pub(crate) fn link(
+    source: &str,
+    path: &str,
+    files: &BTreeMap<String, String>,
+) -> ApiResult<(Linked, BTreeMap<FileName, String>)> {
+    let mut named = BTreeMap::new();
+    for (name, text) in files {
+        let file = name.parse::<FileName>().map_err(|problem| {
+            ApiError::invalid(format!(
+                "`{}` in `files` is no name of a workflow file: it {problem}",
+                name.escape_debug()
+            ))
+            .detail("write `path/in/the/repository.yml` or `owner/repo/path.yml@ref`")
+        })?;
+        named.insert(file, text.clone());
+    }
+    Ok((model::link(source, &FileName::local(path), &named, Runners::Any), named))
+}
+
+/// What a workflow is refused with.
+pub(crate) fn refusal(findings: &[Finding], source: &str, path: &str, files: &BTreeMap<FileName, String>) -> ApiError {
+    let wire = |finding: &Finding| {
+        let name = finding.file.to_string();
+        // The file that was submitted may be called as well.
+        let source = if name == path { source } else { files.get(&finding.file).map_or("", String::as_str) };
+        wire(&finding.diagnostic, source, &name, (name != path).then(|| name.clone()))
+    };
+    ApiError::workflow(findings.iter().map(wire).collect())
+}
+
+fn wire(diagnostic: &Diagnostic, source: &str, path: &str, file: Option<String>) -> WireDiagnostic {
     WireDiagnostic {
         code: diagnostic.code.to_owned(),
         severity: diagnostic.severity.as_str().to_owned(),
         message: diagnostic.message.clone(),
+        file,
         line: diagnostic.span.start.line,
         column: diagnostic.span.start.column,
         remedy: diagnostic.remedy.clone(),
@@ -135,6 +179,7 @@ impl Submission {
             sha: request.sha.unwrap_or_else(|| "0".repeat(40)),
             actor: request.actor.unwrap_or_else(|| "startline".to_owned()),
             workflow: request.workflow,
+            files: request.files,
             variables: request.variables,
             env: request.env,
             job: request.job,
@@ -159,6 +204,9 @@ impl Submission {
             inputs: Value::from_json(&self.inputs),
             vars: text(&self.variables),
             cancelled: run.cancel_requested,
+            cancel_reason: None,
+            file: None,
+            permissions: None,
             selection: Selection { job: self.job.clone(), matrix: self.matrix.clone() },
         }
     }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use startline_protocol::scope::Scope;
-use startline_store::RunRecord;
+use startline_store::{JobRecord, RunRecord};
 use startline_workflow::expression::Value;
+use startline_workflow::plan::{self, Instance};
 
 use crate::App;
 use crate::submission::Submission;
@@ -17,6 +18,9 @@ pub(crate) enum SecretsError {
     #[error(transparent)]
     Store(#[from] startline_store::Error),
     /// A secret was sealed under a key that is not here, or was tampered with.
+    /// What a calling job hands over has no value.
+    #[error("the secrets of a called workflow: {0}")]
+    Call(String),
     #[error("{what} cannot be opened: {cause}; was secrets.key replaced? put the key back that it was sealed under")]
     Sealed {
         /// Which.
@@ -55,6 +59,22 @@ impl App {
             secrets.insert(name, value);
         }
         Ok(secrets)
+    }
+
+    /// The secrets of one job by name, in clear: those of its run or, in a workflow that was called, those that its callers
+    /// hand over.
+    pub(crate) async fn secrets_of_job(
+        &self,
+        run: &RunRecord,
+        job: &JobRecord,
+    ) -> Result<BTreeMap<String, String>, SecretsError> {
+        let all = self.secrets_of(run).await?;
+        let Some(compiled) = self.runs.get(run.id).filter(|_| job.key.contains('.')) else { return Ok(all) };
+        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
+        context.vars = self.variables_of(&compiled.submission).await?;
+        let instances: Vec<Instance> =
+            self.store.jobs_of_run(run.id).await?.iter().map(crate::runs::instance).collect();
+        plan::secrets(&compiled.workflow, &context, &instances, &job.key, all).map_err(SecretsError::Call)
     }
 
     /// The secrets that came with a run's submission, in clear: for its jobs, or to be sealed again for another run.

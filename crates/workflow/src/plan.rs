@@ -4,6 +4,7 @@
 //! nothing. It never says the same twice once its decisions are applied, so a caller may call it after each change, and
 //! again after a crash.
 
+mod again;
 mod call;
 mod job;
 mod run;
@@ -18,6 +19,7 @@ use crate::expression::Value;
 use crate::model::{CompiledStep, FileName, Permissions};
 use crate::template::Template;
 
+pub use again::again;
 pub use call::secrets;
 pub use run::{advance, conclusion, pending};
 pub use selection::{Selection, SelectionError};

@@ -9,6 +9,7 @@ use anyhow::Context;
 use startline_client::ApiClient;
 use startline_protocol::runs_api::{RunDetail, SubmitRequest};
 use startline_workflow::Runners;
+use startline_workflow::model::{self, FileName, Finding};
 
 use crate::cli::Submission;
 use crate::exit::Usage;
@@ -24,15 +25,10 @@ pub(crate) struct Prepared {
 /// they were printed.
 pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Option<Prepared>> {
     let source = read(&args.file)?;
-    let (workflow, diagnostics) = startline_workflow::parse_for(&source, runners);
-    let shown = args.file.display().to_string();
-    report(&diagnostics, &source, &shown);
-    if workflow.is_none() {
-        return Ok(None);
-    }
     let root = root(&args.file)?;
     let absolute = std::fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
     let path = absolute.strip_prefix(&root).unwrap_or(&args.file).display().to_string();
+    let Some(files) = called(&source, &path, &root, args, runners) else { return Ok(None) };
     let event = match &args.event_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
@@ -49,6 +45,7 @@ pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Opt
     }
     let request = SubmitRequest {
         workflow: source,
+        files,
         path: Some(path),
         repository: Some(args.repository.clone().unwrap_or_else(|| local_name(&root))),
         event_name: args.event.clone(),
@@ -67,14 +64,65 @@ pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Opt
     Ok(Some(Prepared { request, root }))
 }
 
-fn report(diagnostics: &[startline_workflow::diagnostic::Diagnostic], source: &str, path: &str) {
-    for diagnostic in diagnostics {
-        // anstream takes the colours out again where they are not wanted.
-        eprint!("{}\n", diagnostic.render(source, path, true));
+/// The files of the repository that the workflow calls, directly or indirectly; those of other repositories are left to
+/// the service. `None` when something is wrong with any of them, or with the workflow itself: that was printed.
+fn called(
+    source: &str,
+    path: &str,
+    root: &Path,
+    args: &Submission,
+    runners: Runners,
+) -> Option<BTreeMap<String, String>> {
+    let name = FileName::local(path);
+    let mut files: BTreeMap<FileName, String> = BTreeMap::new();
+    loop {
+        let mut linked = model::link(source, &name, &files, runners);
+        let mut read = 0;
+        for (file, (caller, span)) in linked.missing.iter().filter(|(file, _)| file.repository.is_none()) {
+            match self::read(&root.join(&file.path)) {
+                Ok(text) => {
+                    files.insert(file.clone(), text);
+                    read += 1;
+                }
+                Err(error) => linked.findings.push(model::absent(file, caller, *span, &format!("{error:#}"))),
+            }
+        }
+        let wrong = linked.findings.iter().any(|finding| finding.diagnostic.is_error());
+        if read > 0 && !wrong {
+            continue;
+        }
+        report(&linked.findings, |file| {
+            if *file == name {
+                return (source, args.file.display().to_string());
+            }
+            (files.get(file).map_or("", String::as_str), shown(&root.join(&file.path)))
+        });
+        let texts = files.into_iter().map(|(name, text)| (name.to_string(), text)).collect();
+        return (!wrong).then_some(texts);
     }
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-    if errors > 0 {
-        eprint!("{errors} mistake{} in {path}; nothing was started\n", if errors == 1 { "" } else { "s" });
+}
+
+/// A path as people write it: from where they are.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().and_then(std::fs::canonicalize).ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).display().to_string()
+}
+
+fn report<'a>(findings: &[Finding], file: impl Fn(&FileName) -> (&'a str, String)) {
+    let mut wrong: BTreeMap<String, usize> = BTreeMap::new();
+    for Finding { file: name, diagnostic } in findings {
+        let (source, path) = file(name);
+        // anstream takes the colours out again where they are not wanted.
+        eprint!("{}\n", diagnostic.render(source, &path, true));
+        if diagnostic.is_error() {
+            *wrong.entry(path).or_default() += 1;
+        }
+    }
+    let counted = |(path, errors): (&String, &usize)| {
+        format!("{errors} mistake{} in {path}", if *errors == 1 { "" } else { "s" })
+    };
+    if !wrong.is_empty() {
+        eprint!("{}; nothing was started\n", wrong.iter().map(counted).collect::<Vec<_>>().join(", "));
     }
 }
 

@@ -8,6 +8,7 @@ mod admin;
 mod administration;
 mod again;
 mod bad_input;
+mod called;
 mod cast;
 mod conformance;
 mod corpus;

@@ -64,15 +64,20 @@ async fn token(State(app): State<Arc<App>>, holder: Holder, Query(asked): Query<
     }
     let result = async {
         let message = app.store.job_message(claims.job).await?.unwrap_or_default();
-        let granted =
-            serde_json::from_str(&message).is_ok_and(|m: JobMessage| may_have_tokens(&m, holder.run.run.trusted));
-        if !granted {
+        let message = serde_json::from_str::<JobMessage>(&message).ok();
+        let Some(message) = message.filter(|message| may_have_tokens(message, holder.run.run.trusted)) else {
             return Err(ApiError::new(StatusCode::FORBIDDEN, kind::FORBIDDEN, "this job may not have id tokens")
                 .detail("give the job `permissions: {id-token: write}`; untrusted runs never have it"));
-        }
+        };
         let compiled = app.runs.get(holder.run.id).ok_or_else(|| ApiError::not_found("such run in progress"))?;
         let context = compiled.submission.context(&compiled.workflow, &holder.run, &app.config.forge);
-        let github = context.github.to_json();
+        let mut github = context.github.to_json();
+        let variable = |name: &str| message.variables.get(name).map_or("", |variable| variable.value.as_str());
+        if !variable(crate::message::FILE_PATH).is_empty() {
+            let file = format!("{}@{}", variable(crate::message::FILE_PATH), variable(crate::message::FILE_REF));
+            github["job_workflow_ref"] = file.into();
+            github["job_workflow_sha"] = variable(crate::message::FILE_SHA).into();
+        }
         let value = app.actions.identity.mint(&github, audience.as_deref(), app.clock.now()).await?;
         Ok(Json(Token { value }))
     }

@@ -1,6 +1,6 @@
 //! A run again: a new run from what was submitted for one that has ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,9 +11,9 @@ use startline_protocol::job_message::JobMessage;
 use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 use startline_protocol::runs_api::{RerunRequest, RunDetail};
-use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::state::JobStatus;
 use startline_store::{JobRecord, NewJob, RunRecord};
-use startline_workflow::Workflow;
+use startline_workflow::plan::{self, Instance};
 
 use super::Body;
 use super::extract::Path;
@@ -57,12 +57,13 @@ async fn again(
         tracing::error!(run.id = %id, %error, "a stored submission cannot be read");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored submission cannot be read")
     })?;
-    let workflow = submission::parse(&submission.workflow, &submission.path)?;
+    let workflow = submission::compile(&submission.workflow, &submission.path, &submission.files)?;
     let secrets = app.reopened(&run)?;
     let jobs = app.store.jobs_of_run(id).await?;
     let mut new = Vec::new();
     if request.failed_only {
-        let again = to_run_again(&workflow, &jobs);
+        let instances: Vec<Instance> = jobs.iter().map(crate::runs::instance).collect();
+        let again = plan::again(&workflow, &instances);
         if again.is_empty() {
             return Err(ApiError::invalid(format!("no job of run {id} has failed"))
                 .detail("leave `failed_only` out to run all of it again"));
@@ -101,23 +102,6 @@ async fn again(
     record.detail("new_run", made.id);
     tracing::info!(run.id = %made.id, run.from = %id, failed_only = request.failed_only, "run submitted again");
     Ok((StatusCode::CREATED, Json(runs::detail(app, made).await?)))
-}
-
-/// Ids from the file of the jobs that failed, and of all that need one of them.
-fn to_run_again<'a>(workflow: &'a Workflow, jobs: &'a [JobRecord]) -> BTreeSet<&'a str> {
-    let failed = |job: &&JobRecord| matches!(job.conclusion, Some(Conclusion::Failure | Conclusion::Cancelled));
-    let mut again: BTreeSet<&str> = jobs.iter().filter(failed).map(|job| job.key.as_str()).collect();
-    loop {
-        let before = again.len();
-        for job in &workflow.jobs {
-            if job.needs.iter().any(|needed| again.contains(needed.as_str())) {
-                again.insert(&job.id);
-            }
-        }
-        if again.len() == before {
-            return again;
-        }
-    }
 }
 
 /// A job as it ended, for a run that takes it over.

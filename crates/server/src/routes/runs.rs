@@ -53,8 +53,9 @@ async fn create(
     let trusted = !request.untrusted;
     let repeat = Repeat::of(headers, admin.token.id, "run.submit", &request)?;
     secrets.keys().try_for_each(|name| check_secret_name(name))?;
+    app.fetch_called(&mut request).await?;
     let path = request.path.as_deref().unwrap_or(submission::DEFAULT_PATH);
-    let workflow = submission::parse(&request.workflow, path)?;
+    let workflow = submission::compile(&request.workflow, path, &request.files)?;
     let submission = Submission::new(request, &workflow)?;
     admin.must_see(&submission.repository)?;
     record.repository(&submission.repository);

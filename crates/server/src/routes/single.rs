@@ -62,7 +62,7 @@ async fn create(
     check(&request, &name)?;
     let stands_for =
         SubmitRequest { workflow: workflow(&name), repository: request.repository.clone(), ..SubmitRequest::default() };
-    let workflow = submission::parse(&stands_for.workflow, submission::DEFAULT_PATH)?;
+    let workflow = submission::compile(&stands_for.workflow, submission::DEFAULT_PATH, &stands_for.files)?;
     let mut submission = Submission::new(stands_for, &workflow)?;
     submission.single = true;
     admin.must_see(&submission.repository)?;
@@ -156,7 +156,7 @@ mod tests {
     fn any_name_makes_a_workflow() {
         for name in ["build", "a: b", "\"quoted\" 'both'", "$ { {", "#", "ünï 🦀", "- x", "yes", "a\\b", "a\u{2028}b"]
         {
-            let parsed = submission::parse(&workflow(name), "x").unwrap();
+            let parsed = submission::compile(&workflow(name), "x", &BTreeMap::new()).unwrap();
             assert_eq!(parsed.name.as_deref(), Some(name));
         }
     }

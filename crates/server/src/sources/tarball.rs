@@ -15,6 +15,9 @@ const ENTRIES: usize = 200_000;
 /// Longest header of a whole archive that is read for its commit.
 const HEADER: u64 = 64 * 1024;
 
+/// Largest file that is read as text.
+const TEXT: u64 = 1 << 20;
+
 /// What is wrong with a tarball.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TarballError {
@@ -95,6 +98,27 @@ pub(crate) fn unpack(file: &Path, into: &Path, most: u64) -> Result<Unpacked, Ta
         Some(top) => Ok(Unpacked { top: into.join(top), commit }),
         None => Err(TarballError::Empty),
     }
+}
+
+/// The text of a file of an archive that was made here; none when there is no such file. Blocks.
+pub(super) fn read(archive: &Path, path: &str) -> Result<Option<String>, TarballError> {
+    let file = File::open(archive).map_err(TarballError::Format)?;
+    let mut archive = Archive::new(MultiGzDecoder::new(file));
+    for entry in archive.entries().map_err(TarballError::Format)? {
+        let entry = entry.map_err(TarballError::Format)?;
+        let name = entry.path().map_err(TarballError::Format)?.into_owned();
+        // Below the one top-level directory.
+        if !entry.header().entry_type().is_file() || name.components().skip(1).ne(Path::new(path).components()) {
+            continue;
+        }
+        if entry.size() > TEXT {
+            return Err(TarballError::Size(TEXT));
+        }
+        let mut text = String::new();
+        entry.take(TEXT).read_to_string(&mut text).map_err(TarballError::Unpack)?;
+        return Ok(Some(text));
+    }
+    Ok(None)
 }
 
 /// A reader that fails where more comes than is good for us.

@@ -66,6 +66,15 @@ impl FileName {
     }
 }
 
+impl std::str::FromStr for FileName {
+    type Err = &'static str;
+
+    /// Reads what `Display` writes: as [`FileName::parse`], but a path of the run's repository stands without `./`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains('@') { Self::parse(text) } else { Self::parse(&format!("./{text}")) }
+    }
+}
+
 impl fmt::Display for FileName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.repository {
@@ -87,6 +96,9 @@ mod tests {
         assert_eq!(other.to_string(), "acme/ci/.github/workflows/build.yaml@v1");
         assert_eq!(local.seen_from(&other).to_string(), "acme/ci/.github/workflows/build.yml@v1");
         assert_eq!(other.seen_from(&local), other);
+        for name in [local, other] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
     }
 
     #[test]

@@ -17,7 +17,14 @@ use crate::template;
 /// The jobs that calls made, by calling job and combination, as the called workflow sees them.
 #[derive(Default)]
 pub(super) struct Children {
-    by_call: BTreeMap<(String, u32), Vec<Instance>>,
+    by_call: BTreeMap<(String, u32), Made>,
+}
+
+/// The jobs of one call.
+struct Made {
+    /// What their keys begin with in the run.
+    prefix: String,
+    jobs: Vec<Instance>,
 }
 
 impl Children {
@@ -29,7 +36,9 @@ impl Children {
                 None => own.push(instance.clone()),
                 Some((job, index, rest)) => {
                     let child = Instance { key: rest.to_owned(), ..instance.clone() };
-                    children.by_call.entry((job.to_ascii_lowercase(), index)).or_default().push(child);
+                    let prefix = &instance.key[..instance.key.len() - rest.len() - 1];
+                    let call = children.by_call.entry((job.to_ascii_lowercase(), index));
+                    call.or_insert_with(|| Made { prefix: prefix.to_owned(), jobs: Vec::new() }).jobs.push(child);
                 }
             }
         }
@@ -37,17 +46,14 @@ impl Children {
     }
 
     pub(super) fn of(&self, job: &str, index: u32) -> &[Instance] {
-        self.by_call.get(&(job.to_ascii_lowercase(), index)).map(Vec::as_slice).unwrap_or_default()
+        self.by_call.get(&(job.to_ascii_lowercase(), index)).map(|made| made.jobs.as_slice()).unwrap_or_default()
     }
 
-    fn any(&self, job: &str) -> bool {
+    /// The calls of a job: what the keys of their jobs begin with, and the jobs.
+    pub(super) fn calls(&self, job: &str) -> impl Iterator<Item = (&str, &[Instance])> {
         let job = job.to_ascii_lowercase();
-        self.by_call.range((job.clone(), 0)..=(job, u32::MAX)).next().is_some()
-    }
-
-    fn all(&self, job: &str) -> impl Iterator<Item = &Instance> {
-        let job = job.to_ascii_lowercase();
-        self.by_call.range((job.clone(), 0)..=(job, u32::MAX)).flat_map(|(_, jobs)| jobs)
+        let calls = self.by_call.range((job.clone(), 0)..=(job, u32::MAX));
+        calls.map(|(_, made)| (made.prefix.as_str(), made.jobs.as_slice()))
     }
 }
 
@@ -75,7 +81,7 @@ pub(super) fn present<'w>(
     children: &Children,
 ) -> Vec<Begun<'w>> {
     let mut open: Vec<&Job> =
-        selected.iter().copied().filter(|job| job.call.is_some() && children.any(&job.id)).collect();
+        selected.iter().copied().filter(|job| job.call.is_some() && children.calls(&job.id).next().is_some()).collect();
     let mut begun = Vec::new();
     loop {
         let before = open.len();
@@ -88,7 +94,8 @@ pub(super) fn present<'w>(
             let Some(workflow) = job.call.as_ref().and_then(|call| call.workflow.as_deref()) else { continue };
             // It had a value once. Should it have none now, its jobs go on, and it has failed when they have ended.
             let Ok(calls) = job::calls(context, status, job) else {
-                let ended = children.all(&job.id).all(|child| matches!(child.state, InstanceState::Done(_)));
+                let mut jobs = children.calls(&job.id).flat_map(|(_, jobs)| jobs);
+                let ended = jobs.all(|child| matches!(child.state, InstanceState::Done(_)));
                 let state = if ended { InstanceState::Done(Conclusion::Failure) } else { InstanceState::Cancelling };
                 status.add(vec![stand_in(job, 0, state)]);
                 continue;

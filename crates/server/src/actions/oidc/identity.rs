@@ -148,9 +148,11 @@ fn claims(
     let text = |name: &str| github[name].as_str().unwrap_or_default().to_owned();
     let mut claims: Map<String, Value> =
         FROM_CONTEXT.iter().map(|name| ((*name).to_owned(), text(name).into())).collect();
-    // There are no reusable workflows, so the job's is the run's.
-    claims.insert("job_workflow_ref".to_owned(), text("workflow_ref").into());
-    claims.insert("job_workflow_sha".to_owned(), text("workflow_sha").into());
+    // Those of the file that the job is in, where another one called that.
+    for (claim, of_run) in [("job_workflow_ref", "workflow_ref"), ("job_workflow_sha", "workflow_sha")] {
+        let of_job = github[claim].as_str().map_or_else(|| text(of_run), str::to_owned);
+        claims.insert(claim.to_owned(), of_job.into());
+    }
     claims.insert("runner_environment".to_owned(), "self-hosted".into());
     let repository = text("repository");
     let subject = match &rules.subject {
@@ -222,6 +224,9 @@ mod tests {
         for name in OWN.into_iter().chain(FROM_CONTEXT) {
             assert!(claims.contains_key(name), "{name}");
         }
+        let claims = made("", json!({"job_workflow_ref": "acme/ci/x.yml@v1"}));
+        assert_eq!(claims["job_workflow_ref"], "acme/ci/x.yml@v1", "the file that was called");
+        assert_eq!(claims["workflow_ref"], "acme/demo/.github/workflows/w.yml@refs/heads/main");
         let claims = made("", json!({"event_name": "pull_request_target"}));
         assert_eq!(claims["sub"], "repo:acme/demo:pull_request");
     }
