@@ -130,6 +130,12 @@ pub(crate) struct Submission {
     /// JSON file with the event's body (`github.event`)
     #[arg(long, value_name = "FILE")]
     pub event_file: Option<PathBuf>,
+    /// Start nothing, and exit with 0, unless the event starts the workflow by its types and filters
+    #[arg(long)]
+    pub if_triggered: bool,
+    /// File that the event changed, for filters on paths; may be repeated
+    #[arg(long = "changed", value_name = "PATH", requires = "if_triggered")]
+    pub changed: Vec<String>,
     /// Input of `workflow_dispatch`; may be repeated
     #[arg(long = "input", value_name = "KEY=VALUE")]
     pub inputs: Vec<String>,

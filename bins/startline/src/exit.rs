@@ -27,8 +27,24 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// Nothing was to be done, and that is no fault.
+#[derive(Debug)]
+pub(crate) struct Nothing(pub String);
+
+impl std::fmt::Display for Nothing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Nothing {}
+
 /// Prints an error with its causes and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(nothing) = error.downcast_ref::<Nothing>() {
+        eprintln!("{nothing}");
+        return ExitCode::SUCCESS;
+    }
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();

@@ -66,6 +66,8 @@ pub mod kind {
     pub const INVALID: &str = "invalid";
     /// The workflow file has mistakes; see `diagnostics`.
     pub const WORKFLOW_INVALID: &str = "workflow-invalid";
+    /// What happened does not start the workflow, and a run was wanted only if it does.
+    pub const NOT_TRIGGERED: &str = "not-triggered";
     /// Another runner has this name.
     pub const NAME_TAKEN: &str = "name-taken";
     /// The registration token was used as often as it may be.

@@ -64,6 +64,13 @@ pub struct SubmitRequest {
     /// runners of groups that accept such jobs.
     #[serde(default)]
     pub untrusted: bool,
+    /// A run is wanted only if the event starts the workflow by its types and its filters on branches, tags and paths; else
+    /// 422 `not-triggered` says why not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_if_triggered: bool,
+    /// The files that the event changed, for filters on paths; those let everything pass where this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_files: Option<Vec<String>>,
     /// Only this job and what it needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,

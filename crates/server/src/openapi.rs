@@ -42,6 +42,7 @@ const PROBLEMS: &[(&str, u16, &str)] = &[
     (kind::NAME_TAKEN, 409, "another runner has this name"),
     (kind::NOT_FOUND, 404, "no such thing, or none that the bearer may know of"),
     (kind::RUN_ACTIVE, 409, "the run has not ended yet"),
+    (kind::NOT_TRIGGERED, 422, "the event does not start the workflow"),
     (kind::RUNNER_BUSY, 409, "the runner holds a job, or as many as it takes"),
     (kind::RUNNER_OFFLINE, 410, "the registration is gone; register anew"),
     (kind::STALE_EPOCH, 409, "the job was given to another runner or has ended"),

@@ -96,6 +96,11 @@ impl ApiError {
         error
     }
 
+    pub(crate) fn not_triggered(reason: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind::NOT_TRIGGERED, format!("no run: {reason}"))
+            .detail("leave `only_if_triggered` out to run it all the same")
+    }
+
     pub(crate) fn workflow(diagnostics: Vec<Diagnostic>) -> Self {
         let mut error = Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,

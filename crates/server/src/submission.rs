@@ -10,7 +10,7 @@ use startline_store::RunRecord;
 use startline_workflow::Runners;
 use startline_workflow::diagnostic::Diagnostic;
 use startline_workflow::expression::Value;
-use startline_workflow::model::{self, FileName, Finding, Linked, Workflow};
+use startline_workflow::model::{self, FileName, Finding, Linked, Occasion, Workflow};
 use startline_workflow::plan::{RunContext, Selection};
 
 use crate::problem::{ApiError, ApiResult};
@@ -135,6 +135,9 @@ impl Submission {
         let events: Vec<&str> = workflow.on.events.iter().map(|trigger| trigger.event.as_str()).collect();
         let event_name = match request.event_name {
             Some(name) if events.iter().any(|known| *known == name) => name,
+            Some(name) if request.only_if_triggered => {
+                return Err(ApiError::not_triggered(&format!("the workflow is not triggered by `{name}`")));
+            }
             Some(name) => {
                 return Err(ApiError::invalid(format!("the workflow is not triggered by `{name}`")).detail(format!(
                     "its events are {}; choose one of them or add `{name}` under `on`",
@@ -173,6 +176,10 @@ impl Submission {
             body.entry("inputs").or_insert_with(|| inputs.into());
         }
         body.entry("ref").or_insert_with(|| git_ref.clone().into());
+        if request.only_if_triggered {
+            let occasion = Occasion::of(&event_name, &event, &git_ref, request.changed_files);
+            workflow.on.starts(&occasion).map_err(|reason| ApiError::not_triggered(&reason))?;
+        }
         Ok(Self {
             path: request.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
             repository: repository(request.repository)?,

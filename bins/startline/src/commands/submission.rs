@@ -7,12 +7,13 @@ use std::process::Command;
 use anstream::eprint;
 use anyhow::Context;
 use startline_client::ApiClient;
+use startline_protocol::problem::kind;
 use startline_protocol::runs_api::{RunDetail, SubmitRequest};
 use startline_workflow::Runners;
 use startline_workflow::model::{self, FileName, Finding};
 
 use crate::cli::Submission;
-use crate::exit::Usage;
+use crate::exit::{Nothing, Usage};
 
 /// A workflow file that compiles, and what is to be done with it.
 pub(crate) struct Prepared {
@@ -60,6 +61,8 @@ pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Opt
         job: args.job.clone(),
         matrix,
         untrusted: false,
+        only_if_triggered: args.if_triggered,
+        changed_files: (!args.changed.is_empty()).then(|| args.changed.clone()),
     };
     Ok(Some(Prepared { request, root }))
 }
@@ -87,10 +90,10 @@ fn called(
                 Err(error) => linked.findings.push(model::absent(file, caller, *span, &format!("{error:#}"))),
             }
         }
-        let wrong = linked.findings.iter().any(|finding| finding.diagnostic.is_error());
-        if read > 0 && !wrong {
+        if read > 0 {
             continue;
         }
+        let wrong = linked.findings.iter().any(|finding| finding.diagnostic.is_error());
         report(&linked.findings, |file| {
             if *file == name {
                 return (source, args.file.display().to_string());
@@ -129,6 +132,7 @@ fn report<'a>(findings: &[Finding], file: impl Fn(&FileName) -> (&'a str, String
 /// Submits; what the service finds wrong with the request is a mistake of the command line.
 pub(crate) async fn submit(client: &ApiClient, request: &SubmitRequest) -> anyhow::Result<RunDetail> {
     client.submit_run(request).await.map_err(|error| match error.problem() {
+        Some(problem) if problem.kind == kind::NOT_TRIGGERED => Nothing(problem.title.clone()).into(),
         Some(problem) if problem.status == 422 => {
             let detail = problem.detail.as_deref().map(|detail| format!("; {detail}")).unwrap_or_default();
             Usage(format!("{}{detail}", problem.title)).into()

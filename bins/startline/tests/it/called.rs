@@ -65,7 +65,7 @@ fn a_mistake_in_a_called_file_is_shown_there_and_a_missing_file_where_it_is_call
     let said = run_in(tree.path(), &["ci.yml"]);
     assert_eq!(said.code, Some(2), "{said:?}");
     for wanted in
-        ["say.yml:3:22", "did you mean `steps`", "ci.yml:4:12", "gone.yml", "1 mistake in ci.yml, 1 mistake in say.yml"]
+        ["say.yml:3:21", "did you mean `steps`", "ci.yml:4:13", "gone.yml", "1 mistake in ci.yml, 1 mistake in say.yml"]
     {
         assert!(said.err.contains(wanted), "no `{wanted}` in {}", said.err);
     }

@@ -40,3 +40,4 @@ mod service;
 mod soak;
 mod storage;
 mod traces;
+mod triggers;

@@ -161,6 +161,7 @@ pub(super) fn known(code: &str) -> &'static str {
         kind::RUNNER_BUSY,
         kind::STALE_EPOCH,
         kind::RUN_ACTIVE,
+        kind::NOT_TRIGGERED,
         kind::RUNNER_OFFLINE,
         kind::IN_USE,
         kind::TOO_LARGE,

@@ -177,7 +177,7 @@ fn runs_and_jobs() -> [Endpoint; 10] {
             .header(IDEMPOTENCY_KEY, false, "A repeat under the same key within 24 h answers what the first one made.")
             .json::<SubmitRequest>()
             .answers::<RunDetail>(201, "The run.")
-            .problems(&[kind::WORKFLOW_INVALID]),
+            .problems(&[kind::NOT_TRIGGERED, kind::WORKFLOW_INVALID]),
         Endpoint::new(GET, "/api/v1/runs", "listRuns", runs::list)
             .says("List runs, newest first", "")
             .api(Permission::JobsRead)

@@ -21,6 +21,28 @@ pub struct Occasion {
     pub commit_message: Option<String>,
 }
 
+impl Occasion {
+    /// What the body of an event, as GitHub sends it, says. `git_ref` is the ref of the run.
+    #[must_use]
+    pub fn of(event: &str, body: &serde_json::Value, git_ref: &str, changed_files: Option<Vec<String>>) -> Self {
+        let text = |pointer: &str| body.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let git_ref = match event {
+            "pull_request" | "pull_request_target" => text("/pull_request/base/ref"),
+            "workflow_run" => text("/workflow_run/head_branch"),
+            "push" => Some(git_ref.to_owned()),
+            _ => None,
+        };
+        Self {
+            event: event.to_owned(),
+            action: text("/action"),
+            git_ref,
+            changed_files,
+            workflow: text("/workflow_run/name").filter(|_| event == "workflow_run"),
+            commit_message: text("/head_commit/message"),
+        }
+    }
+}
+
 /// Texts in a commit's message by which its author wants no run.
 const SKIP: [&str; 5] = ["[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]"];
 /// Events that happen for changed code, and so can be skipped by its author.
