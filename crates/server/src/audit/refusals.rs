@@ -149,7 +149,7 @@ impl App {
 
 /// The code of a problem as text that lives for ever; the log says `other` for one that is not known here.
 pub(super) fn known(code: &str) -> &'static str {
-    const CODES: [&str; 15] = [
+    const CODES: [&str; 16] = [
         kind::UNAUTHENTICATED,
         kind::FORBIDDEN,
         kind::NOT_FOUND,
