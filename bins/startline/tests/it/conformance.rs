@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::harness::root;
 
-/// The ids of each part of the page, and whether it must be complete.
-const PARTS: [(&str, usize, bool); 4] = [("R", 24, true), ("E", 12, true), ("J", 24, true), ("S", 20, false)];
+/// How many ids each part of the page has, from 1.
+const PARTS: [(&str, usize); 4] = [("R", 24), ("E", 12), ("J", 24), ("S", 20)];
 
 /// A line of the page: an id, what it is about, and the names of its tests.
 struct Row {
@@ -67,11 +67,13 @@ fn every_pitfall_has_a_test_that_exists() {
         assert!(missing.is_empty(), "{} names tests that do not exist: {missing:?}", row.id);
         *seen.entry(row.id).or_default() += 1;
     }
-    for (letter, count, complete) in PARTS {
+    for (letter, count) in PARTS {
+        // The last part comes as a whole.
+        let begun = letter != "S" || seen.keys().any(|id| id.starts_with(letter));
         for id in (1..=count).map(|number| format!("{letter}{number}")) {
             match seen.remove(&id) {
                 Some(times) => assert_eq!(times, 1, "{id} stands there {times} times"),
-                None => assert!(!complete, "{id} is missing"),
+                None => assert!(!begun, "{id} is missing"),
             }
         }
     }

@@ -78,14 +78,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bases_end_with_a_slash_and_keep_port_and_path() {
+    fn bases_end_with_a_slash_and_keep_the_port() {
         let urls = Urls::new("https://ci.example.com:8443/");
         assert_eq!(urls.server(), "https://ci.example.com:8443/_runner/");
         assert_eq!(urls.run_service(), "https://ci.example.com:8443/_run/");
         assert_eq!(urls.results(), "https://ci.example.com:8443/");
         assert_eq!(urls.cache(), "https://ci.example.com:8443/_cache/");
-        assert_eq!(Urls::new("http://ci.local:7070/a/b").server(), "http://ci.local:7070/a/b/_runner/");
         assert!(urls.id_token(Uuid::nil()).contains('?'), "an audience is appended with `&`");
+    }
+
+    #[test]
+    fn bases_keep_the_path_of_the_service() {
+        assert_eq!(Urls::new("http://ci.local:7070/a/b").server(), "http://ci.local:7070/a/b/_runner/");
     }
 
     #[test]
