@@ -100,6 +100,18 @@ const verbs = {
     assert.equal(await cache.restoreCache(['deps'], 'linux-deps-aaa', ['linux-']), undefined)
   },
 
+  // What the worker does with Azure's SDK for .NET (`ResultsHttpClient.cs`), with the SDK that the artifact client brings.
+  async 'step-logs'() {
+    const { AppendBlobClient, BlockBlobClient } = await import('@azure/storage-blob')
+    const conditions = { ifNoneMatch: '*' }
+    const blobHTTPHeaders = { blobContentType: 'text/plain' }
+    const long = new AppendBlobClient(process.env.LONG_LOG)
+    await long.create({ conditions, blobHTTPHeaders })
+    for (const block of ['one\n'.repeat(MB / 2), 'two\n']) await long.appendBlock(block, block.length)
+    await long.seal()
+    await new BlockBlobClient(process.env.SHORT_LOG).upload('three\n', 6, { conditions, blobHTTPHeaders })
+  },
+
   async token() {
     const core = await import('@actions/core')
     const text = await core.getIDToken('sts.example')

@@ -28,6 +28,9 @@ pub(crate) struct JobLog {
     said: Option<(JobStatus, u32)>,
     /// Where the text that was printed ends.
     at: u64,
+    /// Text (its offset, its attempt) that came before anybody had told the name of a step that wrote it, as it happens
+    /// with official runners.
+    held: Vec<(u64, u32, String)>,
     live: Live,
 }
 
@@ -41,15 +44,31 @@ impl JobLog {
     pub(crate) fn lines(&mut self, event: LogEvent) -> Vec<String> {
         let mut out = Vec::new();
         match event {
-            LogEvent::Job { job } => self.job(*job, &mut out),
-            LogEvent::Log { offset, attempt, text } => self.text(offset, attempt, &text, &mut out),
+            LogEvent::Job { job } => {
+                if job.attempt != self.attempt {
+                    self.release(&mut out);
+                }
+                self.job(*job, &mut out);
+                if !self.waits_for_a_name() {
+                    self.release(&mut out);
+                }
+            }
+            LogEvent::Log { offset, attempt, text } => {
+                self.held.push((offset, attempt, text));
+                if !self.waits_for_a_name() {
+                    self.release(&mut out);
+                }
+            }
             LogEvent::Console { attempt, step_id: Some(step), first_line: Some(first), lines } => {
                 if attempt == self.attempt {
                     self.live.hear(step, first, lines);
                 }
             }
             LogEvent::Console { .. } => {}
-            LogEvent::End => self.finish_steps(u64::MAX, &mut out),
+            LogEvent::End => {
+                self.release(&mut out);
+                self.finish_steps(u64::MAX, &mut out);
+            }
         }
         self.live_lines(&mut out);
         if !self.prefix.is_empty() {
@@ -82,6 +101,16 @@ impl JobLog {
         }
         self.begin_attempt(job.attempt);
         self.job = Some(job);
+    }
+
+    fn waits_for_a_name(&self) -> bool {
+        self.steps().iter().any(|step| step.name.is_empty() && step.log_start.is_some())
+    }
+
+    fn release(&mut self, out: &mut Vec<String>) {
+        for (offset, attempt, text) in std::mem::take(&mut self.held) {
+            self.text(offset, attempt, &text, out);
+        }
     }
 
     fn text(&mut self, offset: u64, attempt: u32, text: &str, out: &mut Vec<String>) {
@@ -122,6 +151,9 @@ impl JobLog {
     fn live_lines(&mut self, out: &mut Vec<String>) {
         for step in self.live.speakers() {
             let Some(index) = self.steps().iter().position(|known| known.id == Some(step)) else { continue };
+            if self.steps()[index].name.is_empty() {
+                continue;
+            }
             if index + 1 < self.begun {
                 // Its place on the terminal is past.
                 self.live.take(step);
@@ -324,6 +356,22 @@ mod tests {
                 "a │ – Fourth (skipped)",
             ]
         );
+    }
+
+    #[test]
+    fn lines_of_a_step_wait_until_it_has_a_name() {
+        let line = format!("{STAMP}x\n");
+        let named = |name| job(vec![step(1, name, Some(0), Some(line.len() as u64), None)]);
+        let text = || LogEvent::Log { offset: 0, attempt: 1, text: line.clone() };
+        let mut log = JobLog::new(String::new());
+        assert_eq!(plain(log.lines(named(""))), ["started on laptop"]);
+        assert_eq!(plain(log.lines(text())), [""; 0]);
+        assert_eq!(plain(log.lines(named("Complete job"))), ["▸ Complete job", "  x"]);
+        // One that never gets a name loses no line.
+        let mut log = JobLog::new(String::new());
+        log.lines(named(""));
+        log.lines(text());
+        assert_eq!(plain(log.lines(LogEvent::End)), ["▸ ", "  x"]);
     }
 
     #[test]

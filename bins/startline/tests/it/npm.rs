@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use startline_protocol::ids::JobId;
 use startline_protocol::runs_api::SubmitRequest;
+use uuid::Uuid;
 
 use crate::harness::{Process, Said, Service, eventually, root};
 use crate::official::client::{Held, Official};
@@ -165,6 +167,20 @@ async fn the_artifact_client_outlives_a_crash_of_the_service_in_the_middle_of_an
     service.restart();
     let status = upload.ended(LIMIT).await;
     assert!(status.success(), "{}\n{}", upload.errors(), upload.said());
+}
+
+#[tokio::test]
+async fn azures_sdk_puts_a_log_of_several_blocks_whole() {
+    let Some(place) = installed() else { return };
+    let service = Service::start(&SHORT);
+    submit(&service, "refs/heads/main").await;
+    let (_runner, held) = next(&service, "one").await;
+    let url = async |step: u128| format!("{}{}", service.url, held.logs_url(&service, Uuid::from_u128(step)).await);
+    let mut addresses = environment(&held, LOCAL);
+    addresses.extend([("LONG_LOG", url(1).await), ("SHORT_LOG", url(2).await)]);
+    let workspace = tempfile::tempdir().unwrap();
+    run(&place, workspace.path(), "step-logs", &addresses).await;
+    assert_eq!(service.log(JobId(1)).await, "one\n".repeat(512 << 10) + "two\nthree\n");
 }
 
 /// How many files are below a directory.

@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What is answered for the kind of storage: none of those for which the worker would speak a dialect of its own.
-pub const STORAGE_TYPE: &str = "BLOB_STORAGE_TYPE_UNSPECIFIED";
+/// What is answered for the kind of storage: the worker then puts logs with Azure's SDK (`AppendBlobClient`). For any other
+/// kind it writes requests of its own, and loses the first block of every log that has several: it gives the request
+/// that announces them a second `Content-Type`, which .NET refuses (`ResultsHttpClient.cs`, `CreateAppendFileAsync`).
+pub const STORAGE_TYPE: &str = "BLOB_STORAGE_TYPE_AZURE";
 
 /// What a request is about; each method's body begins so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

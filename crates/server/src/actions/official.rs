@@ -8,8 +8,10 @@ use startline_protocol::job_message::{JobMessage, MaskHint, Variable};
 use super::urls::Urls;
 use crate::routes::polls::Taken;
 
-/// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `Runner.Features`).
-const SWITCHES: [&str; 10] = [
+/// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `JobServerQueue.cs`).
+const SWITCHES: [&str; 11] = [
+    // Logs of more than one block arrive whole in no other way (`startline_protocol::actions::results::STORAGE_TYPE`).
+    "system.github.results_upload_with_sdk",
     // Scripts around containers, as actions-runner-controller has them.
     "DistributedTask.AllowRunnerContainerHooks",
     "DistributedTask.DeprecateStepOutputCommands",
