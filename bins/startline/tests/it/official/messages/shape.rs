@@ -62,7 +62,6 @@ const ONLY_THEIRS: &[(&str, &str)] = &[
     ("/variables/actions_snapshot_preflight_hosted_runner_check", "machine images are made by GitHub alone"),
     ("/variables/actions_snapshot_preflight_image_gen_pool_check", "machine images are made by GitHub alone"),
     ("/variables/actions_use_bearer_token_for_codeload", "false there, and absent is false"),
-    ("/variables/system.github.results_upload_with_sdk", "Azure's SDK is not what storage of ours speaks for logs"),
     ("/variables/system.phaseDisplayName", "of the older protocol"),
     ("/variables/system.runner.lowdiskspacethreshold", "the worker's own threshold is the same"),
 ];
