@@ -11,6 +11,7 @@ mod caches;
 mod clearing;
 mod configuration;
 mod dialect;
+mod doors;
 mod feed;
 mod git;
 mod groups;
@@ -31,23 +32,23 @@ mod steps;
 mod stop;
 mod storage;
 mod token;
-mod twirp;
 mod urls;
 
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware;
 use startline_crypto::UrlKey;
 use startline_crypto::client_assertion::ReplayCache;
 use startline_crypto::purpose_token::PurposeKey;
 use startline_crypto::runner_key::KeyPool;
 
 use crate::{App, routes};
-use dialect::Dialect;
+use doors::Doors;
 
 pub(crate) use broker::LONGEST_POLL;
+pub(crate) use dialect::{Dialect, translate};
+pub use doors::Door;
 pub(crate) use oidc::{Identity, IdentityRules, may_have_tokens};
 pub(crate) use run_service::patience;
 pub(crate) use scale_sets::ScaleSets;
@@ -117,26 +118,29 @@ impl Actions {
 
 /// All routes of the protocol.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let speaking = |dialect: Dialect, routes: Router<Arc<App>>| {
-        routes
-            .layer(DefaultBodyLimit::max(BODY_LIMIT))
-            .layer(middleware::from_fn(routes::request_id))
-            .layer(tower_http::catch_panic::CatchPanicLayer::custom(routes::panicked))
-            .layer(middleware::from_fn_with_state(dialect, dialect::translate))
-    };
-    let rest = rest::routes().merge(caches::rest_routes()).merge(blobs::routes()).merge(oidc::routes());
-    let twirp = twirp::routes()
+    let routes = doors().into_router().layer(DefaultBodyLimit::max(BODY_LIMIT));
+    routes::answering(routes).with_state(Arc::clone(app))
+}
+
+/// Every route of the protocol by its method and path.
+pub(crate) fn list() -> Vec<Door> {
+    doors().list()
+}
+
+fn doors() -> Doors {
+    rest::routes()
+        .merge(token::routes())
+        .merge(broker::routes())
+        .merge(run_service::routes())
+        .merge(launch::routes())
         .merge(results::routes())
         .merge(feed::routes())
         .merge(artifacts::routes())
-        .merge(caches::twirp_routes());
-    Router::new()
-        .merge(speaking(Dialect::Rest, rest))
-        .merge(speaking(Dialect::Broker, broker::routes()))
-        .merge(speaking(Dialect::OAuth, token::routes()))
-        .merge(speaking(Dialect::RunService, run_service::routes().merge(launch::routes())))
-        .merge(speaking(Dialect::Twirp, twirp))
-        .merge(speaking(Dialect::Vss, scale_sets::administration().merge(scale_sets::queue_plane())))
+        .merge(caches::twirp_routes())
+        .merge(caches::rest_routes())
+        .merge(blobs::routes())
+        .merge(oidc::routes())
+        .merge(scale_sets::administration())
+        .merge(scale_sets::queue_plane())
         .merge(git::routes())
-        .with_state(Arc::clone(app))
 }

@@ -19,6 +19,7 @@ use startline_store::{Answer, AuditRecord, JobRecord, NewAudit};
 use crate::App;
 use crate::auth::{Admin, AdminOrRunner, Configurer, JobBearer, Origin, Registrar, Runner};
 use crate::problem::ApiResult;
+use crate::routes::work::AGAIN;
 
 pub(crate) use refusals::{Refusals, Refused};
 
@@ -144,6 +145,8 @@ pub(crate) struct Record {
     entry: Option<NewAudit>,
     action: &'static str,
     origin: Origin,
+    /// A success is told once the line is written, however long that takes.
+    is_awaited: bool,
 }
 
 impl App {
@@ -209,7 +212,7 @@ impl App {
             address: origin.address.map(|address| address.to_string()),
             details: std::collections::BTreeMap::new(),
         };
-        Record { app: Arc::clone(self), entry: Some(entry), action, origin }
+        Record { app: Arc::clone(self), entry: Some(entry), action, origin, is_awaited: false }
     }
 }
 
@@ -242,6 +245,11 @@ impl Record {
         }
     }
 
+    /// The caller waits for as long as the line cannot be written, instead of hearing of a fault.
+    pub(crate) const fn is_awaited(&mut self) {
+        self.is_awaited = true;
+    }
+
     /// Writes the line with the deed's outcome and hands the outcome on, once the line is durable. Where the line cannot
     /// be written, a success is answered as a fault of ours: what is not on record must not be taken for done.
     pub(crate) async fn conclude<T>(mut self, result: ApiResult<T>) -> ApiResult<T> {
@@ -249,7 +257,13 @@ impl Record {
         match &result {
             Ok(_) => {
                 entry.outcome = "success".to_owned();
-                self.app.store.append_audit(entry).await?;
+                while let Err(error) = self.app.store.append_audit(entry.clone()).await {
+                    if !self.is_awaited || !error.is_transient() || self.app.drain.is_cancelled() {
+                        return Err(error.into());
+                    }
+                    tracing::error!(%error, "a line of the audit log was not written; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
             Err(error) if error.problem().status < 500 => {
                 let refused = Refused {
@@ -263,7 +277,14 @@ impl Record {
                 self.app.refused(refused).await;
             }
             Err(error) => {
-                entry.outcome = format!("failed: {}", error.problem().kind);
+                let outcome = format!("failed: {}", error.problem().kind);
+                if self.app.drain.is_cancelled() {
+                    // The database may be why it failed, and nobody can wait for it any more.
+                    self.entry = Some(entry);
+                    self.send(outcome);
+                    return result;
+                }
+                entry.outcome = outcome;
                 if let Err(error) = self.app.store.append_audit(entry).await {
                     tracing::error!(%error, "a line of the audit log was not written");
                 }

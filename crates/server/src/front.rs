@@ -19,6 +19,7 @@ use http::{Method, Request};
 use tower::{BoxError, Service};
 
 use crate::App;
+use crate::actions::{Dialect, translate};
 use crate::traces::RequestSpan;
 pub(crate) use held::HeldPoll;
 pub(crate) use open::{Begun, Parked};
@@ -58,7 +59,8 @@ where
         let way = if request.method() == Method::POST && request.uri().path() == POLL {
             Way::Held(HeldPoll::new(&self.app, request))
         } else {
-            Way::Routed(Box::pin(Service::<Request<B>>::call(&mut self.router, request)))
+            let dialect = Dialect::at(request.uri().path());
+            Way::Routed(Box::pin(Service::<Request<B>>::call(&mut self.router, request)), dialect)
         };
         Answering { app: Arc::clone(&self.app), span, way }
     }
@@ -77,7 +79,8 @@ pub(crate) struct Answering {
 
 enum Way {
     Held(HeldPoll),
-    Routed(Pin<Box<RouteFuture<Infallible>>>),
+    /// With the dialect in which its answer is said, if it is GitHub's protocol.
+    Routed(Pin<Box<RouteFuture<Infallible>>>, Option<Dialect>),
 }
 
 impl Future for Answering {
@@ -86,9 +89,12 @@ impl Future for Answering {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (answer, route) = match &mut self.way {
             Way::Held(poll) => (ready!(Pin::new(poll).poll(cx)), Some(Route(format!("POST {POLL}")))),
-            Way::Routed(answer) => {
+            Way::Routed(answer, dialect) => {
                 let Ok(mut answer) = ready!(answer.as_mut().poll(cx));
                 let route = answer.extensions_mut().remove::<Route>();
+                if let Some(dialect) = dialect {
+                    translate(*dialect, &mut answer);
+                }
                 (answer, route)
             }
         };

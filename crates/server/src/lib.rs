@@ -60,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer as _;
 
+pub use actions::Door;
 pub use config::{ActionsArgs, Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
 pub use sources::Mirrors;
 
@@ -187,6 +188,12 @@ pub fn openapi() -> String {
     let mut text = serde_json::to_string_pretty(&openapi::document()).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Every route of GitHub's protocol that the service answers.
+#[must_use]
+pub fn doors() -> Vec<Door> {
+    actions::list()
 }
 
 /// Starts the service: binds, opens the data directory, takes unfinished runs up again and answers.

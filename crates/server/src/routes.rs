@@ -68,17 +68,20 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             _ => routes.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT)),
         });
     }
-    router
+    let router = router
         .route(REST, delete(no_route).get(no_route).post(no_route).put(no_route).patch(no_route))
         .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(request_id))
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
-        .with_state(Arc::clone(app))
+        .method_not_allowed_fallback(wrong_method);
+    answering(router).with_state(Arc::clone(app))
+}
+
+/// Routes whose every answer names its request, and whose every error is a problem; also that of a panic.
+pub(crate) fn answering<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes.layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(request_id))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-pub(crate) fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     fault(&*cause).into_response()
 }
 
@@ -92,7 +95,7 @@ pub(crate) fn fault(cause: &(dyn std::any::Any + Send)) -> ApiError {
 
 async fn no_route(request: Request) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, format!("there is no {}", request.uri().path()))
-        .detail("the API is described in docs/runner-api.md")
+        .detail("the API is described in docs/runner-api.md, GitHub's protocol in docs/interoperability.md")
 }
 
 async fn wrong_method(request: Request) -> ApiError {
@@ -154,9 +157,7 @@ async fn as_problem(response: Response, id: &HeaderValue) -> Response {
     const LONGEST: usize = 4 * 1024 * 1024;
     let (mut head, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
-    let ours = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == CONTENT_TYPE.as_bytes());
-    let known = ours.then(|| serde_json::from_slice::<Problem>(&bytes).ok()).flatten();
-    let mut problem = known.unwrap_or_else(|| {
+    let mut problem = head.extensions.remove::<Problem>().unwrap_or_else(|| {
         let text = String::from_utf8_lossy(&bytes);
         let (kind, title) = match head.status {
             StatusCode::SERVICE_UNAVAILABLE => (kind::UNAVAILABLE, "the service took too long to answer"),
@@ -176,7 +177,9 @@ async fn as_problem(response: Response, id: &HeaderValue) -> Response {
     problem.request_id = id.to_str().ok().map(str::to_owned);
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    Response::from_parts(head, serde_json::to_vec(&problem).unwrap_or_default().into())
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    head.extensions.insert(problem);
+    Response::from_parts(head, body.into())
 }
 
 /// An id for a request that came without one.
@@ -253,7 +256,47 @@ pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> ApiRes
 
 #[cfg(test)]
 mod tests {
-    use super::is_deeper;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::{Request, StatusCode};
+    use startline_protocol::problem::Problem;
+    use tower::ServiceExt as _;
+    use tower_http::timeout::TimeoutLayer;
+
+    use super::{answering, is_deeper};
+    use crate::actions::{Dialect, translate};
+
+    /// What is answered at a path of the run service to a request that is called `mine`.
+    async fn asked(routes: Router) -> (StatusCode, http::HeaderMap, serde_json::Value) {
+        let request = Request::get("/_run/x").header("x-request-id", "mine").body(Body::empty()).unwrap();
+        let mut response = answering(routes).oneshot(request).await.unwrap();
+        assert_eq!(response.extensions().get::<Problem>().unwrap().request_id.as_deref(), Some("mine"));
+        translate(Dialect::at("/_run/x").unwrap(), &mut response);
+        let (head, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 4096).await.unwrap();
+        (head.status, head.headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn panics() -> &'static str {
+        panic!("on purpose")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_to_a_panic_or_a_timeout_names_its_request_in_the_dialect_of_the_place() {
+        let late = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, super::REQUEST_TIMEOUT);
+        for (routes, status) in [
+            (Router::new().route("/_run/x", get(panics)), 500),
+            (Router::new().route("/_run/x", get(std::future::pending::<&'static str>)).layer(late), 503),
+        ] {
+            let (code, headers, body) = asked(routes).await;
+            assert_eq!((code.as_u16(), &body["statusCode"]), (status, &serde_json::json!(status)));
+            assert_eq!(body["source"], "actions-run-service");
+            for name in ["x-request-id", "x-github-request-id", "activityid"] {
+                assert_eq!(headers[name], "mine", "{name}");
+            }
+        }
+    }
 
     #[test]
     fn depth_is_counted_outside_of_strings() {

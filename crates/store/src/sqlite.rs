@@ -28,6 +28,7 @@ mod writer;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -92,6 +93,8 @@ pub struct Sqlite {
     queues: Mutex<Option<Queues>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     closing: Closing,
+    /// Nothing more is to be waited for.
+    closed: Arc<AtomicBool>,
     digest: Digest,
 }
 
@@ -130,8 +133,10 @@ impl Sqlite {
         let observer = options.observer.clone();
         let closing = Closing::default();
         let waiter = Arc::clone(&closing);
+        let closed = Arc::<AtomicBool>::default();
+        let is_closed = Arc::clone(&closed);
         let thread = move || {
-            writer::run(&connection, &steps, observer.as_ref());
+            writer::run(&connection, &steps, observer.as_ref(), &is_closed);
             let ended = end(connection, readers);
             drop(lock);
             if let Err(error) = &ended {
@@ -144,7 +149,7 @@ impl Sqlite {
         };
         let writer = Builder::new().name("store-writer".to_owned()).spawn(thread).map_err(failed)?;
         let queues = Mutex::new(Some(Queues { writes, reads }));
-        Ok(Self { queues, writer: Mutex::new(Some(writer)), closing, digest: options.digest })
+        Ok(Self { queues, writer: Mutex::new(Some(writer)), closing, closed, digest: options.digest })
     }
 
     fn write<T: Send + 'static>(
@@ -188,6 +193,7 @@ impl Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
         drop(held(&self.queues).take());
         if let Some(writer) = held(&self.writer).take() {
             // A panic of that thread was reported when it happened.

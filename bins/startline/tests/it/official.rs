@@ -1,6 +1,7 @@
 //! Official runners, by a client of our own that speaks the wire as they do. Each test is named after the pitfall that it
 //! keeps out.
 
+mod answers;
 pub(crate) mod client;
 mod doors;
 mod launch;

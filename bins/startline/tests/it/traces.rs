@@ -1,6 +1,6 @@
 //! Traces, as a collector sees them.
 
-mod collector;
+pub(crate) mod collector;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

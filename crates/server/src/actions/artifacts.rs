@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use startline_store::{ArtifactRecord, NewArtifact};
 
 use super::blobs::full;
+use super::doors::Doors;
 use super::holder::Holder;
 use super::json_number::Int64;
 use super::storage::{Holding, blob_id};
@@ -23,14 +23,14 @@ const LONGEST_NAME: usize = 255;
 /// The wire's versions that are spoken: 4 is `upload-artifact@v4`, 7 the newest.
 const VERSIONS: std::ops::RangeInclusive<i32> = 4..=7;
 
-pub(super) fn routes() -> Router<Arc<App>> {
+pub(super) fn routes() -> Doors {
     let path = |method: &str| format!("/twirp/github.actions.results.api.v1.ArtifactService/{method}");
-    Router::new()
-        .route(&path("CreateArtifact"), post(create))
-        .route(&path("FinalizeArtifact"), post(finalize))
-        .route(&path("ListArtifacts"), post(list))
-        .route(&path("GetSignedArtifactURL"), post(signed_url))
-        .route(&path("DeleteArtifact"), post(delete))
+    Doors::new()
+        .post(&path("CreateArtifact"), create)
+        .post(&path("FinalizeArtifact"), finalize)
+        .post(&path("ListArtifacts"), list)
+        .post(&path("GetSignedArtifactURL"), signed_url)
+        .post(&path("DeleteArtifact"), delete)
 }
 
 /// Members that all requests have. Clients send the names of the proto file, older ones their lower camel case.

@@ -9,22 +9,21 @@ mod download;
 use std::io;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
-use axum::routing::get;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use startline_crypto::UrlAccess;
 use startline_protocol::problem::kind;
 use startline_store::blobs::{BlobId, BlockName, Chunks};
 
+use super::doors::Doors;
 use super::storage::{self, Admitted, Holding, blob_id};
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::extract::{Path, Query};
 use crate::{App, routes};
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/_blob/{holding}/{id}/{blob}", get(download::read).put(write))
+pub(super) fn routes() -> Doors {
+    Doors::new().get("/_blob/{holding}/{id}/{blob}", download::read).put("/_blob/{holding}/{id}/{blob}", write)
 }
 
 /// Parameters in their order, decoded.

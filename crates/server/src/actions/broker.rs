@@ -8,10 +8,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use serde_json::json;
 use startline_dispatcher::Assignment;
@@ -23,6 +22,7 @@ use startline_protocol::problem::kind;
 use startline_protocol::state::JobStatus;
 use uuid::Uuid;
 
+use super::doors::Doors;
 use super::sessions::{Conflict, Listening, Replaced, SENDS, Status};
 use super::stop::clock_text;
 use crate::App;
@@ -36,12 +36,14 @@ use crate::routes::extract::Query;
 /// The oldest runner that is worked for: earlier ones neither acknowledge nor remove themselves this way.
 const OLDEST: (u32, u32) = (2, 328);
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/_runner/session", post(create).delete(delete))
-        .route("/_runner/message", get(message).delete(deleted))
-        .route("/_runner/acknowledge", post(acknowledge))
-        .route("/_runner/_apis/connectionData", get(connection_data))
+pub(super) fn routes() -> Doors {
+    Doors::new()
+        .post("/_runner/session", create)
+        .delete("/_runner/session", delete)
+        .get("/_runner/message", message)
+        .delete("/_runner/message", deleted)
+        .post("/_runner/acknowledge", acknowledge)
+        .get("/_runner/_apis/connectionData", connection_data)
 }
 
 /// What a runner wants to see at the base of the service before it makes a session, if that differs from the broker's
@@ -145,6 +147,7 @@ async fn farewell(app: &App) -> Response {
 
 async fn online(app: &Arc<App>, listener: &Listener, listening: &Listening<'_>) -> ApiResult<Response> {
     let runner = listener.claims.runner;
+    let deadline = tokio::time::Instant::now() + app.actions.poll_timeout;
     match offer_again(app, listener) {
         Again::Nothing => {}
         Again::Offer(answer) => return Ok(answer),
@@ -152,7 +155,7 @@ async fn online(app: &Arc<App>, listener: &Listener, listening: &Listening<'_>) 
         Again::GivenUp => return busy(app, listener, listening).await,
     }
     let mut parked = match Parked::begin(app, runner, app.actions.poll_timeout, false) {
-        Ok(Begun::Assigned(assignment)) => return offer(app, listener, &assignment).await,
+        Ok(Begun::Assigned(assignment)) => return offer(app, listener, &assignment, deadline).await,
         Ok(Begun::Parked(parked)) => parked,
         // It has its job, or has had its only one.
         Err(error) if error.problem().kind == kind::RUNNER_BUSY => return busy(app, listener, listening).await,
@@ -164,15 +167,41 @@ async fn online(app: &Arc<App>, listener: &Listener, listening: &Listening<'_>) 
         end = poll_fn(|cx| parked.poll_end(cx)) => end?,
     };
     match assignment {
-        Some(assignment) => offer(app, listener, &assignment).await,
+        Some(assignment) => offer(app, listener, &assignment, deadline).await,
         None => Ok(nothing()),
     }
 }
 
-/// Makes an offer durable and writes it.
-async fn offer(app: &Arc<App>, listener: &Listener, assignment: &Assignment) -> ApiResult<Response> {
+/// Makes an offer durable and writes it; nothing if it is not durable by the end of the poll.
+async fn offer(
+    app: &Arc<App>,
+    listener: &Listener,
+    assignment: &Assignment,
+    deadline: tokio::time::Instant,
+) -> ApiResult<Response> {
     let delivery = Delivery::new(app, assignment);
-    let written = app.store.record_offer(assignment.job, assignment.epoch, assignment.runner).await;
+    let written = app.store.record_offer(assignment.job, assignment.epoch, assignment.runner);
+    // One that comes at the poll's end is still written.
+    let deadline = deadline.max(tokio::time::Instant::now() + LAST_OFFER);
+    let written = tokio::select! {
+        biased;
+        written = written => written,
+        // The database does not answer: the job goes back, and the runner comes again.
+        () = tokio::time::sleep_until(deadline) => return Ok(nothing()),
+        () = app.drain.cancelled() => return Ok(nothing()),
+    };
+    if let Err(error) = &written
+        && error.is_transient()
+    {
+        // A refusal would be an error to the runner, and ten of those restart it; an answer at once would be a hot loop.
+        tracing::error!(job.id = %assignment.job, %error, "an offer was not written");
+        drop(delivery);
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {}
+            () = app.drain.cancelled() => {}
+        }
+        return Ok(nothing());
+    }
     delivery.settle(written.map_err(ApiError::from))?;
     app.actions.sessions.offered(assignment.runner, assignment.job, assignment.epoch);
     if let Ok(Some(job)) = app.store.job(assignment.job).await {
@@ -338,6 +367,9 @@ impl App {
         self.dispatch.reschedule();
     }
 }
+
+/// How long an offer may take to be written that comes at the end of a poll.
+const LAST_OFFER: Duration = Duration::from_secs(3);
 
 /// How long a poll is held at most: clients give up after 100 s, and many proxies after 60.
 pub(crate) const LONGEST_POLL: Duration = Duration::from_secs(55);

@@ -1,17 +1,17 @@
 //! How errors are said. Inside there is one kind of error, the problem of the Runner API; each part of the Actions
 //! protocol has words of its own for it, which its clients interpret.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use startline_protocol::actions::{broker, run_service};
-use startline_protocol::problem::{CONTENT_TYPE, Problem, kind};
+use startline_protocol::problem::{Problem, kind};
+
+use crate::routes;
 
 /// Which part of the protocol answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     /// GitHub's REST interface.
     Rest,
     /// The token endpoint.
@@ -24,53 +24,74 @@ pub(super) enum Dialect {
     Twirp,
     /// The older plane below `_apis`, and the queues of scale sets.
     Vss,
+    /// Everything else that is outside of the API: errors are problems.
+    Plain,
+}
+
+/// Which dialect is spoken where; the first that fits.
+const PLACES: [(&str, Dialect); 17] = [
+    ("/_runner/oauth", Dialect::OAuth),
+    ("/_runner/_apis", Dialect::Vss),
+    // As older controllers write it.
+    ("/_runner//_apis", Dialect::Vss),
+    ("/_runner/scalesets", Dialect::Vss),
+    ("/_runner", Dialect::Broker),
+    ("/_run", Dialect::RunService),
+    ("/actions/build", Dialect::RunService),
+    ("/_actions", Dialect::RunService),
+    ("/twirp", Dialect::Twirp),
+    ("/_results", Dialect::Twirp),
+    ("/_feed", Dialect::Twirp),
+    ("/api/v3", Dialect::Rest),
+    ("/_cache", Dialect::Rest),
+    ("/_apis", Dialect::Rest),
+    ("/_blob", Dialect::Rest),
+    ("/_oidc", Dialect::Rest),
+    ("/.well-known", Dialect::Rest),
+];
+/// What is no part of the protocol.
+const OTHERS: [&str; 4] = ["/api/v1", "/healthz", "/readyz", "/metrics"];
+
+impl Dialect {
+    /// What is spoken at a path; nothing where the path is none of the protocol's.
+    pub(crate) fn at(path: &str) -> Option<Self> {
+        let below = |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if OTHERS.into_iter().any(below) {
+            return None;
+        }
+        let place = PLACES.into_iter().find(|(base, _)| below(base));
+        Some(place.map_or(Self::Plain, |(_, dialect)| dialect))
+    }
 }
 
 /// In an answer's extensions: a body that its clients know as it is, also of an error.
 #[derive(Clone, Debug)]
 pub(super) struct AsIs(pub serde_json::Value);
 
-/// Longest error that is translated; ours are short.
-const LONGEST: usize = 1024 * 1024;
-
-/// Says errors in the dialect, and puts the ids by which clients name a request into every answer.
-pub(super) async fn translate(State(dialect): State<Dialect>, request: Request, next: Next) -> Response {
-    static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says an error in the dialect, and puts the ids by which clients name a request into every answer, whoever made it.
+pub(crate) fn translate(dialect: Dialect, response: &mut Response) {
     // The names under which GitHub's clients log it (`Runner.Sdk`, and `actions/scaleset` in its errors).
     static GITHUB_REQUEST_ID: HeaderName = HeaderName::from_static("x-github-request-id");
     static ACTIVITY_ID: HeaderName = HeaderName::from_static("activityid");
-    let mut response = next.run(request).await;
-    if let Some(AsIs(body)) = response.extensions_mut().remove() {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let body = if let Some(AsIs(body)) = response.extensions_mut().remove() {
+        Some(body)
+    } else if let (Some(problem), true) = (problem, dialect != Dialect::Plain) {
+        let (status, body) = words(dialect, &problem);
+        *response.status_mut() = status;
+        Some(body)
+    } else {
+        None
+    };
+    if let Some(body) = body {
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         *response.body_mut() = body.to_string().into();
-    } else if response.status().is_client_error() || response.status().is_server_error() {
-        response = say(dialect, response).await;
     }
     let headers = response.headers_mut();
-    if let Some(id) = headers.get(&REQUEST_ID).cloned() {
-        headers.insert(GITHUB_REQUEST_ID.clone(), id.clone());
-        headers.insert(ACTIVITY_ID.clone(), id);
-    }
-    response
-}
-
-async fn say(dialect: Dialect, response: Response) -> Response {
-    let ours =
-        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == CONTENT_TYPE.as_bytes());
-    if !ours {
-        return response;
-    }
-    let (mut head, body) = response.into_parts();
-    let bytes = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
-    let Ok(problem) = serde_json::from_slice::<Problem>(&bytes) else {
-        return Response::from_parts(head, bytes.into());
-    };
-    let (status, body) = words(dialect, &problem);
-    head.status = status;
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Response::from_parts(head, body.to_string().into())
+    let id = headers.entry(routes::REQUEST_ID).or_insert_with(routes::new_request_id).clone();
+    headers.insert(GITHUB_REQUEST_ID.clone(), id.clone());
+    headers.insert(ACTIVITY_ID.clone(), id);
 }
 
 fn words(dialect: Dialect, problem: &Problem) -> (StatusCode, serde_json::Value) {
@@ -80,15 +101,17 @@ fn words(dialect: Dialect, problem: &Problem) -> (StatusCode, serde_json::Value)
         None => problem.title.clone(),
     };
     match dialect {
+        Dialect::Plain => (status, json!(problem)),
         Dialect::Rest => (
             status,
             json!({ "message": text, "documentation_url": "", "status": status.as_str(), "request_id": problem.request_id }),
         ),
-        // Any other status makes a runner go on without a token (`VssOAuthTokenHttpClient.cs`).
+        // Any other status makes a runner go on without a token, after some repeats (`VssOAuthTokenHttpClient.cs`).
         Dialect::OAuth => {
             // `invalid_client` ends a runner for good, so it is said of nothing else.
             let error = match problem.kind.as_str() {
                 kind::UNAUTHENTICATED | kind::RUNNER_OFFLINE => "invalid_client",
+                kind::TOO_MANY_REQUESTS => "server_error",
                 _ if status.is_server_error() => "server_error",
                 _ => "invalid_request",
             };
@@ -205,6 +228,35 @@ mod tests {
         let large = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large");
         assert_eq!(said(Dialect::OAuth, &large).1["error"], "invalid_request");
         assert_eq!(said(Dialect::OAuth, &ApiError::unauthenticated("used before")).1["error"], "invalid_client");
+    }
+
+    #[test]
+    fn a_runner_that_comes_too_often_does_not_take_its_registration_for_deleted() {
+        let often = ApiError::new(StatusCode::TOO_MANY_REQUESTS, kind::TOO_MANY_REQUESTS, "too many requests");
+        let (status, body) = said(Dialect::OAuth, &often);
+        assert_eq!((status, &body["error"]), (400, &json!("server_error")));
+        for status in [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::METHOD_NOT_ALLOWED, StatusCode::REQUEST_TIMEOUT] {
+            assert_eq!(said(Dialect::OAuth, &ApiError::new(status, kind::INVALID, "no")).1["error"], "invalid_request");
+        }
+    }
+
+    #[test]
+    fn each_path_has_the_dialect_of_its_clients_and_the_api_none() {
+        for (path, dialect) in [
+            ("/api/v3", Some(Dialect::Rest)),
+            ("/api/v3/orgs/acme/nothing", Some(Dialect::Rest)),
+            ("/_runner/oauth/token", Some(Dialect::OAuth)),
+            ("/_runner/_apis/runtime/runnerscalesets", Some(Dialect::Vss)),
+            ("/_runner/scalesets/message", Some(Dialect::Vss)),
+            ("/_runner/message", Some(Dialect::Broker)),
+            ("/_run/renewjob", Some(Dialect::RunService)),
+            ("/_running", Some(Dialect::Plain)),
+            ("/acme/app/info/refs", Some(Dialect::Plain)),
+            ("/api/v1/runs", None),
+            ("/healthz", None),
+        ] {
+            assert_eq!(Dialect::at(path), dialect, "{path}");
+        }
     }
 
     #[test]

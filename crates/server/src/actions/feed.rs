@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::response::Response;
-use axum::routing::get;
 use startline_crypto::job_token::Claims;
 use startline_protocol::actions::results::FeedLines;
 use uuid::Uuid;
 
+use super::doors::Doors;
 use super::urls;
 use crate::App;
 use crate::auth::JobBearer;
@@ -31,8 +30,8 @@ const GOING_AWAY: u16 = 1001;
 /// The job has ended, or is somebody else's.
 const OVER: u16 = 4409;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route(urls::FEED, get(feed))
+pub(super) fn routes() -> Doors {
+    Doors::new().get(urls::FEED, feed)
 }
 
 async fn feed(

@@ -4,12 +4,10 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
@@ -18,10 +16,11 @@ use serde::Deserialize;
 use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 
+use super::doors::Doors;
 use crate::App;
 use crate::auth::RepositoryReader;
 use crate::problem::{ApiError, ApiResult};
-use crate::routes::{self, work};
+use crate::routes::work;
 use crate::sources::{Question, RepositoryName};
 
 /// Largest request: a client with many branches names what it has.
@@ -29,14 +28,11 @@ const REQUEST: usize = 16 * 1024 * 1024;
 /// The same when it was compressed.
 const UNPACKED: usize = 64 * 1024 * 1024;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/{owner}/{repo}/info/refs", get(refs))
-        .route("/{owner}/{repo}/git-upload-pack", post(pack))
-        .layer(DefaultBodyLimit::max(REQUEST))
-        .layer(middleware::map_response(challenge))
-        .layer(middleware::from_fn(routes::request_id))
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(routes::panicked))
+pub(super) fn routes() -> Doors {
+    Doors::new()
+        .get("/{owner}/{repo}/info/refs", refs)
+        .post("/{owner}/{repo}/git-upload-pack", pack)
+        .layered(|routes| routes.layer(DefaultBodyLimit::max(REQUEST)).layer(middleware::map_response(challenge)))
 }
 
 #[derive(Deserialize)]

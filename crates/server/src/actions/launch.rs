@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
@@ -22,6 +21,7 @@ use startline_protocol::actions::launch::{
 use uuid::Uuid;
 
 use super::dialect::AsIs;
+use super::doors::Doors;
 use super::ranges;
 use super::run_service::is_of;
 use crate::App;
@@ -35,10 +35,10 @@ const LIFE: SignedDuration = SignedDuration::from_mins(60);
 /// Most actions in one request.
 const MOST: usize = 500;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/actions/build/{plan}/jobs/{job}/runnerresolve/actions", post(resolve))
-        .route("/_actions/{owner}/{repo}/{file}", get(archive))
+pub(super) fn routes() -> Doors {
+    Doors::new()
+        .post("/actions/build/{plan}/jobs/{job}/runnerresolve/actions", resolve)
+        .get("/_actions/{owner}/{repo}/{file}", archive)
 }
 
 async fn resolve(

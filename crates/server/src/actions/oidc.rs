@@ -4,16 +4,16 @@ mod identity;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 
+use super::doors::Doors;
 use super::holder::Holder;
 use crate::App;
 use crate::problem::{ApiError, ApiResult};
@@ -26,11 +26,11 @@ const LONGEST_AUDIENCE: usize = 512;
 /// How long verifiers may keep the documents. A new key's tokens make them ask again.
 const KEEP: &str = "public, max-age=300";
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/_oidc/token", get(token))
-        .route("/.well-known/openid-configuration", get(discovery))
-        .route("/.well-known/jwks", get(jwks))
+pub(super) fn routes() -> Doors {
+    Doors::new()
+        .get("/_oidc/token", token)
+        .get("/.well-known/openid-configuration", discovery)
+        .get("/.well-known/jwks", jwks)
 }
 
 /// Whether a job may have id tokens: its workflow asks for them, and its code is trusted.

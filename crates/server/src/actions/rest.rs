@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -19,6 +18,7 @@ use startline_protocol::scope::Scope;
 use startline_protocol::state::RunnerStatus;
 use startline_store::RunnerRecord;
 
+use super::doors::Doors;
 use super::{configuration, groups, jit, labels};
 use crate::App;
 use crate::auth::{Configurer, RemoveClaims};
@@ -38,26 +38,27 @@ const PLACES: [&str; 3] = [
     "/api/v3/enterprises/{enterprise}/actions",
 ];
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    let router = Router::new()
-        .route("/api/v3/actions/runner-registration", post(configuration::connect))
-        .route("/api/v3/actions/runners/register", post(configuration::register))
-        .route("/api/v3/meta", get(meta))
-        .route("/api/v3", get(meta));
+pub(super) fn routes() -> Doors {
+    let router = Doors::new()
+        .post("/api/v3/actions/runner-registration", configuration::connect)
+        .post("/api/v3/actions/runners/register", configuration::register)
+        .get("/api/v3/meta", meta)
+        .get("/api/v3", meta);
     PLACES.iter().fold(router, |router, place| {
         let at = |path: &str| format!("{place}{path}");
         router
-            .route(&at("/runner-groups"), get(runner_groups))
-            .route(&at("/runners"), get(list))
-            .route(&at("/runners/registration-token"), post(registration_token))
-            .route(&at("/runners/remove-token"), post(remove_token))
-            .route(&at("/runners/generate-jitconfig"), post(jit::generate))
-            .route(&at("/runners/{id}"), get(show).delete(remove))
-            .route(
-                &at("/runners/{id}/labels"),
-                get(labels::list).post(labels::add).put(labels::set).delete(labels::clear),
-            )
-            .route(&at("/runners/{id}/labels/{label}"), delete(labels::remove))
+            .get(&at("/runner-groups"), runner_groups)
+            .get(&at("/runners"), list)
+            .post(&at("/runners/registration-token"), registration_token)
+            .post(&at("/runners/remove-token"), remove_token)
+            .post(&at("/runners/generate-jitconfig"), jit::generate)
+            .get(&at("/runners/{id}"), show)
+            .delete(&at("/runners/{id}"), remove)
+            .get(&at("/runners/{id}/labels"), labels::list)
+            .post(&at("/runners/{id}/labels"), labels::add)
+            .put(&at("/runners/{id}/labels"), labels::set)
+            .delete(&at("/runners/{id}/labels"), labels::clear)
+            .delete(&at("/runners/{id}/labels/{label}"), labels::remove)
     })
 }
 

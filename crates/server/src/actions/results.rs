@@ -10,9 +10,8 @@ mod upload;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{post, put};
-use axum::{Json, Router};
 use startline_crypto::job_token::Claims;
 use startline_protocol::actions::results::{
     DiagLogsUrl, Done, LogsUrl, STORAGE_TYPE, StepsUpdate, Subject, SummaryUrl,
@@ -23,6 +22,7 @@ use startline_protocol::step::StepRecord;
 use startline_store::JobRecord;
 use uuid::Uuid;
 
+use super::doors::Doors;
 use super::run_service::is_of;
 use crate::App;
 use crate::auth::JobBearer;
@@ -44,17 +44,17 @@ macro_rules! receiver {
     };
 }
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route(receiver!("GetStepLogsSignedBlobURL"), post(step_logs_url))
-        .route(receiver!("CreateStepLogsMetadata"), post(noted))
-        .route(receiver!("GetJobLogsSignedBlobURL"), post(job_logs_url))
-        .route(receiver!("CreateJobLogsMetadata"), post(noted))
-        .route(receiver!("GetStepSummarySignedBlobURL"), post(summary_url))
-        .route(receiver!("CreateStepSummaryMetadata"), post(noted))
-        .route(receiver!("GetJobDiagLogsSignedBlobURL"), post(diag_logs_url))
-        .route("/twirp/github.actions.results.api.v1.WorkflowStepUpdateService/WorkflowStepsUpdate", post(update_steps))
-        .route(target::ROUTE, put(upload::put))
+pub(super) fn routes() -> Doors {
+    Doors::new()
+        .post(receiver!("GetStepLogsSignedBlobURL"), step_logs_url)
+        .post(receiver!("CreateStepLogsMetadata"), noted)
+        .post(receiver!("GetJobLogsSignedBlobURL"), job_logs_url)
+        .post(receiver!("CreateJobLogsMetadata"), noted)
+        .post(receiver!("GetStepSummarySignedBlobURL"), summary_url)
+        .post(receiver!("CreateStepSummaryMetadata"), noted)
+        .post(receiver!("GetJobDiagLogsSignedBlobURL"), diag_logs_url)
+        .post("/twirp/github.actions.results.api.v1.WorkflowStepUpdateService/WorkflowStepsUpdate", update_steps)
+        .put(target::ROUTE, upload::put)
 }
 
 async fn step_logs_url(

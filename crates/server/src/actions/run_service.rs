@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use http::StatusCode;
 use jiff::SignedDuration;
 use startline_crypto::job_token::Claims;
@@ -19,6 +18,7 @@ use startline_protocol::runner_api::CompleteRequest;
 use uuid::Uuid;
 
 use super::broker::parse_request_id;
+use super::doors::Doors;
 use super::{official, steps};
 use crate::App;
 use crate::auth::{JobBearer, Listener};
@@ -35,11 +35,8 @@ pub(crate) const fn patience(lease: SignedDuration) -> Patience {
     Patience { lease_duration: Some(lease), offline_after: Some(OFFLINE_AFTER) }
 }
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/_run/acquirejob", post(acquire))
-        .route("/_run/renewjob", post(renew))
-        .route("/_run/completejob", post(complete))
+pub(super) fn routes() -> Doors {
+    Doors::new().post("/_run/acquirejob", acquire).post("/_run/renewjob", renew).post("/_run/completejob", complete)
 }
 
 async fn acquire(
@@ -110,11 +107,13 @@ async fn complete(
     let conclusion = steps::conclusion(request.conclusion);
     record.detail("conclusion", conclusion);
     record.detail("attempt", claims.attempt);
+    // Workers repeat it for some minutes and then give the job up: it is held rather than refused.
+    record.is_awaited();
     let result = async {
         // A report that is under way ends first, or the list of steps would be written over.
         let reporting = app.reporting(claims.job, claims.epoch);
         let _reporting = reporting.lock().await;
-        let known = app.store.job(claims.job).await?.ok_or_else(|| over(claims))?;
+        let known = work::job(&app, claims.job).await?.ok_or_else(|| over(claims))?;
         let runner = known.runner_id;
         let completion = CompleteRequest {
             conclusion,

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::{Request, State};
 use startline_crypto::client_assertion::{self, Expected, LEEWAY, Padding};
 use startline_crypto::purpose_token::Purpose;
 use startline_crypto::runner_key::RunnerPublicKey;
@@ -12,6 +11,7 @@ use startline_protocol::actions::broker::{TokenAnswer, TokenRequest};
 use startline_store::{Error as StoreError, RunnerRecord};
 use uuid::Uuid;
 
+use super::doors::Doors;
 use super::urls;
 use crate::App;
 use crate::auth::{LISTENER_LIFE, ListenerClaims};
@@ -20,8 +20,8 @@ use crate::problem::{ApiError, ApiResult};
 /// An assertion has some hundred bytes.
 const BODY_LIMIT: usize = 32 * 1024;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route(urls::TOKEN, post(exchange)).layer(DefaultBodyLimit::max(BODY_LIMIT))
+pub(super) fn routes() -> Doors {
+    Doors::new().post_up_to(BODY_LIMIT, urls::TOKEN, exchange)
 }
 
 async fn exchange(State(app): State<Arc<App>>, request: Request) -> ApiResult<Json<TokenAnswer>> {

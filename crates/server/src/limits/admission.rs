@@ -11,6 +11,7 @@ use http::Request;
 use tower::{BoxError, Service};
 
 use crate::App;
+use crate::actions::{Dialect, translate};
 use crate::auth::Origin;
 use crate::front::{Answering, Front};
 use crate::problem::ApiError;
@@ -52,7 +53,15 @@ where
                 self.app.metrics.limited(refused.exceeded.label());
                 let id = routes::request_id_of(request.headers());
                 let mut response = ApiError::from(refused).of_request(&id).into_response();
-                response.headers_mut().insert(routes::REQUEST_ID, id);
+                response.headers_mut().insert(routes::REQUEST_ID, id.clone());
+                if let Some(dialect) = Dialect::at(request.uri().path()) {
+                    translate(dialect, &mut response);
+                }
+                tracing::debug!(
+                    http.method = %request.method(), http.path = request.uri().path(),
+                    http.status = response.status().as_u16(), request.id = id.to_str().unwrap_or_default(),
+                    "request answered"
+                );
                 self.app.metrics.request("none".to_owned(), response.status());
                 return Admitted::Refused(Some(Box::new(response)));
             }

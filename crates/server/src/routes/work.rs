@@ -13,13 +13,16 @@ use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{CompleteRequest, LogOffset, RenewRequest, RenewResponse, StatusRequest};
 use startline_protocol::state::JobStatus;
 use startline_store::logs::LogError;
-use startline_store::{CompleteOutcome, Completion};
+use startline_store::{Answer, CompleteOutcome, Completion, Error as StoreError, JobRecord};
 
 use super::Body;
 use crate::audit::Record;
 use crate::auth::JobBearer;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
+
+/// How long it takes until a write that failed is tried again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
@@ -138,6 +141,19 @@ pub(super) async fn complete(
     record.conclude(result).await
 }
 
+/// The job, as soon as the database tells.
+pub(crate) async fn job(app: &App, job: JobId) -> ApiResult<Option<JobRecord>> {
+    loop {
+        match app.store.job(job).await {
+            Err(error) if error.is_transient() && !app.drain.is_cancelled() => {
+                tracing::error!(job.id = %job, %error, "a job cannot be read; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
 pub(crate) async fn end(
     app: &Arc<App>,
     claims: &Claims,
@@ -164,7 +180,7 @@ pub(crate) async fn end(
             Err(error @ (LeaseError::Stale { .. } | LeaseError::Over { .. })) => {
                 return Err(ApiError::stale(error.to_string()));
             }
-            _ => app.store.complete(claims.job, claims.epoch, completion, now),
+            _ => app.store.complete(claims.job, claims.epoch, completion.clone(), now),
         };
         let freed = outcome.ok();
         if let Some(freed) = &freed {
@@ -174,21 +190,52 @@ pub(crate) async fn end(
     };
     app.dispatch.reschedule();
     app.leases.end(claims.job);
-    match answer.await? {
-        CompleteOutcome::Completed(job) => {
-            record.repository(&job.repository);
-            tracing::info!(job.id = %job.id, conclusion = %request.conclusion, "job completed");
-            if freed.is_some_and(|freed| freed.ephemeral)
-                && let Some(runner) = job.runner_id
-            {
-                app.forget_spent_runner(runner);
-            }
-            app.job_ended(&job);
-        }
+    let is_spent = freed.is_some_and(|freed| freed.ephemeral);
+    // On its own from here on: the dispatcher has let the job go, so that nobody else would bring this to its end if the
+    // caller went away.
+    let writing = app.tasks.spawn(Arc::clone(app).write_end(claims.job, claims.epoch, completion, answer, is_spent));
+    let written = tokio::select! {
+        written = writing => written.map_err(|_| ApiError::unavailable("the end of the job was not written"))?,
+        // The caller comes again, to the process that follows.
+        () = app.drain.cancelled() => return Err(ApiError::unavailable("the service is shutting down")),
+    };
+    match written? {
+        CompleteOutcome::Completed(job) => record.repository(&job.repository),
         CompleteOutcome::AlreadyCompleted(job) => {
             record.repository(&job.repository);
             record.detail("repeat", true);
         }
     }
     Ok(StatusCode::OK)
+}
+
+impl App {
+    /// Waits until a job's end is written, however long that takes, and goes on with its run.
+    async fn write_end(
+        self: Arc<Self>,
+        job: JobId,
+        epoch: Epoch,
+        completion: Completion,
+        mut answer: Answer<CompleteOutcome>,
+        is_spent: bool,
+    ) -> Result<CompleteOutcome, StoreError> {
+        let outcome = loop {
+            match answer.await {
+                Err(error) if error.is_transient() && !self.drain.is_cancelled() => {
+                    tracing::error!(job.id = %job, %error, "the end of a job was not written; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                    answer = self.store.complete(job, epoch, completion.clone(), self.clock.now());
+                }
+                other => break other?,
+            }
+        };
+        if let CompleteOutcome::Completed(job) = &outcome {
+            tracing::info!(job.id = %job.id, conclusion = %completion.conclusion, "job completed");
+            if is_spent && let Some(runner) = job.runner_id {
+                self.forget_spent_runner(runner);
+            }
+            self.job_ended(job);
+        }
+        Ok(outcome)
+    }
 }

@@ -294,6 +294,7 @@ impl Store for Sqlite {
         }
         // The writer looks here when its queue has no senders left and it has drained it.
         *held(&self.closing) = Some(sender);
+        self.closed.store(true, std::sync::atomic::Ordering::Relaxed);
         *queues = None;
         Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(engine("close", &"its thread ended early"))) })
     }

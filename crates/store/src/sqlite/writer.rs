@@ -1,11 +1,15 @@
 //! The thread that owns the write connection, and its group commit.
 //!
 //! A batch is whatever came while the last one was being committed: no timer, so that a lone step waits for nobody.
+//!
+//! While the file cannot be written (another process holds it, the disk does not answer) the writer waits and tries again,
+//! and what is queued waits with it in its order: a step that was refused in between would let those after it overtake.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -15,6 +19,8 @@ use crate::Error;
 
 /// Most steps of one commit.
 const BATCH: usize = 128;
+/// How long the writer waits before it tries again to begin, besides the engine's own waiting for a lock.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A step that waits for the writer. It is given the connection or, when its batch is lost already, the reason.
 pub(super) type Step = Box<dyn FnOnce(Result<&Connection, Error>) -> Ending + Send>;
@@ -45,14 +51,15 @@ pub(super) fn step<T: Send + 'static>(
     })
 }
 
-/// Executes steps until all senders are gone and nothing is left.
-pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Option<&Observer>) {
+/// Executes steps until all senders are gone and nothing is left. Waits for a file that cannot be written until
+/// `closing`.
+pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Option<&Observer>, closing: &AtomicBool) {
     let mut batch = Vec::with_capacity(BATCH);
     while let Ok(first) = steps.recv() {
         batch.push(first);
         batch.extend(steps.try_iter().take(BATCH - 1));
         let size = batch.len();
-        let (answers, committed) = execute(connection, &mut batch);
+        let (answers, committed) = execute(connection, &mut batch, closing);
         if let (Some(observer), Ok(duration)) = (observer, &committed) {
             observer(*duration, size);
         }
@@ -63,8 +70,8 @@ pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Opt
 
 type Answers = Vec<Box<dyn FnOnce(Result<(), Error>) + Send>>;
 
-fn execute(connection: &Connection, batch: &mut Vec<Step>) -> (Answers, Result<Duration, Error>) {
-    let mut state = control(connection, "begin a transaction", "BEGIN IMMEDIATE");
+fn execute(connection: &Connection, batch: &mut Vec<Step>, closing: &AtomicBool) -> (Answers, Result<Duration, Error>) {
+    let mut state = begin(connection, closing);
     let mut answers = Vec::with_capacity(batch.len());
     for step in batch.drain(..) {
         if state.is_ok() {
@@ -83,6 +90,36 @@ fn execute(connection: &Connection, batch: &mut Vec<Step>) -> (Answers, Result<D
         drop(control(connection, "roll back", "ROLLBACK"));
     }
     (answers, committed.map(|()| started.elapsed()))
+}
+
+/// Begins a transaction as soon as there can be one.
+fn begin(connection: &Connection, closing: &AtomicBool) -> Result<(), Error> {
+    let mut is_told = false;
+    loop {
+        let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut statement| statement.execute([]));
+        match begun {
+            Ok(_) if is_told => {
+                tracing::info!("the database takes what is written again");
+                return Ok(());
+            }
+            Ok(_) => return Ok(()),
+            Err(error) if passes(&error) && !closing.load(Ordering::Relaxed) => {
+                if !is_told {
+                    tracing::error!(%error, "the database cannot be written; what is to be written waits");
+                    is_told = true;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(engine("begin a transaction", &error)),
+        }
+    }
+}
+
+/// Whether the reason is outside, and may go away.
+fn passes(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, SystemIoFailure};
+    let Some(code) = error.sqlite_error_code() else { return false };
+    matches!(code, CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | FileLockingProtocolFailed | SystemIoFailure)
 }
 
 /// Keeps or undoes the last step alone.
@@ -141,7 +178,7 @@ mod tests {
             let batches = Arc::new(Mutex::new(Vec::new()));
             let seen = Arc::clone(&batches);
             let observer: Observer = Arc::new(move |_, size| seen.lock().unwrap().push(size));
-            run(&self.connection, &steps, Some(&observer));
+            run(&self.connection, &steps, Some(&observer), &AtomicBool::new(false));
             let succeeded = self.replies.drain(..).map(|mut reply| reply.try_recv().unwrap().is_ok()).collect();
             (batches.lock().unwrap().clone(), succeeded)
         }
@@ -207,6 +244,45 @@ mod tests {
         bench.connection.execute_batch("BEGIN").unwrap();
         bench.sql("SELECT 1");
         assert_eq!(bench.run(), (vec![], vec![false]));
+    }
+
+    #[test]
+    fn what_is_queued_while_another_process_holds_the_file_is_written_afterwards_in_its_order() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x.db");
+        let holder = Connection::open(&path).unwrap();
+        holder
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE a (x INTEGER PRIMARY KEY); BEGIN IMMEDIATE")
+            .unwrap();
+        let (queue, steps) = sync_channel(1000);
+        let closing = Arc::new(AtomicBool::new(false));
+        let own = Arc::clone(&closing);
+        let writer = std::thread::spawn(move || {
+            let connection = Connection::open(&path).unwrap();
+            connection.busy_timeout(Duration::from_millis(5)).unwrap();
+            run(&connection, &steps, None, &own);
+        });
+        let send = |sql: &'static str| {
+            let (answer, reply) = oneshot::channel();
+            queue.send(step("test", answer, move |db| Ok(db.execute_batch(sql)?))).unwrap();
+            reply
+        };
+        let mut early: Vec<Reply> = vec![send("INSERT INTO a VALUES (1)"), send("UPDATE a SET x = 2 WHERE x = 1")];
+        std::thread::sleep(PAUSE * 3);
+        early
+            .iter_mut()
+            .for_each(|reply| assert!(reply.try_recv().is_err(), "it waits, and is neither done nor refused"));
+        holder.execute_batch("COMMIT").unwrap();
+        early.into_iter().for_each(|reply| reply.blocking_recv().unwrap().unwrap());
+        let found: i64 = holder.query_row("SELECT x FROM a", [], |row| row.get(0)).unwrap();
+        assert_eq!(found, 2);
+        // Nobody waits for a file that stays locked when the store is closed.
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let late = send("INSERT INTO a VALUES (3)");
+        closing.store(true, Ordering::Relaxed);
+        assert!(late.blocking_recv().unwrap().is_err());
+        drop(queue);
+        writer.join().unwrap();
     }
 
     #[test]

@@ -29,37 +29,54 @@ enum Kind {
 
 use Kind::{Admin, Foreign, Garbage, Job, Listener, Nothing, Powerless, Registration, Remove, Runner};
 
-const PLACE: &str = "/api/v3/repos/acme/demo/actions";
+/// Below which the same resources are.
+const PLACES: [&str; 3] =
+    ["/api/v3/repos/acme/demo/actions", "/api/v3/orgs/acme/actions", "/api/v3/enterprises/all/actions"];
+const PLACE: &str = PLACES[0];
 const SERVICES: &str = "/twirp/github.actions.results.api.v1";
 const RECEIVER: &str = "/twirp/results.services.receiver.Receiver";
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Routes that everybody may ask.
+const OPEN: [(&str, &str); 5] = [
+    ("GET", "/api/v3"),
+    ("GET", "/api/v3/meta"),
+    ("GET", "/_runner/_apis/connectionData"),
+    ("GET", "/.well-known/openid-configuration"),
+    ("GET", "/.well-known/jwks"),
+];
+
+type Route = (&'static str, String, &'static [Kind]);
 
 /// Method, path, and which of these bearers it takes; API tokens with the permission are not among them.
-fn routes() -> Vec<(&'static str, String, &'static [Kind])> {
-    let place = |path: &str| format!("{PLACE}{path}");
-    let mut routes: Vec<(&'static str, String, &'static [Kind])> = vec![
+fn routes() -> Vec<Route> {
+    let mut routes: Vec<Route> = vec![
         ("POST", "/api/v3/actions/runner-registration".to_owned(), &[Powerless, Registration, Remove]),
         ("POST", "/api/v3/actions/runners/register".to_owned(), &[Registration]),
-        ("GET", place("/runner-groups"), &[Registration, Remove]),
-        ("GET", place("/runners"), &[Registration, Remove]),
-        ("POST", place("/runners/registration-token"), &[]),
-        ("POST", place("/runners/remove-token"), &[]),
-        ("POST", place("/runners/generate-jitconfig"), &[]),
-        ("GET", place("/runners/1"), &[]),
-        ("DELETE", place("/runners/1"), &[Remove]),
-        ("GET", place("/runners/1/labels"), &[]),
-        ("POST", place("/runners/1/labels"), &[]),
-        ("PUT", place("/runners/1/labels"), &[]),
-        ("DELETE", place("/runners/1/labels"), &[]),
-        ("DELETE", place("/runners/1/labels/gpu"), &[]),
         ("POST", "/_runner/session".to_owned(), &[Listener]),
         ("DELETE", "/_runner/session".to_owned(), &[Listener]),
         ("GET", "/_runner/message?status=Busy".to_owned(), &[Listener]),
+        ("DELETE", "/_runner/message".to_owned(), &[Listener]),
         ("POST", "/_runner/acknowledge".to_owned(), &[Listener]),
         ("POST", "/_run/acquirejob".to_owned(), &[Listener]),
         ("POST", "/_run/renewjob".to_owned(), &[Job]),
         ("POST", "/_run/completejob".to_owned(), &[Job]),
         ("POST", format!("{SERVICES}.WorkflowStepUpdateService/WorkflowStepsUpdate"), &[Job]),
+        ("POST", format!("/actions/build/{NOBODY}/jobs/{NOBODY}/runnerresolve/actions"), &[Job]),
+        ("GET", format!("/_feed/{NOBODY}"), &[Job]),
+        ("GET", "/_oidc/token?v=1&audience=x".to_owned(), &[Job]),
+        // A bearer of its own, for archives alone.
+        ("GET", "/_actions/actions/checkout/abc.tar.gz".to_owned(), &[]),
+        ("GET", "/acme/demo/info/refs?service=git-upload-pack".to_owned(), &[Job]),
+        ("POST", "/acme/demo/git-upload-pack".to_owned(), &[Job]),
+        // A signed assertion.
+        ("POST", "/_runner/oauth/token".to_owned(), &[]),
+        // Signed addresses.
+        ("PUT", format!("/_results/{NOBODY}/log/{NOBODY}"), &[]),
+        ("GET", "/_blob/artifact/1/x".to_owned(), &[]),
+        ("PUT", "/_blob/artifact/1/x".to_owned(), &[]),
     ];
+    routes.extend(PLACES.into_iter().flat_map(places));
     for method in [
         "GetStepLogsSignedBlobURL",
         "CreateStepLogsMetadata",
@@ -77,42 +94,102 @@ fn routes() -> Vec<(&'static str, String, &'static [Kind])> {
     for method in ["CreateCacheEntry", "FinalizeCacheEntryUpload", "GetCacheEntryDownloadURL"] {
         routes.push(("POST", format!("{SERVICES}.CacheService/{method}"), &[Job]));
     }
-    for (method, path) in
-        [("GET", "cache?keys=a&version=b"), ("POST", "caches"), ("PATCH", "caches/1"), ("POST", "caches/1")]
-    {
-        routes.push((method, format!("/_cache/_apis/artifactcache/{path}"), &[Job]));
+    for base in ["/_cache/_apis/artifactcache", "/_apis/artifactcache"] {
+        for (method, path) in [
+            ("GET", "cache?keys=a&version=b"),
+            ("GET", "caches?key=a"),
+            ("POST", "caches"),
+            ("PATCH", "caches/1"),
+            ("POST", "caches/1"),
+        ] {
+            routes.push((method, format!("{base}/{path}"), &[Job]));
+        }
     }
-    routes.push(("GET", "/_oidc/token?v=1&audience=x".to_owned(), &[Job]));
-    let sets = "/_runner/_apis/runtime/runnerscalesets";
-    for (method, path) in [
-        ("GET", "/_runner/_apis/runtime/runnergroups/?groupName=x".to_owned()),
-        ("GET", sets.to_owned()),
-        ("POST", sets.to_owned()),
-        ("GET", format!("{sets}/1")),
-        ("PATCH", format!("{sets}/1")),
-        ("DELETE", format!("{sets}/1")),
-        ("POST", format!("{sets}/1/generatejitconfig")),
-        ("POST", format!("{sets}/1/sessions")),
-        ("GET", "/_runner/_apis/distributedtask/pools/0/agents/1".to_owned()),
-        ("DELETE", "/_runner/_apis/distributedtask/pools/0/agents/1".to_owned()),
-    ] {
-        routes.push((method, path, &[Admin]));
-    }
-    // These take a queue token, or an address that was signed.
-    for (method, path) in [
-        ("POST", format!("{sets}/1/acquirejobs")),
-        ("GET", "/_runner/scalesets/message?ss=1".to_owned()),
-        ("DELETE", "/_runner/scalesets/message/1?ss=1".to_owned()),
-    ] {
-        routes.push((method, path, &[]));
-    }
+    routes.extend(sets());
     routes
+}
+
+/// What is below each place.
+fn places(place: &str) -> Vec<Route> {
+    let at = |path: &str| format!("{place}{path}");
+    vec![
+        ("GET", at("/runner-groups"), &[Registration, Remove]),
+        ("GET", at("/runners"), &[Registration, Remove]),
+        ("POST", at("/runners/registration-token"), &[]),
+        ("POST", at("/runners/remove-token"), &[]),
+        ("POST", at("/runners/generate-jitconfig"), &[]),
+        ("GET", at("/runners/1"), &[]),
+        ("DELETE", at("/runners/1"), &[Remove]),
+        ("GET", at("/runners/1/labels"), &[]),
+        ("POST", at("/runners/1/labels"), &[]),
+        ("PUT", at("/runners/1/labels"), &[]),
+        ("DELETE", at("/runners/1/labels"), &[]),
+        ("DELETE", at("/runners/1/labels/gpu"), &[]),
+    ]
+}
+
+/// What controllers and listeners of scale sets ask.
+fn sets() -> Vec<Route> {
+    let sets = "/_runner/_apis/runtime/runnerscalesets";
+    let agents = "/_runner/_apis/distributedtask/pools/0/agents";
+    vec![
+        ("GET", "/_runner/_apis/runtime/runnergroups/?groupName=x".to_owned(), &[Admin]),
+        ("GET", "/_runner/_apis/runtime/runnergroups?groupName=x".to_owned(), &[Admin]),
+        ("GET", sets.to_owned(), &[Admin]),
+        ("POST", sets.to_owned(), &[Admin]),
+        ("GET", format!("{sets}/1"), &[Admin]),
+        ("PATCH", format!("{sets}/1"), &[Admin]),
+        ("DELETE", format!("{sets}/1"), &[Admin]),
+        ("POST", format!("{sets}/1/generatejitconfig"), &[Admin]),
+        ("POST", format!("{sets}/1/sessions"), &[Admin]),
+        ("PATCH", format!("{sets}/1/sessions/{NOBODY}"), &[Admin]),
+        ("DELETE", format!("{sets}/1/sessions/{NOBODY}"), &[Admin]),
+        ("GET", format!("{sets}/1/acquirablejobs"), &[Admin]),
+        ("GET", agents.to_owned(), &[Admin]),
+        ("GET", format!("{agents}/1"), &[Admin]),
+        ("DELETE", format!("{agents}/1"), &[Admin]),
+        // These take a queue token.
+        ("POST", format!("{sets}/1/acquirejobs"), &[]),
+        ("POST", "/_runner//_apis/runtime/runnerscalesets/1/acquirejobs".to_owned(), &[]),
+        ("GET", "/_runner/scalesets/message?ss=1".to_owned(), &[]),
+        ("DELETE", "/_runner/scalesets/message/1?ss=1".to_owned(), &[]),
+    ]
+}
+
+/// Whether a path is one of those that a door stands for.
+fn is_at(path: &str, door: &startline_server::Door) -> bool {
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let (path, pattern) = (path.split('/'), door.path.split('/'));
+    path.clone().count() == pattern.clone().count()
+        && path.zip(pattern).all(|(path, pattern)| path == pattern || (pattern.starts_with('{') && !path.is_empty()))
+}
+
+#[test]
+fn every_route_of_the_protocol_stands_here_and_says_who_may_call_it() {
+    let mut known: Vec<(&str, String)> = routes().into_iter().map(|(method, path, _)| (method, path)).collect();
+    known.extend(OPEN.map(|(method, path)| (method, path.to_owned())));
+    let doors = startline_server::doors();
+    for door in &doors {
+        assert!(
+            known.iter().any(|(method, path)| door.method == *method && is_at(path, door)),
+            "{} {} has no entry in this file",
+            door.method,
+            door.path
+        );
+    }
+    for (method, path) in known {
+        assert!(
+            doors.iter().any(|door| door.method == method && is_at(&path, door)),
+            "{method} {path} is no route any more"
+        );
+    }
 }
 
 /// A body that the route takes, so that nothing but the bearer is wrong.
 fn body(service: &Service, path: &str) -> Option<Value> {
     match path.rsplit('/').next() {
         Some("registration-token" | "remove-token") => None,
+        Some("git-upload-pack") => None,
         Some("labels") => Some(json!({"labels": ["x"]})),
         Some("generate-jitconfig") => Some(json!({"name": "x"})),
         _ => Some(json!({

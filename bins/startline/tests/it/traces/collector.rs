@@ -11,7 +11,7 @@ use prost::Message;
 
 /// A span as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub service: String,
     pub trace: String,
     pub id: String,
@@ -30,13 +30,13 @@ struct Heard {
     refuses: bool,
 }
 
-pub(super) struct Collector {
+pub(crate) struct Collector {
     pub url: String,
     heard: Arc<Mutex<Heard>>,
 }
 
 impl Collector {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let heard = Arc::<Mutex<Heard>>::default();
@@ -51,21 +51,21 @@ impl Collector {
         Self { url, heard }
     }
 
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         self.heard.lock().unwrap().spans.clone()
     }
 
     /// All bodies.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.heard.lock().unwrap().bytes.clone()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.heard.lock().unwrap().headers.get(name).cloned()
     }
 
     /// Answers 400 from now on.
-    pub(super) fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         self.heard.lock().unwrap().refuses = true;
     }
 }

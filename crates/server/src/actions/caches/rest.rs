@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
-use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use startline_store::blobs::Chunks;
 use super::{commit, find, reserve};
 use crate::App;
 use crate::actions::blobs::{chunks, full};
+use crate::actions::doors::Doors;
 use crate::actions::holder::Holder;
 use crate::actions::storage::{Holding, blob_id};
 use crate::problem::{ApiError, ApiResult};
@@ -27,12 +27,14 @@ use crate::routes::extract::{Path, Query};
 const LISTED: u32 = 100;
 
 /// Below the cache server's URL, and below the results URL, which clients take when they were told no other.
-pub(in crate::actions) fn routes() -> Router<Arc<App>> {
-    ["/_cache/_apis/artifactcache", "/_apis/artifactcache"].into_iter().fold(Router::new(), |router, base| {
+pub(in crate::actions) fn routes() -> Doors {
+    ["/_cache/_apis/artifactcache", "/_apis/artifactcache"].into_iter().fold(Doors::new(), |router, base| {
         router
-            .route(&format!("{base}/cache"), get(look_up))
-            .route(&format!("{base}/caches"), get(list).post(begin))
-            .route(&format!("{base}/caches/{{id}}"), patch(upload).merge(post(end)))
+            .get(&format!("{base}/cache"), look_up)
+            .get(&format!("{base}/caches"), list)
+            .post(&format!("{base}/caches"), begin)
+            .patch(&format!("{base}/caches/{{id}}"), upload)
+            .post(&format!("{base}/caches/{{id}}"), end)
     })
 }
 

@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::{commit, find, reserve};
 use crate::App;
+use crate::actions::doors::Doors;
 use crate::actions::holder::Holder;
 use crate::actions::json_number::Int64;
 use crate::actions::storage::Holding;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::Body;
 
-pub(in crate::actions) fn routes() -> Router<Arc<App>> {
+pub(in crate::actions) fn routes() -> Doors {
     let path = |method: &str| format!("/twirp/github.actions.results.api.v1.CacheService/{method}");
-    Router::new()
-        .route(&path("CreateCacheEntry"), post(create))
-        .route(&path("FinalizeCacheEntryUpload"), post(finalize))
-        .route(&path("GetCacheEntryDownloadURL"), post(download_url))
+    Doors::new()
+        .post(&path("CreateCacheEntry"), create)
+        .post(&path("FinalizeCacheEntryUpload"), finalize)
+        .post(&path("GetCacheEntryDownloadURL"), download_url)
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +18,7 @@ use super::views::{self, JitAnswer, JitWanted, Wanted};
 use super::{agents, poll};
 use crate::App;
 use crate::actions::configuration::check_plain_name;
+use crate::actions::doors::Doors;
 use crate::actions::jit;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::extract::{Path, Query};
@@ -31,33 +31,38 @@ const VERSION: &str = "6.0-preview";
 const LISTED: usize = 50;
 
 /// Everything below `_apis`, with the bearer of scale set calls; and the acquisition, with the queue's.
-pub(in super::super) fn administration() -> Router<Arc<App>> {
+pub(in super::super) fn administration() -> Doors {
     let sets = "/_runner/_apis/runtime/runnerscalesets";
     let at = |path: &str| format!("{sets}/{{id}}{path}");
     let agents = "/_runner/_apis/distributedtask/pools/{pool}/agents";
-    Router::new()
-        .route("/_runner/_apis/runtime/runnergroups/", get(groups))
-        .route("/_runner/_apis/runtime/runnergroups", get(groups))
-        .route(sets, get(list).post(create))
-        .route(&at(""), get(show).patch(update).delete(remove))
-        .route(&at("/generatejitconfig"), post(generate))
-        .route(&at("/sessions"), post(poll::create))
-        .route(&at("/sessions/{session}"), patch(poll::refresh).delete(poll::delete))
-        .route(&at("/acquirejobs"), post(poll::acquire))
+    Doors::new()
+        .get("/_runner/_apis/runtime/runnergroups/", groups)
+        .get("/_runner/_apis/runtime/runnergroups", groups)
+        .get(sets, list)
+        .post(sets, create)
+        .get(&at(""), show)
+        .patch(&at(""), update)
+        .delete(&at(""), remove)
+        .post(&at("/generatejitconfig"), generate)
+        .post(&at("/sessions"), poll::create)
+        .patch(&at("/sessions/{session}"), poll::refresh)
+        .delete(&at("/sessions/{session}"), poll::delete)
+        .post(&at("/acquirejobs"), poll::acquire)
         // Until 0.13 actions-runner-controller puts its path behind our address as text, slash or no slash
         // (`github/actions/client.go`, `AcquireJobs`).
-        .route("/_runner//_apis/runtime/runnerscalesets/{id}/acquirejobs", post(poll::acquire))
-        .route(&at("/acquirablejobs"), get(acquirable))
-        .route(agents, get(agents::list))
-        .route(&format!("{agents}/{{id}}"), get(agents::show).delete(agents::remove))
-        .route_layer(middleware::from_fn(of_version))
+        .post("/_runner//_apis/runtime/runnerscalesets/{id}/acquirejobs", poll::acquire)
+        .get(&at("/acquirablejobs"), acquirable)
+        .get(agents, agents::list)
+        .get(&format!("{agents}/{{id}}"), agents::show)
+        .delete(&format!("{agents}/{{id}}"), agents::remove)
+        .layered(|routes| routes.route_layer(middleware::from_fn(of_version)))
 }
 
 /// The queue, with a bearer of its own.
-pub(in super::super) fn queue_plane() -> Router<Arc<App>> {
-    Router::new()
-        .route("/_runner/scalesets/message", get(poll::message))
-        .route("/_runner/scalesets/message/{message}", delete(poll::acknowledge))
+pub(in super::super) fn queue_plane() -> Doors {
+    Doors::new()
+        .get("/_runner/scalesets/message", poll::message)
+        .delete("/_runner/scalesets/message/{message}", poll::acknowledge)
 }
 
 /// Refuses versions that are not known; none is the only one.
