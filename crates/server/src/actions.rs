@@ -42,6 +42,7 @@ use startline_crypto::UrlKey;
 use startline_crypto::client_assertion::ReplayCache;
 use startline_crypto::purpose_token::PurposeKey;
 use startline_crypto::runner_key::KeyPool;
+use tokio::sync::Semaphore;
 
 use crate::{App, routes};
 use doors::Doors;
@@ -70,6 +71,8 @@ pub(crate) struct Actions {
     /// Signs addresses for uploads and downloads without a bearer.
     pub addresses: UrlKey,
     pub keys: KeyPool,
+    /// Turns at making keys when none lies ready.
+    pub making: Semaphore,
     pub replays: Mutex<ReplayCache>,
     pub sessions: Sessions,
     pub results: results::Results,
@@ -102,6 +105,7 @@ impl Actions {
             tokens,
             addresses,
             keys: KeyPool::new(KEYS_READY),
+            making: Semaphore::new(makers()),
             replays: Mutex::new(ReplayCache::new(REPLAYS)),
             sessions: Sessions::default(),
             results: results::Results::default(),
@@ -114,6 +118,12 @@ impl Actions {
             lease,
         }
     }
+}
+
+/// How many keys are made at once for requests that found none ready: half of the processors, besides the thread that
+/// fills the pool and gives way to everything.
+fn makers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 /// All routes of the protocol.

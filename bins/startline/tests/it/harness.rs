@@ -223,6 +223,14 @@ impl Service {
         Self { data, ca, env, process, url, token, client, flags }
     }
 
+    /// A service that is no process of its own; `process` is none of its.
+    pub(crate) fn elsewhere(data: tempfile::TempDir, url: &str, token: &str) -> Self {
+        let process = Process::spawn(&mut Command::new("true"));
+        let client = Self::client(url, token, None);
+        let (url, token) = (url.to_owned(), token.to_owned());
+        Self { data, ca: None, env: Vec::new(), process, url, token, client, flags: Vec::new() }
+    }
+
     fn launch(data: &Path, listen: &str, flags: &[String]) -> Process {
         let mut command = startline();
         command.args(["server", "--listen", listen]).arg("--data-dir").arg(data).args(flags);

@@ -18,6 +18,7 @@ mod examples;
 mod fake_runner;
 mod faults;
 mod harness;
+mod here;
 mod hostile;
 mod house;
 mod http;

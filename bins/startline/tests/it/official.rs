@@ -2,10 +2,12 @@
 //! keeps out.
 
 mod answers;
+mod burst;
 pub(crate) mod client;
 mod doors;
 mod launch;
 mod messages;
+mod outage;
 mod pitfalls;
 mod results;
 mod times;

@@ -1,6 +1,7 @@
 //! Scale sets, by a client of our own that speaks the wire as GitHub's does and fails where that one does.
 
 mod client;
+mod ends;
 
 use http::Method;
 use serde_json::{Value, json};

@@ -111,10 +111,13 @@ impl App {
         if let Some(pair) = self.actions.keys.try_take() {
             return Ok(pair);
         }
+        let cannot = || ApiError::unavailable("a key cannot be made now");
+        // A burst waits here, and leaves processors to those who poll; what is made meanwhile is taken first.
+        let turn = self.actions.making.acquire().await.map_err(|_| cannot())?;
         let app = Arc::clone(self);
-        tokio::task::spawn_blocking(move || app.actions.keys.take())
-            .await
-            .map_err(|_| ApiError::unavailable("a key cannot be made now"))
+        let pair = tokio::task::spawn_blocking(move || app.actions.keys.take()).await.map_err(|_| cannot())?;
+        drop(turn);
+        Ok(pair)
     }
 
     /// Three files of the runner's directory, by name. GitHub writes numbers and booleans as text, and so is it read.

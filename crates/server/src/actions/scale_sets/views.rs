@@ -102,18 +102,14 @@ impl App {
         statistics: Statistics,
     ) -> ApiResult<Value> {
         let mut runs: BTreeMap<RunId, RunRecord> = BTreeMap::new();
-        let mut inner = Vec::with_capacity(message.events.len());
+        let url = self.acquire_url(set);
+        let mut inside = Vec::with_capacity(message.events.len());
         for event in &message.events {
             // One whose job is not there any more has nothing to say; the statistics do not count it either.
             let Some((job, run)) = self.job_and_run(event.job, &mut runs).await? else { continue };
-            inner.push(self.inner(set, event, &job, &run));
+            inside.push(inner(&url, event, &job, &run));
         }
-        Ok(json!({
-            "messageId": message.id,
-            "messageType": "RunnerScaleSetJobMessages",
-            "body": Value::Array(inner).to_string(),
-            "statistics": statistics,
-        }))
+        Ok(outer(message.id, inside, statistics))
     }
 
     async fn job_and_run(
@@ -131,39 +127,49 @@ impl App {
         Ok(run.map(|run| (job, run)))
     }
 
-    fn inner(&self, set: i64, event: &Event, job: &JobRecord, run: &RunRecord) -> Value {
-        let mut said = job_view(job, run);
-        let url = self.acquire_url(set);
-        let more = match &event.what {
-            What::Available => json!({ "messageType": "JobAvailable", "acquireJobUrl": url }),
-            What::Assigned { at } => json!({ "messageType": "JobAssigned", "scaleSetAssignTime": at }),
-            What::Started { by, assigned, at } => json!({
-                "messageType": "JobStarted", "runnerId": by.id.0, "runnerName": by.name,
-                "scaleSetAssignTime": assigned, "runnerAssignTime": at,
-            }),
-            What::Completed { by, assigned, started, at, result } => json!({
-                "messageType": "JobCompleted",
-                "result": match result {
-                    Conclusion::Success => "succeeded",
-                    Conclusion::Failure => "failed",
-                    Conclusion::Cancelled | Conclusion::Skipped => "canceled",
-                },
-                "runnerId": by.as_ref().map_or(0, |by| by.id.0),
-                "runnerName": by.as_ref().map_or("", |by| by.name.as_str()),
-                "scaleSetAssignTime": assigned, "runnerAssignTime": started, "finishTime": at,
-            }),
-        };
-        if let (Value::Object(said), Value::Object(more)) = (&mut said, more) {
-            said.extend(more);
-            // A time that there is not is left out: the reader takes null, other clients may not.
-            said.retain(|_, value| !value.is_null());
-        }
-        said
-    }
-
     pub(super) fn acquire_url(&self, set: i64) -> String {
         format!("{}_apis/runtime/runnerscalesets/{set}/acquirejobs", self.actions.urls.server())
     }
+}
+
+/// A message as its reader takes it: a text with a list in it, and statistics, which are never missing.
+fn outer(id: i64, inside: Vec<Value>, statistics: Statistics) -> Value {
+    json!({
+        "messageId": id,
+        "messageType": "RunnerScaleSetJobMessages",
+        "body": Value::Array(inside).to_string(),
+        "statistics": statistics,
+    })
+}
+
+/// What became of a job; `url` is where jobs of the set are acquired.
+fn inner(url: &str, event: &Event, job: &JobRecord, run: &RunRecord) -> Value {
+    let mut said = job_view(job, run);
+    let more = match &event.what {
+        What::Available => json!({ "messageType": "JobAvailable", "acquireJobUrl": url }),
+        What::Assigned { at } => json!({ "messageType": "JobAssigned", "scaleSetAssignTime": at }),
+        What::Started { by, assigned, at } => json!({
+            "messageType": "JobStarted", "runnerId": by.id.0, "runnerName": by.name,
+            "scaleSetAssignTime": assigned, "runnerAssignTime": at,
+        }),
+        What::Completed { by, assigned, started, at, result } => json!({
+            "messageType": "JobCompleted",
+            "result": match result {
+                Conclusion::Success => "succeeded",
+                Conclusion::Failure => "failed",
+                Conclusion::Cancelled | Conclusion::Skipped => "canceled",
+            },
+            "runnerId": by.as_ref().map_or(0, |by| by.id.0),
+            "runnerName": by.as_ref().map_or("", |by| by.name.as_str()),
+            "scaleSetAssignTime": assigned, "runnerAssignTime": started, "finishTime": at,
+        }),
+    };
+    if let (Value::Object(said), Value::Object(more)) = (&mut said, more) {
+        said.extend(more);
+        // A time that there is not is left out: the reader takes null, other clients may not.
+        said.retain(|_, value| !value.is_null());
+    }
+    said
 }
 
 /// What every inner message says of its job.
@@ -209,3 +215,6 @@ pub(super) struct JitAnswer {
     #[serde(rename = "encodedJITConfig")]
     pub encoded_jit_config: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! What ends: listeners, sessions, tokens, keys and patience. By a clock that is turned, where it would take long.
+
+use std::fs;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Method;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use startline_protocol::state::JobStatus;
+use startline_server::ServerConfig;
+
+use super::client::{Controller, find};
+use super::{MANY, jobs, type_name, with_set};
+use crate::harness::{DEADLINE, Service, eventually};
+use crate::here::Here;
+use crate::http::Reply;
+use crate::official::client::send;
+
+fn quick(config: &mut ServerConfig) {
+    config.broker_poll_timeout = "1s".parse().unwrap();
+}
+
+/// What a controller gets for a registration token.
+async fn connect(service: &Service, url: &str, authorization: &str) -> Reply {
+    let body = json!({ "url": url, "runner_event": "register" });
+    send(service, Method::POST, "/api/v3/actions/runner-registration", Some(authorization), Some(&body)).await
+}
+
+/// A bearer of scale set calls that is fresh by the service's clock, whatever that is.
+async fn fresh(service: &Service) -> Controller {
+    let reply = connect(service, &format!("{}/acme", service.url), &format!("Bearer {}", service.token)).await;
+    assert_eq!(reply.code(), 200, "{reply:?}");
+    let base = reply.json()["url"].as_str().unwrap().strip_prefix(service.url.as_str()).unwrap().to_owned();
+    Controller { base, token: reply.json()["token"].as_str().unwrap().to_owned() }
+}
+
+const SETS: &str = "runtime/runnerscalesets";
+
+#[tokio::test]
+async fn organizations_repositories_and_enterprises_have_their_routes_below_api_v3() {
+    let service = Service::start(&[]);
+    for (path, place) in [("orgs/acme", "acme"), ("repos/acme/app", "acme/app"), ("enterprises/big", "enterprises/big")]
+    {
+        let url = format!("/api/v3/{path}/actions/runners/registration-token");
+        let bearer = format!("Bearer {}", service.token);
+        let minted = send(&service, Method::POST, &url, Some(&bearer), None).await;
+        assert_eq!(minted.code(), 201, "{path}: {minted:?}");
+        let remote = format!("RemoteAuth {}", minted.json()["token"].as_str().unwrap());
+        for slash in ["", "/"] {
+            let reply = connect(&service, &format!("{}/{place}{slash}", service.url), &remote).await;
+            assert_eq!(reply.code(), 200, "{place}{slash}: {reply:?}");
+            assert!(reply.json()["url"].as_str().unwrap().ends_with('/'));
+            let token = reply.json()["token"].as_str().unwrap().to_owned();
+            let base = reply.json()["url"].as_str().unwrap().strip_prefix(service.url.as_str()).unwrap().to_owned();
+            let listed = Controller { base, token }.call(&service, Method::GET, SETS, None).await;
+            assert_eq!((listed.code(), &listed.json()["count"]), (200, &json!(0)), "{place}");
+        }
+    }
+    let bearer = format!("Bearer {}", service.token);
+    for none in ["", "a/b/c"] {
+        let reply = connect(&service, &format!("{}/{none}", service.url), &bearer).await;
+        assert!(reply.status.is_client_error(), "`{none}` is no place: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bearer_whose_exp_somebody_has_written_anew_is_refused_in_every_form() {
+    let (service, controller, _) = with_set(&[]).await;
+    let parts: Vec<&str> = controller.token.split('.').collect();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let exp = claims["exp"].as_i64().expect("a whole number: Go reads nothing else without losing digits");
+    let forms = [
+        json!(exp + 3600),
+        json!(exp.to_string()),
+        json!(f64::from(u32::MAX) + 0.5),
+        json!(null),
+        json!([exp]),
+        json!({ "exp": exp }),
+        json!(-1),
+        json!(i64::MAX),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(true),
+        json!(""),
+    ];
+    let mut texts: Vec<String> = forms
+        .iter()
+        .map(|form| {
+            let mut claims = claims.clone();
+            claims["exp"] = form.clone();
+            claims.to_string()
+        })
+        .collect();
+    let mut without = claims.clone();
+    without.as_object_mut().unwrap().remove("exp");
+    texts.extend([
+        without.to_string(),
+        claims.to_string().replace("\"exp\"", "\"EXP\""),
+        "{}".to_owned(),
+        String::new(),
+    ]);
+    for text in texts {
+        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        for token in [
+            format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(&text), parts[2]),
+            format!("{none}.{}.", URL_SAFE_NO_PAD.encode(&text)),
+        ] {
+            let forged = Controller { token, ..controller.clone() };
+            let reply = forged.call(&service, Method::GET, SETS, None).await;
+            assert_eq!(reply.code(), 401, "{text}: {reply:?}");
+            assert!(type_name(&reply).contains("VssUnauthorizedException"));
+        }
+    }
+    assert_eq!(controller.call(&service, Method::GET, SETS, None).await.code(), 200);
+}
+
+#[tokio::test]
+async fn a_listener_that_is_killed_in_its_poll_and_started_again_goes_on_within_seconds() {
+    // With polls as long as they are.
+    let service = Service::start(&[]);
+    let controller = Controller::connect(&service, "acme").await;
+    let set = controller.make(&service, "linux-x64").await;
+    for life in 0..3 {
+        let listener = controller.listen(&service, set, "linux-x64-listener").await;
+        let killed = tokio::time::timeout(Duration::from_millis(200), listener.try_poll(&service, MANY)).await;
+        assert!(killed.is_err(), "life {life}: the poll was held, and its connection is cut with it");
+    }
+    let started = tokio::time::Instant::now();
+    let mut listener = controller.listen(&service, set, "linux-x64-listener").await;
+    service.submit_with(jobs(1)).await;
+    listener.read(&service, MANY, "JobAssigned").await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_polls_any_more_is_another_owners_after_two_minutes() {
+    let here = Here::start(quick).await;
+    let service = &here.service;
+    let controller = Controller::connect(service, "acme").await;
+    let set = controller.make(service, "linux-x64").await;
+    let first = controller.listen(service, set, "one").await;
+    here.turn(60);
+    assert_eq!(first.try_poll(service, 1).await.code(), 202);
+    here.turn(100);
+    assert_eq!(controller.try_session(service, set, "two").await.code(), 409, "it was there a moment ago");
+    here.turn(20);
+    let second = controller.listen(service, set, "two").await;
+    assert_eq!(first.try_poll(service, 1).await.code(), 401);
+    assert_eq!(second.try_poll(service, 1).await.code(), 202);
+}
+
+#[tokio::test]
+async fn a_listener_outlives_every_token_that_it_ever_had() {
+    let here = Here::start(quick).await;
+    let service = &here.service;
+    let controller = Controller::connect(service, "acme").await;
+    let set = controller.make(service, "linux-x64").await;
+    let mut listener = controller.listen(service, set, "listener").await;
+    let session = listener.session.clone();
+    for hour in 0..12 {
+        // 50 minutes of polls, and then its tokens run out.
+        for _ in 0..2 {
+            here.turn(25 * 60);
+            assert_eq!(listener.try_poll(service, 1).await.code(), 202, "hour {hour}");
+        }
+        here.turn(11 * 60);
+        assert_eq!(listener.try_poll(service, 1).await.code(), 401, "hour {hour}");
+        listener.controller = fresh(service).await;
+        listener.refresh(service).await;
+        assert_eq!(listener.session, session, "never refused while it is alive");
+        assert_eq!(listener.try_poll(service, 1).await.code(), 202);
+    }
+    service.submit_with(jobs(1)).await;
+    listener.read(service, MANY, "JobAssigned").await;
+}
+
+#[tokio::test]
+async fn a_bearer_of_scale_set_calls_is_good_until_its_exp_and_not_refused_before() {
+    let here = Here::start(quick).await;
+    let service = &here.service;
+    let controller = fresh(service).await;
+    // Its `exp` is an hour away; a 401 before that would end its holder, which does not ask for another.
+    for _ in 0..59 {
+        here.turn(60);
+        assert_eq!(controller.call(service, Method::GET, SETS, None).await.code(), 200);
+    }
+    here.turn(61);
+    let over = controller.call(service, Method::GET, SETS, None).await;
+    assert_eq!(over.code(), 401, "{over:?}");
+    assert_eq!(fresh(service).await.call(service, Method::GET, SETS, None).await.code(), 200);
+}
+
+#[tokio::test]
+async fn bearers_that_an_older_key_signed_stay_good_when_the_keys_are_rotated() {
+    let (mut service, controller, set) = with_set(&[]).await;
+    let listener = controller.listen(&service, set, "listener").await;
+    service.process.signal(Signal::SIGTERM);
+    assert!(service.process.ended(DEADLINE).await.success());
+    let path = service.data.path().join("bearers.key");
+    let old = fs::read_to_string(&path).unwrap();
+    // The first one signs from now on.
+    let kind = old.split_once(" v1 ").unwrap().0;
+    fs::write(&path, format!("{kind} v1 {}\n{old}", URL_SAFE_NO_PAD.encode([7_u8; 32]))).unwrap();
+    service.restart();
+    assert_eq!(controller.call(&service, Method::GET, SETS, None).await.code(), 200);
+    assert_eq!(listener.try_poll(&service, 1).await.code(), 202);
+    let new = Controller::connect(&service, "acme").await;
+    assert_eq!(new.call(&service, Method::GET, SETS, None).await.code(), 200);
+    // When the old key is taken out, what it signed ends with it, and nothing else.
+    service.process.signal(Signal::SIGTERM);
+    assert!(service.process.ended(DEADLINE).await.success());
+    let both = fs::read_to_string(&path).unwrap();
+    fs::write(&path, both.lines().next().unwrap().to_owned() + "\n").unwrap();
+    service.restart();
+    assert_eq!(controller.call(&service, Method::GET, SETS, None).await.code(), 401);
+    assert_eq!(new.call(&service, Method::GET, SETS, None).await.code(), 200);
+}
+
+#[tokio::test]
+async fn jobs_that_no_runner_starts_and_runners_that_fall_silent_are_told_with_their_reason() {
+    let here = Here::start(quick).await;
+    let service = &here.service;
+    let controller = Controller::connect(service, "acme").await;
+    let set = controller.make(service, "linux-x64").await;
+    let mut listener = controller.listen(service, set, "listener").await;
+
+    // A runner dies with its job: after the lease, and the job is another's.
+    let run = service.submit_with(jobs(1)).await;
+    listener.read(service, MANY, "JobAssigned").await;
+    let dead = controller.runner(service, set, "dead").await;
+    dead.take(service).await;
+    let started = listener.read(service, MANY, "JobStarted").await;
+    here.turn(5 * 60 + 1);
+    let job = service.job(run, "the job is queued again", |job| job.attempt == 2).await;
+    assert_eq!(job.status, JobStatus::Queued);
+    let reason = job.reason.clone().unwrap_or_default();
+    assert!(reason.contains("dead"), "the runner is named: {reason}");
+    let told =
+        listener.read_until(service, MANY, "the set hears of it", |_, all| find(all, "JobCompleted").is_some()).await;
+    assert_eq!(find(&told, "JobCompleted").unwrap()["result"], "canceled", "{told:?}");
+    assert_eq!(find(&told, "JobCompleted").unwrap()["jobId"], started["jobId"]);
+
+    // Nobody starts the next runner: assigned anew after five minutes, three times, and then said.
+    let explained = eventually("its patience is over", async || {
+        here.turn(60);
+        while let Some((id, _)) = listener.poll(service, MANY).await {
+            listener.acknowledge(service, id).await;
+        }
+        let summary = service.client.explain(job.id).await.unwrap().summary;
+        summary.contains("assigned the job 3 times").then_some(summary)
+    })
+    .await;
+    assert!(explained.contains("linux-x64"), "the set is named: {explained}");
+    assert_eq!(listener.wants(9), 0);
+}
