@@ -99,7 +99,7 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
 pub(crate) struct Process {
     child: Child,
     /// Lines of its standard output.
-    lines: mpsc::Receiver<String>,
+    lines: std::sync::Mutex<mpsc::Receiver<String>>,
     /// All of its standard error so far.
     errors: std::sync::Arc<std::sync::Mutex<String>>,
 }
@@ -121,7 +121,7 @@ impl Process {
                 kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         });
-        Self { child, lines, errors }
+        Self { child, lines: lines.into(), errors }
     }
 
     pub(crate) fn id(&self) -> Pid {
@@ -140,8 +140,9 @@ impl Process {
 
     /// The next line of standard output that begins with `prefix`, without it.
     pub(crate) fn line(&self, prefix: &str) -> String {
+        let lines = self.lines.lock().unwrap();
         loop {
-            match self.lines.recv_timeout(DEADLINE) {
+            match lines.recv_timeout(DEADLINE) {
                 Ok(line) => {
                     if let Some(rest) = line.strip_prefix(prefix) {
                         return rest.to_owned();
@@ -154,8 +155,9 @@ impl Process {
 
     /// The next line of standard output that holds `text`.
     pub(crate) fn line_with(&self, text: &str) -> String {
+        let lines = self.lines.lock().unwrap();
         loop {
-            match self.lines.recv_timeout(DEADLINE) {
+            match lines.recv_timeout(DEADLINE) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(_) => panic!("no line with `{text}`; standard error:\n{}", self.errors()),
@@ -165,7 +167,7 @@ impl Process {
 
     /// What has come on standard output and was not asked for yet.
     pub(crate) fn said(&self) -> String {
-        self.lines.try_iter().collect::<Vec<_>>().join("\n")
+        self.lines.lock().unwrap().try_iter().collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn errors(&self) -> String {

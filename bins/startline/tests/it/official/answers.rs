@@ -31,7 +31,8 @@ fn speaks(reply: &Reply, member: &str, value: Option<&str>) {
 #[tokio::test]
 async fn every_answer_carries_the_ids_and_every_error_the_body_of_its_part() {
     let service = Service::start(&["--address-rate", "0", "--failed-auth-rate", "0"]);
-    let large = vec![b'x'; 9 << 20];
+    // By one byte, so that the service has read all of it before it answers.
+    let (large, long) = (vec![b'x'; (8 << 20) + 1], vec![b'x'; (32 << 10) + 1]);
     let (none, broken): (&[u8], &[u8]) = (b"", b"{\"url\":");
     let connect = "/api/v3/actions/runner-registration";
     let token = Some(service.token.as_str());
@@ -47,7 +48,7 @@ async fn every_answer_carries_the_ids_and_every_error_the_body_of_its_part() {
         ("GET", "/_runner/message", None, none, 401, "source", Some("actions-broker-listener")),
         ("GET", "/_runner/oauth/token", None, none, 400, "error", Some("invalid_request")),
         ("POST", "/_runner/oauth/token", None, broken, 400, "error", Some("invalid_request")),
-        ("POST", "/_runner/oauth/token", None, &large, 400, "error", Some("invalid_request")),
+        ("POST", "/_runner/oauth/token", None, &long, 400, "error", Some("invalid_request")),
         ("GET", "/_runner/_apis/nothing", None, none, 404, "typeKey", Some("VssServiceException")),
         ("PUT", "/_runner/_apis/runtime/runnerscalesets", None, none, 405, "typeKey", Some("VssServiceException")),
         ("GET", "/_runner/scalesets/message?ss=1", None, none, 401, "typeKey", Some("VssUnauthorizedException")),
