@@ -75,6 +75,7 @@ async fn burst(service: &Arc<Service>, count: usize, made: &Arc<AtomicUsize>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_jit_runners_stalls_no_poll_and_a_job_is_delivered_in_the_middle_of_it() {
+    #[expect(clippy::disallowed_methods, reason = "a knob of this test")]
     let long: Option<usize> = std::env::var("STARTLINE_JIT_BURST").ok().map(|text| text.parse().unwrap());
     let (count, sessions) = long.map_or((24, 6), |count| (count, 50));
     let service = Arc::new(Service::start(&["--broker-poll-timeout", "5s"]));
