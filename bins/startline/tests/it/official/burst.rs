@@ -86,13 +86,13 @@ async fn a_burst_of_jit_runners_stalls_no_poll_and_a_job_is_delivered_in_the_mid
     for at in 0..sessions {
         let encoded = jit(&service, &format!("listens-{at}"), "listens").await;
         let mut runner = Official::unpack(encoded.as_str().unwrap());
-        runner.listen(&service).await;
+        runner.listen(&*service).await;
         let runner = Arc::new(runner);
         runners.push(Arc::clone(&runner));
         let (service, found) = (Arc::clone(&service), found.clone());
         polling.push(tracker.spawn(async move {
             loop {
-                let reply = runner.poll(&service, "Online").await;
+                let reply = runner.poll(&*service, "Online").await;
                 match reply.code() {
                     202 => {}
                     200 => {
@@ -129,10 +129,10 @@ async fn a_burst_of_jit_runners_stalls_no_poll_and_a_job_is_delivered_in_the_mid
         burst.times[count - 1],
     );
     assert!(grown < 128 * 1024, "{grown} KiB");
-    let acquired = runners[at].acquire(&service, &offer).await;
+    let acquired = runners[at].acquire(&*service, &offer).await;
     assert_eq!(acquired.code(), 200, "{acquired:?}");
-    let held = Held::new(&service, acquired.json());
-    assert_eq!(held.complete(&service, "succeeded", json!({})).await.code(), 204);
+    let held = Held::new(&*service, acquired.json());
+    assert_eq!(held.complete(&*service, "succeeded", json!({})).await.code(), 204);
     assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Success));
     for (index, task) in polling.into_iter().enumerate() {
         // One that has failed would have panicked.
