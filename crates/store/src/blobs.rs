@@ -8,6 +8,8 @@
 mod directory;
 mod files;
 mod id;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::io;
 use std::ops::Range;
@@ -64,10 +66,20 @@ pub enum BlobError {
         /// What the system said.
         message: String,
     },
+    /// The object store refused, or could not be reached.
+    #[error("failed to {operation} {object} in the object store: {message}; it may be tried again")]
+    Remote {
+        /// What was to be done.
+        operation: &'static str,
+        /// The object's name.
+        object: String,
+        /// What the object store said.
+        message: String,
+    },
 }
 
-/// Blobs. Besides the errors that a method names, each may answer [`BlobError::Io`], and one that is given a blob
-/// [`BlobError::NoBlob`]; one that writes answers [`BlobError::Sealed`] for a sealed blob, [`BlobError::TooLarge`] when
+/// Blobs. Besides the errors that a method names, each may answer [`BlobError::Io`] and [`BlobError::Remote`], and
+/// one that is given a blob [`BlobError::NoBlob`]; one that writes answers [`BlobError::Sealed`] for a sealed blob, [`BlobError::TooLarge`] when
 /// the blob's content would exceed `limit`, and [`BlobError::BrokenOff`] when the bytes that it is given end in an error.
 pub trait BlobStore: Send + Sync + 'static {
     /// Makes an open, empty blob.
@@ -90,8 +102,9 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Makes what comes the blob's content, instead of an earlier one, and answers its size. Kept blocks are dropped. In
     /// one step, and on the disk when it answers.
     fn put_whole(&self, id: BlobId, chunks: Chunks, limit: u64) -> BlobAnswer<u64>;
-    /// Ends the writing and answers the size. Blocks that were not committed are dropped. On the disk when it answers; a
-    /// repeat answers the same.
+    /// Ends the writing and answers the size. Blocks that were not committed are dropped. On the disk when it answers, or
+    /// where else the blob is kept; a repeat answers the same. After [`BlobError::Remote`] the writing has ended, nothing
+    /// is lost, and a repeat goes on.
     fn seal(&self, id: BlobId) -> BlobAnswer<u64>;
     /// The size of the content, open or sealed, without blocks that were not committed.
     fn size(&self, id: BlobId) -> BlobAnswer<u64>;

@@ -228,6 +228,39 @@ impl Directory {
         Ok(Self { shared: Arc::new(Shared { root: directory.to_owned(), open: Mutex::default() }) })
     }
 
+    /// Removes what a crash has left of copies that were dropped.
+    #[cfg(feature = "s3")]
+    pub(super) fn sweep(&self) -> Result<(), Error> {
+        let root = &self.shared.root;
+        let sweep = || -> Result<(), BlobError> {
+            for shard in names(root)? {
+                let shard = root.join(shard);
+                for name in names(&shard)?.into_iter().filter(|name| name.starts_with(files::GONE)) {
+                    let gone = shard.join(name);
+                    std::fs::remove_dir_all(&gone).map_err(files::failed_to("remove", &gone))?;
+                }
+            }
+            Ok(())
+        };
+        sweep().map_err(|error| Error::Unusable(error.to_string()))
+    }
+
+    /// Deletes a blob that is kept elsewhere.
+    #[cfg(feature = "s3")]
+    pub(super) fn drop_copy(&self, id: BlobId) -> BlobAnswer<()> {
+        self.run("drop", move |shared| {
+            shared.change(id, Place::drop_copy)?;
+            shared.forget(id);
+            Ok(())
+        })
+    }
+
+    /// Where an upload of the blob keeps its note.
+    #[cfg(feature = "s3")]
+    pub(super) fn note(&self, id: BlobId) -> PathBuf {
+        self.shared.place(id).note()
+    }
+
     fn run<T: Send + 'static>(
         &self,
         operation: &'static str,

@@ -1,7 +1,8 @@
 //! The files of one blob. All of it blocks.
 //!
 //! A blob is a directory. `open` is its content while it is open, `sealed` afterwards; `blocks/` has the blocks that are
-//! not committed, `list` the names of those that were last; names that begin with `new-` are being written.
+//! not committed, `list` the names of those that were last; names that begin with `new-` are being written. `upload` is the
+//! note of the way to an object store, from which `gone-` before a blob's own name says that the way is done.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -12,6 +13,10 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::{BlobError, BlobId, BlockName};
+
+/// What the name of a blob's directory begins with that is kept elsewhere.
+#[cfg(feature = "s3")]
+pub(super) const GONE: &str = "gone-";
 
 /// Where a blob lies.
 #[derive(Clone, Debug)]
@@ -196,7 +201,8 @@ impl Place {
             for entry in std::fs::read_dir(&self.directory)? {
                 let path = entry?.path();
                 match path.file_name().and_then(|name| name.to_str()) {
-                    Some("sealed") => {}
+                    // Whoever uploads the content goes on with its note.
+                    Some("sealed" | "upload") => {}
                     Some("blocks") => drop(if_there(std::fs::remove_dir_all(&path))?),
                     _ => drop(if_there(std::fs::remove_file(&path))?),
                 }
@@ -231,6 +237,25 @@ impl Place {
     pub(super) fn delete(&self) -> Result<bool, BlobError> {
         let deleted = if_there(std::fs::remove_dir_all(&self.directory));
         deleted.map(|deleted| deleted.is_some()).map_err(failed_to("delete", &self.directory))
+    }
+
+    /// Where an upload keeps its note.
+    #[cfg(feature = "s3")]
+    pub(super) fn note(&self) -> PathBuf {
+        self.directory.join("upload")
+    }
+
+    /// Deletes a blob that is kept elsewhere: in one step, because what is left of it would hide the other.
+    #[cfg(feature = "s3")]
+    pub(super) fn drop_copy(&self) -> Result<(), BlobError> {
+        let gone = self.directory.with_file_name(format!("{GONE}{}", self.id));
+        let drop_copy = || {
+            if if_there(std::fs::rename(&self.directory, &gone))?.is_some() {
+                std::fs::remove_dir_all(&gone)?;
+            }
+            Ok(())
+        };
+        drop_copy().map_err(failed_to("drop", &self.directory))
     }
 
     /// The last time that something was written.

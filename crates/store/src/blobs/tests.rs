@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,17 +8,64 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::*;
 
+#[cfg(feature = "s3")]
+mod object_store;
+#[cfg(feature = "s3")]
+mod s3_store;
+
 const ANY: u64 = u64::MAX;
+
+/// A blob store to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    #[cfg(feature = "s3")]
+    S3,
+}
 
 struct Bench {
     directory: tempfile::TempDir,
-    blobs: Directory,
+    blobs: Arc<dyn BlobStore>,
+    #[cfg(feature = "s3")]
+    remote: Option<s3_store::Remote>,
 }
 
-fn bench() -> Bench {
+async fn bench(kind: Kind) -> Bench {
     let directory = tempfile::tempdir().unwrap();
-    let blobs = Directory::open(&directory.path().join("blobs")).unwrap();
-    Bench { directory, blobs }
+    let root = directory.path().join("blobs");
+    match kind {
+        Kind::Directory => Bench {
+            blobs: Arc::new(Directory::open(&root).unwrap()),
+            directory,
+            #[cfg(feature = "s3")]
+            remote: None,
+        },
+        #[cfg(feature = "s3")]
+        Kind::S3 => {
+            let remote = s3_store::Remote::start();
+            Bench { blobs: Arc::new(remote.open(&root).await.unwrap()), directory, remote: Some(remote) }
+        }
+    }
+}
+
+/// What every blob store keeps.
+macro_rules! promises {
+    ($($promise:ident),* $(,)?) => {
+        mod directory_promises {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$promise(super::bench(super::Kind::Directory).await).await;
+            })*
+        }
+
+        #[cfg(feature = "s3")]
+        mod s3_promises {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$promise(super::bench(super::Kind::S3).await).await;
+            })*
+        }
+    };
 }
 
 impl Bench {
@@ -30,11 +78,23 @@ impl Bench {
     }
 
     /// The blobs as the service finds them after it was killed.
-    fn restarted(self) -> Self {
-        let Self { directory, blobs } = self;
-        drop(blobs);
-        let blobs = Directory::open(&directory.path().join("blobs")).unwrap();
-        Self { directory, blobs }
+    async fn restarted(mut self) -> Self {
+        let root = self.root();
+        self.blobs = match () {
+            #[cfg(feature = "s3")]
+            () if self.remote.is_some() => Arc::new(self.remote.as_ref().unwrap().open(&root).await.unwrap()),
+            () => Arc::new(Directory::open(&root).unwrap()),
+        };
+        self
+    }
+
+    /// The files that a sealed blob has here.
+    fn sealed_files(&self) -> &'static [&'static str] {
+        #[cfg(feature = "s3")]
+        if self.remote.is_some() {
+            return &[];
+        }
+        &["sealed"]
     }
 
     async fn text(&self, id: BlobId) -> String {
@@ -56,7 +116,7 @@ impl Bench {
 
     /// The names of the files of a blob, in order.
     fn files(&self, id: BlobId) -> Vec<String> {
-        let entries = std::fs::read_dir(self.place(id).directory()).unwrap();
+        let Ok(entries) = std::fs::read_dir(self.place(id).directory()) else { return Vec::new() };
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
@@ -77,9 +137,31 @@ fn broken_off(text: &str) -> Chunks {
     ending.boxed()
 }
 
-#[tokio::test]
-async fn a_new_blob_is_empty_and_open() {
-    let bench = bench();
+promises! {
+    a_new_blob_is_empty_and_open,
+    a_blob_that_is_not_there_is_named_by_every_step,
+    a_sealed_blob_is_not_changed_by_any_step,
+    a_write_that_is_under_way_when_the_blob_is_sealed_changes_nothing,
+    appends_are_like_those_of_a_log,
+    parts_are_written_in_any_order,
+    the_list_decides_the_order_of_the_blocks,
+    a_repeated_commit_answers_the_same,
+    an_upload_may_begin_anew_until_the_blob_is_sealed,
+    an_upload_survives_a_crash_between_its_blocks_and_the_commit,
+    a_crash_in_the_middle_of_a_commit_lets_it_be_repeated,
+    an_upload_that_breaks_off_changes_nothing,
+    blocks_are_limited_together,
+    a_block_that_is_replaced_no_longer_counts,
+    a_read_gives_a_range_in_bounded_pieces,
+    a_reader_is_not_disturbed_by_a_deletion,
+    all_that_is_kept_uses_space,
+    blobs_that_nobody_wrote_to_are_listed_in_pages,
+    names_of_clients_never_become_paths,
+    files_are_for_the_owner_alone,
+    many_blocks_at_once_make_one_blob,
+}
+
+async fn a_new_blob_is_empty_and_open(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     assert_ne!(bench.blobs.create().await.unwrap(), id);
     assert_eq!(bench.blobs.size(id).await, Ok(0));
@@ -87,9 +169,7 @@ async fn a_new_blob_is_empty_and_open() {
     assert_eq!(bench.blobs.append(id, 0, Bytes::from("x"), ANY).await, Ok(1));
 }
 
-#[tokio::test]
-async fn a_blob_that_is_not_there_is_named_by_every_step() {
-    let bench = bench();
+async fn a_blob_that_is_not_there_is_named_by_every_step(bench: Bench) {
     let id = BlobId::draw();
     let none = BlobError::NoBlob(id);
     assert_eq!(bench.blobs.append(id, 0, Bytes::from("x"), ANY).await, Err(none.clone()));
@@ -104,9 +184,7 @@ async fn a_blob_that_is_not_there_is_named_by_every_step() {
     assert_eq!(bench.blobs.usage().await, Ok(0));
 }
 
-#[tokio::test]
-async fn a_sealed_blob_is_not_changed_by_any_step() {
-    let bench = bench();
+async fn a_sealed_blob_is_not_changed_by_any_step(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.blobs.put_whole(id, chunks(&["hello"]), ANY).await.unwrap();
     bench.put(id, "left", "over").await.unwrap();
@@ -118,15 +196,14 @@ async fn a_sealed_blob_is_not_changed_by_any_step() {
     assert_eq!(bench.commit(id, &[]).await, Err(sealed.clone()));
     assert_eq!(bench.blobs.put_whole(id, chunks(&["x"]), ANY).await, Err(sealed));
     assert_eq!(bench.blobs.seal(id).await, Ok(5));
-    assert_eq!((bench.text(id).await.as_str(), bench.files(id)), ("hello", vec!["sealed".to_owned()]));
+    assert_eq!(bench.text(id).await, "hello");
+    assert_eq!(bench.files(id), bench.sealed_files());
 }
 
-#[tokio::test]
-async fn a_write_that_is_under_way_when_the_blob_is_sealed_changes_nothing() {
-    let bench = bench();
+async fn a_write_that_is_under_way_when_the_blob_is_sealed_changes_nothing(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.blobs.put_whole(id, chunks(&["hello"]), ANY).await.unwrap();
-    let blobs = bench.blobs.clone();
+    let blobs = Arc::clone(&bench.blobs);
     let late = stream::once(async move {
         blobs.seal(id).await.unwrap();
         Ok(Bytes::from("late"))
@@ -135,9 +212,7 @@ async fn a_write_that_is_under_way_when_the_blob_is_sealed_changes_nothing() {
     assert_eq!(bench.text(id).await, "hello");
 }
 
-#[tokio::test]
-async fn appends_are_like_those_of_a_log() {
-    let bench = bench();
+async fn appends_are_like_those_of_a_log(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let append = |offset, text: &'static str| bench.blobs.append(id, offset, Bytes::from(text), 8);
     assert_eq!(append(0, "one ").await, Ok(4));
@@ -149,9 +224,7 @@ async fn appends_are_like_those_of_a_log() {
     assert_eq!(bench.text(id).await, "one two!");
 }
 
-#[tokio::test]
-async fn parts_are_written_in_any_order() {
-    let bench = bench();
+async fn parts_are_written_in_any_order(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let write = |offset, text: &str| bench.blobs.write_at(id, offset, chunks(&[text]), 10);
     let (last, first, middle) = (write(6, "ghij"), write(0, "abc"), write(3, "def"));
@@ -163,9 +236,7 @@ async fn parts_are_written_in_any_order() {
     assert_eq!(bench.text(id).await, "abcDEFghij");
 }
 
-#[tokio::test]
-async fn the_list_decides_the_order_of_the_blocks() {
-    let bench = bench();
+async fn the_list_decides_the_order_of_the_blocks(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let (c, a, b) = (bench.put(id, "Yw==", "cc"), bench.put(id, "YQ==", "a"), bench.put(id, "Yg==", "bbb"));
     assert_eq!(tokio::join!(c, a, b), (Ok(2), Ok(1), Ok(3)));
@@ -177,9 +248,7 @@ async fn the_list_decides_the_order_of_the_blocks() {
     assert_eq!(bench.blobs.seal(id).await, Ok(7));
 }
 
-#[tokio::test]
-async fn a_repeated_commit_answers_the_same() {
-    let bench = bench();
+async fn a_repeated_commit_answers_the_same(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.put(id, "a", "aa").await.unwrap();
     bench.put(id, "b", "b").await.unwrap();
@@ -189,9 +258,7 @@ async fn a_repeated_commit_answers_the_same() {
     assert_eq!(bench.text(id).await, "aab");
 }
 
-#[tokio::test]
-async fn an_upload_may_begin_anew_until_the_blob_is_sealed() {
-    let bench = bench();
+async fn an_upload_may_begin_anew_until_the_blob_is_sealed(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.put(id, "a", "old").await.unwrap();
     bench.commit(id, &["a"]).await.unwrap();
@@ -208,27 +275,23 @@ async fn an_upload_may_begin_anew_until_the_blob_is_sealed() {
     assert_eq!(bench.commit(id, &[]).await, Ok(0), "a list may be empty");
 }
 
-#[tokio::test]
-async fn an_upload_survives_a_crash_between_its_blocks_and_the_commit() {
-    let bench = bench();
+async fn an_upload_survives_a_crash_between_its_blocks_and_the_commit(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.put(id, "b", "world").await.unwrap();
     // A block that was being written when the service died.
     std::fs::write(bench.place(id).directory().join("new-0"), "half").unwrap();
-    let bench = bench.restarted();
+    let bench = bench.restarted().await;
     bench.put(id, "a", "hello ").await.unwrap();
-    let bench = bench.restarted();
+    let bench = bench.restarted().await;
     assert_eq!(bench.commit(id, &["a", "b"]).await, Ok(11));
-    let bench = bench.restarted();
+    let bench = bench.restarted().await;
     assert_eq!(bench.commit(id, &["a", "b"]).await, Ok(11), "its answer may have been lost");
     assert_eq!(bench.text(id).await, "hello world");
     assert_eq!(bench.blobs.seal(id).await, Ok(11));
-    assert_eq!(bench.files(id), ["sealed"], "what was left is cleared up");
+    assert_eq!(bench.files(id), bench.sealed_files(), "what was left is cleared up");
 }
 
-#[tokio::test]
-async fn a_crash_in_the_middle_of_a_commit_lets_it_be_repeated() {
-    let bench = bench();
+async fn a_crash_in_the_middle_of_a_commit_lets_it_be_repeated(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.put(id, "a", "aa").await.unwrap();
     bench.put(id, "b", "b").await.unwrap();
@@ -238,18 +301,16 @@ async fn a_crash_in_the_middle_of_a_commit_lets_it_be_repeated() {
     std::fs::remove_file(directory.join("list")).unwrap();
     bench.put(id, "a", "aa").await.unwrap();
     bench.put(id, "b", "b").await.unwrap();
-    let bench = bench.restarted();
+    let bench = bench.restarted().await;
     assert_eq!(bench.commit(id, &["a", "b"]).await, Ok(3));
     // The list was in its place, and one of the blocks was gone.
     bench.put(id, "b", "b").await.unwrap();
-    let bench = bench.restarted();
+    let bench = bench.restarted().await;
     assert_eq!(bench.commit(id, &["a", "b"]).await, Ok(3));
     assert_eq!(bench.text(id).await, "aab");
 }
 
-#[tokio::test]
-async fn an_upload_that_breaks_off_changes_nothing() {
-    let bench = bench();
+async fn an_upload_that_breaks_off_changes_nothing(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.blobs.put_whole(id, chunks(&["before"]), ANY).await.unwrap();
     bench.put(id, "a", "block").await.unwrap();
@@ -275,9 +336,7 @@ async fn an_upload_that_breaks_off_changes_nothing() {
     assert_eq!(bench.commit(id, &["a"]).await, Ok(5));
 }
 
-#[tokio::test]
-async fn blocks_are_limited_together() {
-    let bench = bench();
+async fn blocks_are_limited_together(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let put = |name: &str, text: &str| bench.blobs.put_block(id, block(name), chunks(&[text]), 10);
     let too_large = Err(BlobError::TooLarge { limit: 10 });
@@ -285,7 +344,7 @@ async fn blocks_are_limited_together() {
     assert_eq!(put("b", "123456").await, too_large);
     assert_eq!(put("b", "12345").await, Ok(5), "what was refused does not count");
     assert_eq!(put("c", "1").await, too_large);
-    let bench = bench.restarted();
+    let bench = bench.restarted().await;
     let put = |name: &str, text: &str| bench.blobs.put_block(id, block(name), chunks(&[text]), 10);
     assert_eq!(put("c", "1").await, too_large, "what was there before counts");
     assert_eq!(bench.blobs.commit_blocks(id, vec![block("a"); 3], 10).await, too_large);
@@ -295,9 +354,7 @@ async fn blocks_are_limited_together() {
     assert_eq!(bench.text(id).await, "12345");
 }
 
-#[tokio::test]
-async fn a_block_that_is_replaced_no_longer_counts() {
-    let bench = bench();
+async fn a_block_that_is_replaced_no_longer_counts(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     for _ in 0..5 {
         assert_eq!(bench.blobs.put_block(id, block("a"), chunks(&["12345"]), 10).await, Ok(5));
@@ -305,9 +362,7 @@ async fn a_block_that_is_replaced_no_longer_counts() {
     assert_eq!(bench.blobs.put_block(id, block("b"), chunks(&["12345"]), 10).await, Ok(5));
 }
 
-#[tokio::test]
-async fn a_read_gives_a_range_in_bounded_pieces() {
-    let bench = bench();
+async fn a_read_gives_a_range_in_bounded_pieces(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let all: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     // One large chunk, and the rest in crumbs.
@@ -325,9 +380,7 @@ async fn a_read_gives_a_range_in_bounded_pieces() {
     assert_eq!(bench.bytes(id, 5..5).await, [0_u8; 0]);
 }
 
-#[tokio::test]
-async fn a_reader_is_not_disturbed_by_a_deletion() {
-    let bench = bench();
+async fn a_reader_is_not_disturbed_by_a_deletion(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.blobs.put_whole(id, chunks(&["hello"]), ANY).await.unwrap();
     let chunks = bench.blobs.read(id, 1..4).await.unwrap();
@@ -337,9 +390,7 @@ async fn a_reader_is_not_disturbed_by_a_deletion() {
     assert_eq!(bench.blobs.size(id).await, Err(BlobError::NoBlob(id)));
 }
 
-#[tokio::test]
-async fn all_that_is_kept_uses_space() {
-    let bench = bench();
+async fn all_that_is_kept_uses_space(bench: Bench) {
     let (one, two) = (bench.blobs.create().await.unwrap(), bench.blobs.create().await.unwrap());
     bench.blobs.put_whole(one, chunks(&["12345"]), ANY).await.unwrap();
     bench.put(two, "a", "123").await.unwrap();
@@ -350,9 +401,7 @@ async fn all_that_is_kept_uses_space() {
     assert_eq!(bench.blobs.usage().await, Ok(0));
 }
 
-#[tokio::test]
-async fn blobs_that_nobody_wrote_to_are_listed_in_pages() {
-    let bench = bench();
+async fn blobs_that_nobody_wrote_to_are_listed_in_pages(bench: Bench) {
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(bench.blobs.create().await.unwrap());
@@ -378,9 +427,7 @@ async fn blobs_that_nobody_wrote_to_are_listed_in_pages() {
     assert_eq!(list(1001, Some(ids[4]), 2).await, Ok(vec![]));
 }
 
-#[tokio::test]
-async fn names_of_clients_never_become_paths() {
-    let bench = bench();
+async fn names_of_clients_never_become_paths(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let names = ["../../escape", "/etc/passwd", "..", ".", "a/b", "\0", "\u{e4}\u{1f600}", "A", "a"];
     for name in names {
@@ -406,9 +453,7 @@ fn a_name_of_a_blob_has_one_spelling() {
     assert!("ABCDEFABCDEFABCDEFABCDEFABCDEFAB".parse::<BlobId>().is_err());
 }
 
-#[tokio::test]
-async fn files_are_for_the_owner_alone() {
-    let bench = bench();
+async fn files_are_for_the_owner_alone(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     bench.put(id, "a", "x").await.unwrap();
     bench.commit(id, &["a"]).await.unwrap();
@@ -423,9 +468,7 @@ async fn files_are_for_the_owner_alone() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_blocks_at_once_make_one_blob() {
-    let bench = bench();
+async fn many_blocks_at_once_make_one_blob(bench: Bench) {
     let id = bench.blobs.create().await.unwrap();
     let names: Vec<String> = (0..100).map(|number| format!("block-{number}")).collect();
     let mut uploads = tokio::task::JoinSet::new();
