@@ -117,6 +117,14 @@ startline_daemon::config! {
         repositories_dir: PathBuf, env "STARTLINE_REPOSITORIES_DIR", arg(value_name = "DIR");
         /// How often a job is queued again after its runner was lost.
         requeues: u32 = 1, env "STARTLINE_REQUEUES", arg(value_name = "N");
+        /// Object store for the content of artifacts and caches, `s3://bucket/prefix`. Else the data directory.
+        blobs: String, env "STARTLINE_BLOBS", arg(value_name = "s3://BUCKET/PREFIX");
+        /// URL of the object store. Else that of AWS in the region.
+        s3_endpoint: String, env "AWS_ENDPOINT_URL", arg(value_name = "URL");
+        /// Region that requests to the object store are signed for.
+        s3_region: String = "us-east-1".to_owned(), env "AWS_REGION", arg(value_name = "REGION");
+        /// File with the object store's credentials, as AWS's tools write it. Else AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+        s3_credentials_file: PathBuf, env "AWS_SHARED_CREDENTIALS_FILE", arg(value_name = "FILE");
         /// How much the artifacts of one repository may take together.
         artifact_quota: Size = Size::from_bytes(50 << 30), env "STARTLINE_ARTIFACT_QUOTA", arg(value_name = "SIZE");
         /// The longest that an artifact is kept; a job may ask for less.
@@ -249,6 +257,7 @@ impl ServerConfig {
             bail!("--otlp-sample-ratio is {}; it must be 0 to 1", self.otlp_sample_ratio);
         }
         self.identity_rules()?;
+        crate::blob_store::check(self)?;
         if let Some(url) = &self.git_url
             && !(url.starts_with("http://") || url.starts_with("https://"))
         {

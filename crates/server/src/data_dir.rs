@@ -68,6 +68,12 @@ impl DataDir {
         self.root.join("urls.key")
     }
 
+    /// Who the service is to an object store.
+    #[cfg(feature = "s3")]
+    pub(crate) fn blobs_owner(&self) -> PathBuf {
+        self.root.join("blobs.owner")
+    }
+
     /// The content of artifacts and caches.
     pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join("blobs")

@@ -8,6 +8,7 @@ mod actions;
 mod audit;
 mod auth;
 mod called;
+mod blob_store;
 mod changes;
 mod config;
 mod console;
@@ -245,7 +246,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         artifact_retention: signed(config.artifact_retention.get()),
         cache_retention: signed(config.cache_retention.get()),
     };
-    let storage = actions::Storage::open(&directory.blobs(), quotas)?;
+    let storage = actions::Storage::new(blob_store::open(&config, &directory).await?, quotas);
     let tasks = TaskTracker::new();
     let git = sources::Git::new();
     let sources = sources::Options {

@@ -45,6 +45,13 @@ pub(crate) fn startline() -> Command {
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_SERVICE_NAME",
         "OTEL_TRACES_SAMPLER_ARG",
+        "STARTLINE_BLOBS",
+        "AWS_ENDPOINT_URL",
+        "AWS_REGION",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
     ] {
         command.env_remove(name);
     }

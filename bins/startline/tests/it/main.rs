@@ -28,6 +28,10 @@ mod machine;
 mod matrix;
 mod network;
 mod npm;
+#[cfg(feature = "s3")]
+#[path = "../../../../crates/store/src/blobs/tests/object_store.rs"]
+#[expect(dead_code, reason = "not everything can be told from outside")]
+mod object_store;
 mod official;
 mod operating;
 mod policy;

@@ -1,5 +1,8 @@
 //! Artifacts, caches and id tokens on the wire, where the official clients would not go.
 
+#[cfg(feature = "s3")]
+mod objects;
+
 use http::Method;
 use serde_json::{Value, json};
 use startline_protocol::admin_api::GroupRequest;

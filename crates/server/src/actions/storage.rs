@@ -1,15 +1,13 @@
 //! What artifacts and caches share: their blobs, the addresses that open them, and how much a repository may keep.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Context as _;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use startline_crypto::UrlAccess;
 use startline_protocol::problem::kind;
-use startline_store::blobs::{BlobError, BlobId, BlobStore, Directory};
+use startline_store::blobs::{BlobError, BlobId, BlobStore};
 
 use crate::App;
 use crate::problem::{ApiError, ApiResult};
@@ -62,11 +60,8 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Opens the blobs below `directory`, which is made if it is not there.
-    pub(crate) fn open(directory: &Path, quotas: Quotas) -> anyhow::Result<Self> {
-        let blobs = Directory::open(directory)
-            .with_context(|| format!("cannot use {} for artifacts and caches", directory.display()))?;
-        Ok(Self { blobs: Arc::new(blobs), quotas, uploads: Uploads::default(), looked_at: Mutex::default() })
+    pub(crate) fn new(blobs: Arc<dyn BlobStore>, quotas: Quotas) -> Self {
+        Self { blobs, quotas, uploads: Uploads::default(), looked_at: Mutex::default() }
     }
 }
 
@@ -119,7 +114,7 @@ impl From<BlobError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, kind::INVALID, text)
             }
             BlobError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, text),
-            BlobError::Io { .. } => {
+            BlobError::Io { .. } | BlobError::Remote { .. } => {
                 tracing::error!(error = %text, "a blob cannot be reached");
                 Self::unavailable("the service cannot reach its blobs now")
             }
