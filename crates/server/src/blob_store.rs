@@ -46,27 +46,24 @@ pub(crate) fn check(config: &ServerConfig) -> anyhow::Result<()> {
     }
     if cfg!(not(feature = "s3")) {
         anyhow::bail!(
-            "--blobs {blobs}: this build cannot use object stores such as the bucket `{}`; use one that was built with \
-             `--features s3`, or leave --blobs out to keep blobs in the data directory",
-            place.bucket
+            "--blobs s3://{}/{}: this build cannot use object stores; use one that was built with `--features s3`, or \
+             leave --blobs out to keep the content of artifacts and caches in the data directory",
+            place.bucket,
+            place.prefix
         );
     }
     Ok(())
 }
 
-/// Opens the blobs.
+/// Opens the blobs; the configuration was checked.
 pub(crate) async fn open(config: &ServerConfig, directory: &DataDir) -> anyhow::Result<Arc<dyn BlobStore>> {
     let local = directory.blobs();
     #[cfg(feature = "s3")]
     if let Some(blobs) = &config.blobs {
         let place: Place = blobs.parse().map_err(|error| anyhow::anyhow!("--blobs {error}"))?;
-        let blobs = startline_store::blobs::s3::S3::open(&local, &s3::options(config, place, directory)).await;
-        return Ok(Arc::new(
-            blobs.with_context(|| format!("cannot use {} for artifacts and caches", local.display()))?,
-        ));
+        let opened = startline_store::blobs::s3::S3::open(&local, &s3::options(config, place, directory)).await;
+        return Ok(Arc::new(opened.with_context(|| format!("cannot use {blobs} for artifacts and caches"))?));
     }
-    // What was checked needs nothing.
-    check(config)?;
     let blobs =
         Directory::open(&local).with_context(|| format!("cannot use {} for artifacts and caches", local.display()))?;
     Ok(Arc::new(blobs))

@@ -59,6 +59,24 @@ impl fmt::Debug for Provider {
     }
 }
 
+/// Why an object store cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The local directory cannot be.
+    #[error(transparent)]
+    Local(#[from] Error),
+    /// The bucket is not there or refuses, or the prefix is another service's.
+    #[error("cannot use the bucket `{bucket}` at {endpoint}: {message}")]
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// Where the object store is.
+        endpoint: String,
+        /// What is wrong, and the remedy where there is one.
+        message: String,
+    },
+}
+
 /// Where the object store is and how it is spoken to.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -139,15 +157,16 @@ impl S3 {
     /// that cannot be reached now is no error.
     ///
     /// # Errors
-    /// [`Error::Unusable`] when the directory cannot be made or written to, the bucket is not there or refuses, or the
-    /// prefix is another service's.
-    pub async fn open(directory: &Path, options: &Options) -> Result<Self, Error> {
+    /// [`OpenError`]; what may be gone at the next try is none.
+    pub async fn open(directory: &Path, options: &Options) -> Result<Self, OpenError> {
+        let unusable =
+            |message| OpenError::Bucket { bucket: options.bucket.clone(), endpoint: options.endpoint.clone(), message };
         let local = Directory::open(directory)?;
         local.sweep()?;
         let owner = known_or_drawn(&options.owner).map_err(|error| {
             Error::Unusable(format!("the file {} cannot be used ({error})", options.owner.display()))
         })?;
-        let remote = Remote::new(options).map_err(Error::Unusable)?;
+        let remote = Remote::new(options).map_err(unusable)?;
         let shared = Shared {
             local,
             remote: Arc::new(remote),
@@ -162,11 +181,7 @@ impl S3 {
             Err(Failure::Passing(why)) => {
                 tracing::warn!(%why, "the object store cannot be used now; uploads cannot be completed until it can");
             }
-            Err(failure) => {
-                let text = failure.text();
-                let (bucket, endpoint) = (&options.bucket, &options.endpoint);
-                return Err(Error::Unusable(format!("the bucket `{bucket}` at {endpoint} cannot be used: {text}")));
-            }
+            Err(failure) => return Err(unusable(failure.text())),
         }
         Ok(Self { shared: Arc::new(shared) })
     }

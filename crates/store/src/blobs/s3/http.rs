@@ -170,9 +170,12 @@ impl Http {
 /// What an answer means that is no success, or a success whose document says otherwise.
 pub(super) fn refusal(status: StatusCode, document: &str) -> Failure {
     let code = element(document, "Code").unwrap_or_default();
-    let text = match element(document, "Message") {
-        Some(message) => format!("it answered {} ({code}: {message})", status.as_u16()),
-        None => format!("it answered {}", status.as_u16()),
+    let why = [code, element(document, "Message").unwrap_or_default()].into_iter().filter(|text| !text.is_empty());
+    let why = why.collect::<Vec<_>>().join(": ");
+    let text = if why.is_empty() {
+        format!("it answered {}", status.as_u16())
+    } else {
+        format!("it answered {} ({why})", status.as_u16())
     };
     match (status.as_u16(), code) {
         (404, "NoSuchBucket") => Failure::Lasting(text),
