@@ -32,6 +32,9 @@ use self::upload::Upload;
 use super::{BlobAnswer, BlobError, BlobId, BlobStore, BlockName, Chunks, Directory};
 use crate::Error;
 
+/// How long a start waits for the object store.
+const START: Duration = Duration::from_secs(10);
+
 /// What proves who asks.
 #[derive(Clone)]
 pub struct Credentials {
@@ -176,7 +179,8 @@ impl S3 {
             sealing: Mutex::default(),
             tasks: TaskTracker::new(),
         };
-        match shared.own().await {
+        let silent = |_| Err(Failure::Passing(format!("it did not answer within {} s", START.as_secs())));
+        match tokio::time::timeout(START, shared.own()).await.unwrap_or_else(silent) {
             Ok(()) => {}
             Err(Failure::Passing(why)) => {
                 tracing::warn!(%why, "the object store cannot be used now; uploads cannot be completed until it can");
@@ -238,7 +242,11 @@ impl Shared {
                     "the object `{key}` says that the prefix is another service's; give a prefix of its own, or delete \
                      that object if the other service is gone for good"
                 ))),
-                Err(Failure::Absent) => self.remote.put_text(&key, &self.owner).await,
+                Err(Failure::Absent) => {
+                    // Not every store says of an object that its bucket is not there; and lists are needed later.
+                    self.remote.list(None, None).await?;
+                    self.remote.put_text(&key, &self.owner).await
+                }
                 Err(failure) => Err(failure),
             }
         };
