@@ -250,7 +250,7 @@ impl Shared {
                 Err(failure) => Err(failure),
             }
         };
-        self.owned.get_or_try_init(check).await.map(|()| ())
+        self.owned.get_or_try_init(check).await.copied()
     }
 
     async fn size_there(&self, id: BlobId) -> Result<u64, BlobError> {
