@@ -7,8 +7,8 @@
 mod actions;
 mod audit;
 mod auth;
-mod called;
 mod blob_store;
+mod called;
 mod changes;
 mod config;
 mod console;
