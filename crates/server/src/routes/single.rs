@@ -156,7 +156,7 @@ mod tests {
     fn any_name_makes_a_workflow() {
         for name in ["build", "a: b", "\"quoted\" 'both'", "$ { {", "#", "ünï 🦀", "- x", "yes", "a\\b", "a\u{2028}b"]
         {
-            let parsed = submission::compile(&workflow(name), "x", &BTreeMap::new()).unwrap();
+            let parsed = submission::compile(&workflow(name), "x", &std::collections::BTreeMap::new()).unwrap();
             assert_eq!(parsed.name.as_deref(), Some(name));
         }
     }

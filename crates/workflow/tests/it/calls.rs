@@ -6,7 +6,11 @@ use startline_workflow::Runners;
 use startline_workflow::model::{FileName, Linked, link};
 
 fn linked(source: &str, files: &[(&str, &str)]) -> Linked {
-    let name = |text: &str| FileName::parse(&format!("./{text}")).or_else(|_| FileName::parse(text)).unwrap();
+    let name = |text: &str| {
+        FileName::parse(&format!("./{text}"))
+            .or_else(|_| FileName::parse(text))
+            .unwrap_or_else(|problem| panic!("{text}: {problem}"))
+    };
     let files: BTreeMap<FileName, String> = files.iter().map(|(path, text)| (name(path), (*text).to_owned())).collect();
     link(source, &FileName::local("ci.yml"), &files, Runners::Any)
 }
