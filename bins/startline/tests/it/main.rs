@@ -26,6 +26,7 @@ mod load;
 mod local_run;
 mod machine;
 mod matrix;
+mod mixed;
 mod network;
 mod npm;
 #[cfg(feature = "s3")]

@@ -27,7 +27,7 @@ const JOB: &str = "on: push\njobs:\n  build:\n    runs-on: [self-hosted, linux]\
 /// Polls that end soon, so that tests need not wait for them.
 pub(crate) const SHORT: [&str; 2] = ["--broker-poll-timeout", "1s"];
 
-async fn registration_token(service: &impl At, place: &str) -> String {
+pub(crate) async fn registration_token(service: &impl At, place: &str) -> String {
     let reply = rest(service, Method::POST, &format!("/api/v3/{place}/actions/runners/registration-token"), None).await;
     assert_eq!(reply.code(), 201, "{reply:?}");
     assert!(reply.json()["expires_at"].as_str().unwrap().ends_with('Z'));

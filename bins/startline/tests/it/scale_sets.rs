@@ -1,6 +1,6 @@
 //! Scale sets, by a client of our own that speaks the wire as GitHub's does and fails where that one does.
 
-mod client;
+pub(crate) mod client;
 mod ends;
 
 use http::Method;
