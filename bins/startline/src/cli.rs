@@ -169,6 +169,15 @@ pub(crate) struct RunArgs {
     pub node: Option<PathBuf>,
     #[command(flatten)]
     pub actions: startline_server::ActionsArgs,
+    /// List the jobs of the file, and run nothing
+    #[arg(long, group = "look")]
+    pub list: bool,
+    /// Show which jobs wait for which, and run nothing
+    #[arg(long, group = "look")]
+    pub graph: bool,
+    /// Say what would run, what would not, and why, as far as that is known before anything has run; run nothing
+    #[arg(long, group = "look")]
+    pub dry_run: bool,
     /// Keep the data directory and the workspaces, and say where they are
     #[arg(long)]
     pub keep: bool,

@@ -56,6 +56,10 @@ pub(crate) fn check(config: &ServerConfig) -> anyhow::Result<()> {
 }
 
 /// Opens the blobs; the configuration was checked.
+#[cfg_attr(
+    not(feature = "s3"),
+    expect(unused_variables, reason = "all settings that it reads are those of object stores")
+)]
 pub(crate) async fn open(config: &ServerConfig, directory: &DataDir) -> anyhow::Result<Arc<dyn BlobStore>> {
     let local = directory.blobs();
     #[cfg(feature = "s3")]

@@ -25,6 +25,7 @@ mod limits;
 mod message;
 mod metrics;
 mod openapi;
+mod preview;
 mod problem;
 mod readiness;
 mod restore;
@@ -63,6 +64,7 @@ use tower::Layer as _;
 
 pub use actions::Door;
 pub use config::{ActionsArgs, Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
+pub use preview::preview;
 pub use sources::Mirrors;
 
 /// What every handler may use.

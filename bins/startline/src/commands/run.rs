@@ -4,6 +4,7 @@
 //! directory of its own, and the runners that `startline runner` starts, registered over HTTP.
 
 mod fleet;
+mod look;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let Some(prepared) = submission::prepare(&args.submission, Runners::Native)? else {
         return Ok(ExitCode::from(exit::USAGE));
     };
+    if let Some(what) = look::What::asked(&args) {
+        return look::show(what, prepared.request, args.json);
+    }
     #[expect(clippy::disallowed_methods, reason = "a diagnostic switch, not a setting of this command")]
     let filter = std::env::var("STARTLINE_LOG").unwrap_or_else(|_| "error".to_owned());
     startline_daemon::logs::init(startline_daemon::LogFormat::Text, &filter)?;

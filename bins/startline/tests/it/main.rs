@@ -24,6 +24,7 @@ mod house;
 mod http;
 mod load;
 mod local_run;
+mod look;
 mod machine;
 mod matrix;
 mod mixed;
