@@ -124,8 +124,9 @@ fn graph(workflow: &Workflow) {
             let head = if line == 0 { (number + 1).to_string() } else { String::new() };
             let needs = if job.needs.is_empty() { String::new() } else { format!(" ← {}", job.needs.join(", ")) };
             let calls = job.call.as_ref().map(|call| format!("  (calls {})", call.file)).unwrap_or_default();
-            let shown = format!("{id:width$}{DIM}{needs}{calls}{RESET}");
-            println!("{head:>3}  {}", shown.trim_end());
+            let rest = format!("{needs}{calls}");
+            let width = if rest.is_empty() { 0 } else { width };
+            println!("{head:>3}  {id:width$}{DIM}{rest}{RESET}");
         }
     }
 }
@@ -219,10 +220,12 @@ fn foresee(workflow: &Workflow, context: &RunContext) -> Vec<Foreseen> {
                     found.push(Foreseen::Skipped { name, reason });
                 }
                 Decision::Fail { key, name, message } => {
-                    // With what the jobs before it leave it may well have a value, so what follows is shown.
+                    // With what the jobs before it leave it may well have a value, so what follows is shown as if it had:
+                    // the planner is asked anew.
                     instances.push(ended(key, 0, Conclusion::Success));
                     let message = format!("{message} (outputs of other jobs are not known before they have run)");
                     found.push(Foreseen::Unknown { name, message });
+                    break;
                 }
                 // All jobs have succeeded, so none is held, dropped or cancelled.
                 Decision::Release { .. } | Decision::Drop { .. } | Decision::Cancel { .. } => {}
