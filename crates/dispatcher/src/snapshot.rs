@@ -146,6 +146,13 @@ impl Dispatcher {
         self.jobs.get(&id).map(|job| self.index.repository(job.lane))
     }
 
+    /// Jobs that are queued and became ready to run before this time, by id. Costs a look at every job.
+    #[must_use]
+    pub fn queued_since_before(&self, time: Timestamp) -> Vec<JobId> {
+        let waits = |job: &Job| job.held.is_none() && job.queued_at < time;
+        self.jobs.iter().filter(|(_, job)| waits(job)).map(|(&id, _)| id).collect()
+    }
+
     /// Every job that is queued or in a runner's hands, by id.
     pub fn jobs(&self) -> impl Iterator<Item = JobSnapshot> + '_ {
         self.jobs.iter().map(|(&id, job)| job_snapshot(id, job))

@@ -89,6 +89,8 @@ startline_daemon::config! {
         offline_after: Period = Period::from_secs(60), env "STARTLINE_OFFLINE_AFTER", arg(value_name = "DURATION");
         /// How often runners are told to send a heartbeat.
         heartbeat_interval: Period = Period::from_secs(15), env "STARTLINE_HEARTBEAT_INTERVAL", arg(value_name = "DURATION");
+        /// How long a job waits for a runner before it fails.
+        queue_timeout: Period = Period::from_secs(24 * 60 * 60), env "STARTLINE_QUEUE_TIMEOUT", arg(value_name = "DURATION");
         /// How long runners are told to hold a poll; at most 60s.
         poll_timeout: Period = Period::from_secs(30), env "STARTLINE_POLL_TIMEOUT", arg(value_name = "DURATION");
         /// How long an official GitHub runner's poll is held; at most 55s.
@@ -285,6 +287,7 @@ impl ServerConfig {
             ("lease", self.lease),
             ("offer-window", self.offer_window),
             ("offline-after", self.offline_after),
+            ("queue-timeout", self.queue_timeout),
             ("heartbeat-interval", self.heartbeat_interval),
             ("housekeeping-interval", self.housekeeping_interval),
         ] {

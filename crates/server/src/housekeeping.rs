@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use startline_daemon::config::Period;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::state::RunnerStatus;
 
@@ -19,6 +20,8 @@ pub(crate) struct Limits {
     pub ephemeral_idle: SignedDuration,
     /// Any other runner without a sign of life.
     pub runner_retention: SignedDuration,
+    /// A job that no runner took.
+    pub queue_timeout: Period,
 }
 
 /// How long a token is listed after its end.
@@ -35,6 +38,9 @@ impl App {
             }
             if let Err(error) = self.clear(limits).await {
                 tracing::warn!(%error, "housekeeping goes on in the next round");
+            }
+            if let Err(error) = self.give_up_waiting(limits.queue_timeout).await {
+                tracing::warn!(%error, "jobs that wait for too long are looked at again in the next round");
             }
             if let Err(error) = self.clear_storage(self.clock.now()).await {
                 tracing::warn!(%error, "clearing of artifacts and caches goes on in the next round");
@@ -58,6 +64,17 @@ impl App {
         let purged = self.store.purge_tokens(before(TOKEN_RETENTION)).await?;
         if purged > 0 {
             tracing::info!(tokens = purged, "purged tokens that ended long ago");
+        }
+        Ok(())
+    }
+
+    /// Fails the jobs that have waited for a runner for longer than this.
+    async fn give_up_waiting(self: &Arc<Self>, timeout: Period) -> Result<(), startline_store::Error> {
+        let age = SignedDuration::try_from(timeout.get()).unwrap_or(SignedDuration::MAX);
+        let before = self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+        let waiting = self.dispatch.lock().dispatcher.queued_since_before(before);
+        for id in waiting {
+            self.give_up(id, &format!("no runner took the job within {timeout} (--queue-timeout)")).await?;
         }
         Ok(())
     }

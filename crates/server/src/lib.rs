@@ -323,6 +323,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         every: config.housekeeping_interval.get(),
         ephemeral_idle: signed(config.ephemeral_idle.get()),
         runner_retention: signed(config.runner_retention.get()),
+        queue_timeout: config.queue_timeout,
     }));
     app.tasks.spawn(Arc::clone(&app.events).run(app.drain.clone()));
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use startline_dispatcher::{CancelOutcome, Requirement};
-use startline_protocol::ids::RunId;
+use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::{JobRecord, NewJob, RunRecord};
 use startline_workflow::model::Workflow;
@@ -298,6 +298,32 @@ impl App {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Fails a job that is still queued; one that a runner has by now is left alone.
+    pub(crate) async fn give_up(self: &Arc<Self>, id: JobId, reason: &str) -> Result<(), startline_store::Error> {
+        let now = self.clock.now();
+        let answer = {
+            let mut inner = self.dispatch.lock();
+            let Some(found) = inner.dispatcher.job(id).filter(|job| job.status == JobStatus::Queued) else {
+                return Ok(());
+            };
+            let (_, effects) = inner.dispatcher.request_cancel(now, id);
+            let answer = self.store.conclude(id, found.epoch, Conclusion::Failure, reason.to_owned(), now);
+            self.apply(&mut inner, now, effects);
+            answer
+        };
+        match answer.await {
+            Ok(job) => {
+                tracing::info!(job.id = %id, reason, "a job waited for too long");
+                self.audit_job("job.expire", &job, &[("reason", &reason)]);
+                self.job_ended(&job);
+                Ok(())
+            }
+            // It ended in the same moment.
+            Err(startline_store::Error::StaleEpoch { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

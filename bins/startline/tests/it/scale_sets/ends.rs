@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use startline_protocol::state::JobStatus;
+use startline_protocol::state::{Conclusion, JobStatus};
 use startline_server::ServerConfig;
 
 use super::client::Controller;
@@ -218,6 +218,26 @@ async fn bearers_that_an_older_key_signed_stay_good_when_the_keys_are_rotated() 
     service.restart();
     assert_eq!(controller.call(&service, Method::GET, SETS, None).await.code(), 401);
     assert_eq!(new.call(&service, Method::GET, SETS, None).await.code(), 200);
+}
+
+#[tokio::test]
+async fn a_job_that_is_queued_for_a_day_fails_says_so_and_leaves_its_set() {
+    let here = Here::start(quick).await;
+    let service = &here.service;
+    let controller = Controller::connect(service, "acme").await;
+    let set = controller.make(service, "linux-x64").await;
+    let mut listener = controller.listen(service, set, "listener").await;
+    let run = service.submit_with(jobs(1)).await;
+    listener.read(service, MANY, "JobAssigned").await;
+    here.turn(23 * 60 * 60);
+    let job = service.job(run, "the job waits", |job| job.status == JobStatus::Queued).await;
+    here.turn(60 * 60 + 1);
+    let job = service.job(run, "the job has failed", |found| found.id == job.id && found.conclusion.is_some()).await;
+    assert_eq!(job.conclusion, Some(Conclusion::Failure));
+    assert_eq!(job.reason.as_deref(), Some("no runner took the job within 1d (--queue-timeout)"));
+    assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Failure));
+    let mut next = controller.listen(service, set, "listener").await;
+    next.read_until(service, MANY, "nothing is wanted", |listener, _| listener.wants(9) == 0).await;
 }
 
 #[tokio::test]
