@@ -4,6 +4,7 @@
 //! so the key is found by [`peek_issuer`] (actions/runner `VssOAuthJwtBearerAssertion.cs`, `JsonWebToken.cs`,
 //! `VssSigningCredentials.cs`). An assertion is good once: [`ReplayCache`].
 
+mod app;
 mod audience;
 mod replay;
 
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::runner_key::RunnerPublicKey;
 
+pub use app::{AppKey, peek_app, verify_app};
 pub use replay::ReplayCache;
 
 /// Longest text looked at. With a key of 4096 bits and long ids an assertion has some 1300 bytes.

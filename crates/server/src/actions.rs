@@ -4,6 +4,7 @@
 //! clients say it. Paths at the host's root are where those clients look for them (`config.sh` and the toolkit drop any
 //! path of the URL that they are given).
 
+mod apps;
 mod artifacts;
 mod blobs;
 mod broker;
@@ -47,6 +48,7 @@ use tokio::sync::Semaphore;
 use crate::{App, routes};
 use doors::Doors;
 
+pub(crate) use apps::Apps;
 pub(crate) use broker::LONGEST_POLL;
 pub(crate) use dialect::{Dialect, translate};
 pub use doors::Door;
@@ -83,6 +85,7 @@ pub(crate) struct Actions {
     pub identity: Identity,
     pub poll_timeout: std::time::Duration,
     pub lease: jiff::SignedDuration,
+    pub apps: Apps,
 }
 
 /// What the service gives the protocol at its start.
@@ -96,11 +99,12 @@ pub(crate) struct Given {
     pub url: String,
     pub poll_timeout: std::time::Duration,
     pub lease: jiff::SignedDuration,
+    pub apps: Apps,
 }
 
 impl Actions {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { tokens, addresses, storage, identity, scale_sets, url, poll_timeout, lease } = given;
+        let Given { tokens, addresses, storage, identity, scale_sets, url, poll_timeout, lease, apps } = given;
         Self {
             tokens,
             addresses,
@@ -116,6 +120,7 @@ impl Actions {
             identity,
             poll_timeout,
             lease,
+            apps,
         }
     }
 }
@@ -139,6 +144,7 @@ pub(crate) fn list() -> Vec<Door> {
 
 fn doors() -> Doors {
     rest::routes()
+        .merge(apps::routes())
         .merge(token::routes())
         .merge(broker::routes())
         .merge(run_service::routes())

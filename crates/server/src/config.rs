@@ -101,6 +101,8 @@ startline_daemon::config! {
         scale_set_mode: ScaleSetMode = ScaleSetMode::Assign, env "STARTLINE_SCALE_SET_MODE", arg(value_name = "assign|acquire");
         /// How long a job that is assigned to a scale set waits for one of its runners before it is assigned anew.
         scale_set_patience: Period = Period::from_secs(300), env "STARTLINE_SCALE_SET_PATIENCE", arg(value_name = "DURATION");
+        /// TOML file with the Apps that controllers may sign in as, each with the path of its public key.
+        apps_file: PathBuf, env "STARTLINE_APPS_FILE", arg(value_name = "FILE");
         /// Directory with actions: `owner/repo` as git repositories, `owner/repo@ref` as directories or tarballs.
         actions_dir: PathBuf, env "STARTLINE_ACTIONS_DIR", arg(value_name = "DIR");
         /// Mirrors that actions are taken from, such as `https://git.example.com/{owner}/{repo}` or, with `{ref}`, tarballs.

@@ -289,6 +289,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
             url: settings.url.clone(),
             poll_timeout: config.broker_poll_timeout.get(),
             lease: signed(config.actions_lease.get()),
+            apps: actions::Apps::read(config.apps_file.as_deref())?,
         }),
         store,
         logs,

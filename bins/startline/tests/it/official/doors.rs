@@ -53,6 +53,8 @@ fn routes() -> Vec<Route> {
     let mut routes: Vec<Route> = vec![
         ("POST", "/api/v3/actions/runner-registration".to_owned(), &[Powerless, Registration, Remove]),
         ("POST", "/api/v3/actions/runners/register".to_owned(), &[Registration]),
+        // An App's signed word.
+        ("POST", "/api/v3/app/installations/1/access_tokens".to_owned(), &[]),
         ("POST", "/_runner/session".to_owned(), &[Listener]),
         ("DELETE", "/_runner/session".to_owned(), &[Listener]),
         ("GET", "/_runner/message?status=Busy".to_owned(), &[Listener]),

@@ -220,6 +220,75 @@ async fn bearers_that_an_older_key_signed_stay_good_when_the_keys_are_rotated() 
     assert_eq!(new.call(&service, Method::GET, SETS, None).await.code(), 200);
 }
 
+/// Makes a key of an App and writes what the service reads; what signs in its name is `node`, with a library that is not
+/// ours.
+fn app_in(directory: &std::path::Path) -> std::path::PathBuf {
+    let make = "const c=require('crypto'),fs=require('fs'),d=process.argv[1];\
+                const k=c.generateKeyPairSync('rsa',{modulusLength:2048,publicKeyEncoding:{type:'spki',format:'pem'},\
+                privateKeyEncoding:{type:'pkcs8',format:'pem'}});\
+                fs.writeFileSync(d+'/app.pem',k.privateKey);fs.writeFileSync(d+'/app.pub.pem',k.publicKey)";
+    let made = std::process::Command::new("node").args(["-e", make]).arg(directory).status().unwrap();
+    assert!(made.success());
+    let apps = directory.join("apps.toml");
+    let text =
+        "[[app]]\nid = \"77\"\ninstallation = 4711\nscope = \"organization:acme\"\npublic_key = \"app.pub.pem\"\n";
+    fs::write(&apps, text).unwrap();
+    apps
+}
+
+/// What an App sends: `issued` and `life` in seconds, from now.
+fn word(directory: &std::path::Path, algorithm: &str, app: &str, issued: i64, life: i64) -> String {
+    let sign = "const c=require('crypto'),fs=require('fs'),[d,alg,iss,at,life]=process.argv.slice(1);\
+                const b=o=>Buffer.from(JSON.stringify(o)).toString('base64url');\
+                const iat=Math.floor(Date.now()/1000)+Number(at);\
+                const t=b({alg,typ:'JWT'})+'.'+b({iss,iat,exp:iat+Number(life)});\
+                process.stdout.write(t+'.'+c.sign('sha256',Buffer.from(t),fs.readFileSync(d+'/app.pem')).toString('base64url'))";
+    let mut command = std::process::Command::new("node");
+    command.args(["-e", sign]).arg(directory).args([algorithm, app, &issued.to_string(), &life.to_string()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn an_app_gets_a_token_for_its_installation_with_201_and_configures_a_set_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let apps = app_in(directory.path());
+    let service = Service::start(&["--apps-file", apps.to_str().unwrap()]);
+    let ask = async |installation: u64, word: &str| {
+        let path = format!("/api/v3/app/installations/{installation}/access_tokens");
+        send(&service, Method::POST, &path, Some(&format!("Bearer {word}")), None).await
+    };
+    let good = word(directory.path(), "RS256", "77", -60, 540);
+    let reply = ask(4711, &good).await;
+    assert_eq!(reply.code(), 201, "{reply:?}");
+    assert!(reply.json()["expires_at"].as_str().unwrap().ends_with('Z'));
+    let token = reply.json()["token"].as_str().unwrap().to_owned();
+    let controller = Controller::enter(&service, "acme", &token).await;
+    controller.make(&service, "linux-x64").await;
+    let elsewhere = "/api/v3/orgs/other/actions/runners/registration-token";
+    let foreign = send(&service, Method::POST, elsewhere, Some(&format!("Bearer {token}")), None).await;
+    assert!([403, 404].contains(&foreign.code()), "of its installation alone: {foreign:?}");
+
+    assert_eq!(ask(4712, &good).await.code(), 404, "the installation is another's");
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
+    for (why, word) in [
+        ("another App", word(directory.path(), "RS256", "78", -60, 540)),
+        ("it lasts for too long", word(directory.path(), "RS256", "77", -60, 900)),
+        ("it is over", word(directory.path(), "RS256", "77", -1000, 540)),
+        ("it has not come", word(directory.path(), "RS256", "77", 200, 100)),
+        ("the header names another algorithm", word(directory.path(), "none", "77", -60, 540)),
+        ("the header names another algorithm", word(directory.path(), "HS256", "77", -60, 540)),
+        ("the signature is another's", forged),
+        ("an API token", service.token.clone()),
+    ] {
+        let reply = ask(4711, &word).await;
+        assert_eq!(reply.code(), 401, "{why}: {reply:?}");
+        assert!(reply.json()["message"].is_string(), "{reply:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_is_queued_for_a_day_fails_says_so_and_leaves_its_set() {
     let here = Here::start(quick).await;
