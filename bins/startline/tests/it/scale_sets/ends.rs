@@ -12,7 +12,7 @@ use startline_protocol::state::{Conclusion, JobStatus};
 use startline_server::ServerConfig;
 
 use super::client::Controller;
-use super::{MANY, jobs, type_name, with_set};
+use super::{MANY, jobs, listening, type_name, with_set};
 use crate::harness::{DEADLINE, Service, eventually};
 use crate::here::Here;
 use crate::http::Reply;
@@ -290,23 +290,17 @@ async fn an_app_gets_a_token_for_its_installation_with_201_and_configures_a_set_
 }
 
 #[tokio::test]
-async fn a_job_that_is_queued_for_a_day_fails_says_so_and_leaves_its_set() {
-    let here = Here::start(quick).await;
-    let service = &here.service;
-    let controller = Controller::connect(service, "acme").await;
-    let set = controller.make(service, "linux-x64").await;
-    let mut listener = controller.listen(service, set, "listener").await;
+async fn a_job_that_is_queued_for_too_long_fails_says_so_and_leaves_its_set() {
+    let (service, _, mut listener) = listening(&["--queue-timeout", "3s", "--housekeeping-interval", "1s"]).await;
     let run = service.submit_with(jobs(1)).await;
-    listener.read(service, MANY, "JobAssigned").await;
-    here.turn(23 * 60 * 60);
-    let job = service.job(run, "the job waits", |job| job.status == JobStatus::Queued).await;
-    here.turn(60 * 60 + 1);
-    let job = service.job(run, "the job has failed", |found| found.id == job.id && found.conclusion.is_some()).await;
+    listener.read(&service, MANY, "JobAssigned").await;
+    let job = service.job(run, "the job has failed", |job| job.conclusion.is_some()).await;
     assert_eq!(job.conclusion, Some(Conclusion::Failure));
-    assert_eq!(job.reason.as_deref(), Some("no runner took the job within 1d (--queue-timeout)"));
+    assert_eq!(job.reason.as_deref(), Some("no runner took the job within 3s (--queue-timeout)"));
+    let told = listener.read(&service, MANY, "JobCompleted").await;
+    assert_eq!(told["jobId"].as_str().map(str::is_empty), Some(false));
+    listener.read_until(&service, MANY, "nothing is wanted", |listener, _| listener.wants(9) == 0).await;
     assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Failure));
-    let mut next = controller.listen(service, set, "listener").await;
-    next.read_until(service, MANY, "nothing is wanted", |listener, _| listener.wants(9) == 0).await;
 }
 
 #[tokio::test]
