@@ -138,8 +138,7 @@ impl App {
         run: &RunRecord,
     ) -> Result<(), startline_store::Error> {
         let Some(compiled) = self.runs.get(run.id).filter(|compiled| compiled.submission.single) else { return Ok(()) };
-        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
-        context.vars = self.variables_of(&compiled.submission).await?;
+        let context = self.context_of(&compiled, run).await?;
         crate::message::complete(message, &context);
         Ok(())
     }

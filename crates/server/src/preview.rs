@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use startline_protocol::ids::RunId;
 use startline_protocol::problem::Problem;
 use startline_protocol::runs_api::SubmitRequest;
-use startline_protocol::state::RunStatus;
-use startline_store::{NewRun, RunRecord};
 use startline_workflow::model::Workflow;
 use startline_workflow::plan::RunContext;
-use uuid::Uuid;
 
 use crate::problem::ApiResult;
-use crate::submission::{self, Forge, Submission};
+use crate::submission::{self, Forge, RunFacts, Submission};
 
 /// What `github.retention_days` says; a service has a setting for it.
 const RETENTION: Duration = Duration::from_hours(90 * 24);
@@ -36,28 +32,7 @@ fn compile(request: SubmitRequest, url: &str) -> ApiResult<(Workflow, RunContext
     };
     let trusted = !request.untrusted;
     let submission = Submission::new(request, &workflow)?;
-    let run = RunRecord {
-        id: RunId(1),
-        number: 1,
-        run: NewRun {
-            plan_id: Uuid::nil(),
-            name: workflow.name.clone().unwrap_or_else(|| path.clone()),
-            path,
-            repository: submission.repository.clone(),
-            event_name: submission.event_name.clone(),
-            git_ref: submission.git_ref.clone(),
-            submission: String::new(),
-            sealed_secrets: None,
-            trusted,
-            idempotency: None,
-            created_at: Timestamp::UNIX_EPOCH,
-        },
-        status: RunStatus::Queued,
-        conclusion: None,
-        started_at: None,
-        completed_at: None,
-        cancel_requested: false,
-    };
-    let context = submission.context(&workflow, &run, &Forge::at(url, RETENTION));
+    let run = RunFacts { id: RunId(1), number: 1, trusted, cancelled: false };
+    let context = submission.context(&workflow, run, &Forge::at(url, RETENTION));
     Ok((workflow, context))
 }

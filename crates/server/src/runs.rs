@@ -120,8 +120,7 @@ impl App {
                 self.events.finish(run_id, conclusion, &jobs);
                 return Ok(true);
             }
-            let mut context = compiled.submission.context(&compiled.workflow, &run, &self.config.forge);
-            context.vars = self.variables_of(&compiled.submission).await?;
+            let context = self.context_of(compiled, &run).await?;
             let instances: Vec<Instance> = jobs.iter().map(instance).collect();
             let decisions = plan::advance(&compiled.workflow, &context, &instances);
             if decisions.is_empty() {
@@ -338,12 +337,16 @@ impl App {
         Ok(record)
     }
 
-    /// Jobs that the planner will still create, by their ids in the file.
-    pub(crate) fn pending(&self, run: &RunRecord, jobs: &[JobRecord]) -> Vec<String> {
-        let Some(compiled) = self.runs.get(run.id) else { return Vec::new() };
-        let context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
+    /// Jobs that the planner will still create, by their keys. What a call will make may depend on variables.
+    pub(crate) async fn pending(
+        &self,
+        run: &RunRecord,
+        jobs: &[JobRecord],
+    ) -> Result<Vec<String>, startline_store::Error> {
+        let Some(compiled) = self.runs.get(run.id) else { return Ok(Vec::new()) };
+        let context = self.context_of(&compiled, run).await?;
         let instances: Vec<Instance> = jobs.iter().map(instance).collect();
-        plan::pending(&compiled.workflow, &context, &instances)
+        Ok(plan::pending(&compiled.workflow, &context, &instances))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use startline_protocol::ids::RunId;
 use startline_protocol::problem::Diagnostic as WireDiagnostic;
 use startline_protocol::runs_api::SubmitRequest;
 use startline_store::RunRecord;
@@ -43,6 +44,21 @@ pub(crate) struct Submission {
     /// The span of the request that submitted it, where that was sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// What a run's contexts say of the run itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunFacts {
+    pub id: RunId,
+    pub number: i64,
+    pub trusted: bool,
+    pub cancelled: bool,
+}
+
+impl From<&RunRecord> for RunFacts {
+    fn from(run: &RunRecord) -> Self {
+        Self { id: run.id, number: run.number, trusted: run.run.trusted, cancelled: run.cancel_requested }
+    }
 }
 
 /// Where repositories are and how long artifacts are kept, as jobs are told.
@@ -202,7 +218,8 @@ impl Submission {
     }
 
     /// What the planner needs of this run.
-    pub(crate) fn context(&self, workflow: &Workflow, run: &RunRecord, forge: &Forge) -> RunContext {
+    pub(crate) fn context(&self, workflow: &Workflow, run: impl Into<RunFacts>, forge: &Forge) -> RunContext {
+        let run = run.into();
         let text = |value: &BTreeMap<String, String>| {
             Value::object(value.iter().map(|(k, v)| (k.clone(), Value::string(v.as_str()))))
         };
@@ -210,7 +227,7 @@ impl Submission {
             github: self.github(workflow, run, forge),
             inputs: Value::from_json(&self.inputs),
             vars: text(&self.variables),
-            cancelled: run.cancel_requested,
+            cancelled: run.cancelled,
             cancel_reason: None,
             file: None,
             permissions: None,
@@ -219,7 +236,7 @@ impl Submission {
     }
 
     /// Only text and booleans: the official worker does not export numbers (`Runner.Worker/GitHubContext.cs`).
-    fn github(&self, workflow: &Workflow, run: &RunRecord, forge: &Forge) -> Value {
+    fn github(&self, workflow: &Workflow, run: RunFacts, forge: &Forge) -> Value {
         let owner = self.repository.split('/').next().unwrap_or_default();
         let (ref_type, ref_name) = short_ref(&self.git_ref);
         let pull = |side: &str| {
@@ -255,7 +272,7 @@ impl Submission {
             ("server_url", &forge.server),
             ("api_url", &forge.api),
             ("graphql_url", &forge.graphql),
-            ("secret_source", if run.run.trusted { "Actions" } else { "None" }),
+            ("secret_source", if run.trusted { "Actions" } else { "None" }),
         ];
         let mut entries: Vec<(String, Value)> =
             text.into_iter().map(|(key, value)| (key.to_owned(), Value::string(value))).collect();

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use startline_protocol::scope::Scope;
 use startline_store::{JobRecord, RunRecord};
 use startline_workflow::expression::Value;
-use startline_workflow::plan::{self, Instance};
+use startline_workflow::plan::{self, Instance, RunContext};
 
 use crate::App;
+use crate::runs::Compiled;
 use crate::submission::Submission;
 
 /// Why a run's secrets cannot be had.
@@ -70,8 +71,7 @@ impl App {
     ) -> Result<BTreeMap<String, String>, SecretsError> {
         let all = self.secrets_of(run).await?;
         let Some(compiled) = self.runs.get(run.id).filter(|_| job.key.contains('.')) else { return Ok(all) };
-        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
-        context.vars = self.variables_of(&compiled.submission).await?;
+        let context = self.context_of(&compiled, run).await?;
         let instances: Vec<Instance> =
             self.store.jobs_of_run(run.id).await?.iter().map(crate::runs::instance).collect();
         plan::secrets(&compiled.workflow, &context, &instances, &job.key, all).map_err(SecretsError::Call)
@@ -85,8 +85,19 @@ impl App {
         serde_json::from_slice(&open).map_err(|error| failed(error.to_string()))
     }
 
+    /// What the planner needs of a run, with the variables of its repository and of what is above that.
+    pub(crate) async fn context_of(
+        &self,
+        compiled: &Compiled,
+        run: &RunRecord,
+    ) -> Result<RunContext, startline_store::Error> {
+        let mut context = compiled.submission.context(&compiled.workflow, run, &self.config.forge);
+        context.vars = self.variables_of(&compiled.submission).await?;
+        Ok(context)
+    }
+
     /// The `vars` context of a run.
-    pub(crate) async fn variables_of(&self, submission: &Submission) -> Result<Value, startline_store::Error> {
+    async fn variables_of(&self, submission: &Submission) -> Result<Value, startline_store::Error> {
         let mut variables: BTreeMap<String, String> = BTreeMap::new();
         for found in self.store.variables(scopes(&submission.repository)).await? {
             variables.insert(found.name, found.value);

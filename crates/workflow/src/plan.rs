@@ -109,6 +109,14 @@ pub struct Instance {
     pub finished: u64,
 }
 
+impl Instance {
+    /// One that has neither outputs nor an order of completion yet, and whose failure counts.
+    #[must_use]
+    pub fn new(key: impl Into<String>, index: u32, state: InstanceState) -> Self {
+        Self { key: key.into(), index, state, continue_on_error: false, outputs: BTreeMap::new(), finished: 0 }
+    }
+}
+
 /// Something to be done. What it means for the state is part of each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {

@@ -84,7 +84,7 @@ pub(super) fn check_secret_name(name: &str) -> ApiResult<()> {
 pub(super) async fn detail(app: &Arc<App>, run: RunRecord) -> ApiResult<RunDetail> {
     let version = app.changes.subscribe(run.id).map_or(0, |version| *version.borrow());
     let jobs = app.store.jobs_of_run(run.id).await?;
-    let pending = app.pending(&run, &jobs);
+    let pending = app.pending(&run, &jobs).await?;
     Ok(RunDetail { run: views::run(run), version, jobs: jobs.into_iter().map(views::job).collect(), pending })
 }
 

@@ -65,7 +65,13 @@ pub fn link(source: &str, name: &FileName, files: &BTreeMap<FileName, String>, r
 #[must_use]
 pub fn absent(file: &FileName, called_from: &FileName, span: Span, why: &str) -> Finding {
     let message = format!("the workflow `{file}` cannot be had: {why}");
-    Finding { file: called_from.clone(), diagnostic: Diagnostic::error("uses", span, message) }
+    let remedy = match &file.repository {
+        None => "correct the path, which begins at the root of the repository, or add the file",
+        Some(_) => {
+            "correct the name and the ref, or give the service a place that has it: --actions-dir, --actions-mirror"
+        }
+    };
+    Finding { file: called_from.clone(), diagnostic: Diagnostic::error("uses", span, message).remedy(remedy) }
 }
 
 struct Linker<'a> {

@@ -97,24 +97,24 @@ pub(super) fn present<'w>(
                 let mut jobs = children.calls(&job.id).flat_map(|(_, jobs)| jobs);
                 let ended = jobs.all(|child| matches!(child.state, InstanceState::Done(_)));
                 let state = if ended { InstanceState::Done(Conclusion::Failure) } else { InstanceState::Cancelling };
-                status.add(vec![stand_in(job, 0, state)]);
+                status.add(vec![Instance::new(&*job.id, 0, state)]);
                 continue;
             };
             let dropped: Vec<u32> = status.instances(&job.id).iter().map(|instance| instance.index).collect();
             let instances = calls.iter().map(|called| {
                 let jobs = children.of(&job.id, called.index);
                 if dropped.contains(&called.index) {
-                    return stand_in(job, called.index, InstanceState::Done(Conclusion::Cancelled));
+                    return Instance::new(&*job.id, called.index, InstanceState::Done(Conclusion::Cancelled));
                 }
                 if jobs.is_empty() {
-                    return stand_in(job, called.index, InstanceState::Waiting);
+                    return Instance::new(&*job.id, called.index, InstanceState::Waiting);
                 }
                 match run::conclusion(workflow, &called.context, jobs) {
-                    None => stand_in(job, called.index, InstanceState::Active),
+                    None => Instance::new(&*job.id, called.index, InstanceState::Active),
                     Some(conclusion) => Instance {
                         outputs: outputs(workflow, &called.context, jobs),
                         finished: jobs.iter().map(|job| job.finished).max().unwrap_or_default(),
-                        ..stand_in(job, called.index, InstanceState::Done(conclusion))
+                        ..Instance::new(&*job.id, called.index, InstanceState::Done(conclusion))
                     },
                 }
             });
@@ -127,11 +127,6 @@ pub(super) fn present<'w>(
             return begun;
         }
     }
-}
-
-/// What stands in the status for a call.
-pub(super) fn stand_in(job: &Job, index: u32, state: InstanceState) -> Instance {
-    Instance { key: job.id.clone(), index, state, continue_on_error: false, outputs: BTreeMap::new(), finished: 0 }
 }
 
 /// What is to be done in a call, in the words of the caller.

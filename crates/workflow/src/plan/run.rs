@@ -49,22 +49,14 @@ fn limit(decision: &mut Decision, made: usize) {
 
 /// Does to the state what a decision says.
 fn apply(instances: &mut Vec<Instance>, decision: &Decision) {
-    let ended = |key: &str, index, conclusion| Instance {
-        key: key.to_owned(),
-        index,
-        state: InstanceState::Done(conclusion),
-        continue_on_error: false,
-        outputs: BTreeMap::new(),
-        finished: 0,
-    };
+    let ended = |key: &str, index, conclusion| Instance::new(key, index, InstanceState::Done(conclusion));
     match decision {
         Decision::Skip { key, .. } => instances.push(ended(key, 0, Conclusion::Skipped)),
         Decision::Fail { key, .. } => instances.push(ended(key, 0, Conclusion::Failure)),
         Decision::Drop { key, index, .. } => instances.push(ended(key, *index, Conclusion::Cancelled)),
         Decision::Expand { jobs, .. } => instances.extend(jobs.iter().map(|job| Instance {
-            state: if job.held { InstanceState::Waiting } else { InstanceState::Active },
             continue_on_error: job.continue_on_error,
-            ..ended(&job.key, job.index, Conclusion::Skipped)
+            ..Instance::new(&*job.key, job.index, if job.held { InstanceState::Waiting } else { InstanceState::Active })
         })),
         Decision::Release { key, index } | Decision::Cancel { key, index, .. } => {
             let found = instances.iter_mut().find(|instance| instance.key == *key && instance.index == *index);
@@ -138,7 +130,7 @@ fn begin(status: &mut Status<'_>, job: &Job, calls: &[Called], decisions: &mut V
     let Some(workflow) = job.call.as_ref().and_then(|call| call.workflow.as_deref()) else { return };
     for called in calls {
         let state = if called.held { InstanceState::Waiting } else { InstanceState::Active };
-        status.add(vec![call::stand_in(job, called.index, state)]);
+        status.add(vec![Instance::new(&*job.id, called.index, state)]);
         if !called.held {
             decisions.extend(call::advance(workflow, called, &called.context, &[]));
         }

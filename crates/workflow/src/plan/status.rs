@@ -1,6 +1,6 @@
 //! What has become of each job so far.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::{Conclusion, Instance, InstanceState};
 use crate::expression::Value;
@@ -38,14 +38,7 @@ impl<'a> Status<'a> {
 
     /// Records that a job has ended without starting.
     pub(super) fn conclude(&mut self, key: &str, conclusion: Conclusion) {
-        let instance = Instance {
-            key: key.to_owned(),
-            index: 0,
-            state: InstanceState::Done(conclusion),
-            continue_on_error: false,
-            outputs: BTreeMap::new(),
-            finished: 0,
-        };
+        let instance = Instance::new(key, 0, InstanceState::Done(conclusion));
         self.jobs.insert(fold(key), vec![instance]);
     }
 

@@ -194,14 +194,7 @@ impl Foreseen {
 fn foresee(workflow: &Workflow, context: &RunContext) -> Vec<Foreseen> {
     let mut instances: Vec<Instance> = Vec::new();
     let mut found = Vec::new();
-    let ended = |key: String, index, conclusion| Instance {
-        key,
-        index,
-        state: InstanceState::Done(conclusion),
-        continue_on_error: false,
-        outputs: BTreeMap::new(),
-        finished: 0,
-    };
+    let ended = |key: String, index, conclusion| Instance::new(key, index, InstanceState::Done(conclusion));
     loop {
         let decisions = plan::advance(workflow, context, &instances);
         if decisions.is_empty() {
