@@ -29,7 +29,7 @@ pub(crate) enum Dialect {
 }
 
 /// Which dialect is spoken where; the first that fits.
-const PLACES: [(&str, Dialect); 17] = [
+const PLACES: [(&str, Dialect); 18] = [
     ("/_runner/oauth", Dialect::OAuth),
     ("/_runner/_apis", Dialect::Vss),
     // As older controllers write it.
@@ -43,6 +43,8 @@ const PLACES: [(&str, Dialect); 17] = [
     ("/_results", Dialect::Twirp),
     ("/_feed", Dialect::Twirp),
     ("/api/v3", Dialect::Rest),
+    // Where jobs are told that it is; octokit reads an error of no other type.
+    ("/api/graphql", Dialect::Rest),
     ("/_cache", Dialect::Rest),
     ("/_apis", Dialect::Rest),
     ("/_blob", Dialect::Rest),
@@ -245,6 +247,7 @@ mod tests {
         for (path, dialect) in [
             ("/api/v3", Some(Dialect::Rest)),
             ("/api/v3/orgs/acme/nothing", Some(Dialect::Rest)),
+            ("/api/graphql", Some(Dialect::Rest)),
             ("/_runner/oauth/token", Some(Dialect::OAuth)),
             ("/_runner/_apis/runtime/runnerscalesets", Some(Dialect::Vss)),
             ("/_runner/scalesets/message", Some(Dialect::Vss)),
