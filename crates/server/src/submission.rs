@@ -1,5 +1,7 @@
 //! From a submission to what the planner needs: the event that is run, and the `github` context.
 
+mod event;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use startline_workflow::expression::Value;
 use startline_workflow::model::{self, FileName, Finding, Linked, Occasion, Workflow};
 use startline_workflow::plan::{RunContext, Selection};
 
+use self::event::About;
 use crate::problem::{ApiError, ApiResult};
 
 /// A submission as the store keeps it: everything but the secrets, with defaults filled in.
@@ -178,6 +181,8 @@ impl Submission {
             serde_json::json!({})
         };
         let git_ref = request.git_ref.unwrap_or_else(|| "refs/heads/main".to_owned());
+        let repository = repository(request.repository)?;
+        let actor = request.actor.unwrap_or_else(|| "startline".to_owned());
         let mut event = request.event.unwrap_or_else(|| serde_json::json!({}));
         let Some(body) = event.as_object_mut() else {
             return Err(ApiError::invalid("`event` is not a JSON object"));
@@ -191,16 +196,16 @@ impl Submission {
                 .unwrap_or_default();
             body.entry("inputs").or_insert_with(|| inputs.into());
         }
-        body.entry("ref").or_insert_with(|| git_ref.clone().into());
+        event::complete(body, &About { repository: &repository, actor: &actor, git_ref: &git_ref });
         if request.only_if_triggered {
             let occasion = Occasion::of(&event_name, &event, &git_ref, request.changed_files);
             workflow.on.starts(&occasion).map_err(|reason| ApiError::not_triggered(&reason))?;
         }
         Ok(Self {
             path: request.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
-            repository: repository(request.repository)?,
+            repository,
             sha: request.sha.unwrap_or_else(|| "0".repeat(40)),
-            actor: request.actor.unwrap_or_else(|| "startline".to_owned()),
+            actor,
             workflow: request.workflow,
             files: request.files,
             variables: request.variables,

@@ -40,6 +40,7 @@ pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Opt
         }
         None => None,
     };
+    let event = with_default_branch(event, &root);
     let mut matrix: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, value) in pairs("--matrix", &args.matrix)? {
         matrix.entry(key).or_default().push(value);
@@ -197,6 +198,20 @@ fn root(file: &Path) -> anyhow::Result<PathBuf> {
     }
     let here = std::env::current_dir().and_then(std::fs::canonicalize).ok();
     Ok(here.filter(|here| absolute.starts_with(here) && here.parent().is_some()).unwrap_or(parent))
+}
+
+/// The event with the branch that the repository was cloned from, which the service cannot know; a body that says one
+/// stays as it is.
+fn with_default_branch(event: Option<serde_json::Value>, root: &Path) -> Option<serde_json::Value> {
+    let Some(head) = git(root, &["symbolic-ref", "-q", "--short", "refs/remotes/origin/HEAD"]) else { return event };
+    let branch = head.strip_prefix("origin/").unwrap_or(&head);
+    let mut event = event.unwrap_or_else(|| serde_json::json!({}));
+    if let Some(body) = event.as_object_mut()
+        && let Some(repository) = body.entry("repository").or_insert_with(|| serde_json::json!({})).as_object_mut()
+    {
+        repository.entry("default_branch").or_insert_with(|| branch.into());
+    }
+    Some(event)
 }
 
 /// What git says, if there is a git and it says anything.
