@@ -167,6 +167,9 @@ pub(crate) struct RunArgs {
     /// Program that runs JavaScript actions [default: `node` on PATH]
     #[arg(long, env = "STARTLINE_NODE", value_name = "FILE")]
     pub node: Option<PathBuf>,
+    /// Directory of tools (`runner.tool_cache`) [default: kept in the user's cache directory]
+    #[arg(long, env = "RUNNER_TOOL_CACHE", value_name = "DIR")]
+    pub tool_cache: Option<PathBuf>,
     #[command(flatten)]
     pub actions: startline_server::ActionsArgs,
     /// List the jobs of the file, and run nothing
@@ -395,6 +398,9 @@ pub(crate) struct StartArgs {
     /// Program that runs JavaScript actions [default: `node` on PATH]
     #[arg(long, env = "STARTLINE_NODE", value_name = "FILE")]
     pub node: Option<PathBuf>,
+    /// Directory of tools (`runner.tool_cache`) [default: `_work/_tool` in the runner's directory]
+    #[arg(long, env = "RUNNER_TOOL_CACHE", value_name = "DIR")]
+    pub tool_cache: Option<PathBuf>,
     /// Log lines as JSON
     #[arg(long, env = "STARTLINE_LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub log_format: startline_daemon::LogFormat,

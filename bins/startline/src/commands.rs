@@ -15,6 +15,7 @@ mod token;
 mod unit;
 mod value;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, ServerCommand};
@@ -45,4 +46,10 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Openapi => events::openapi(),
         Command::Worker => Ok(startline_worker::run_process(std::io::stdin()).await.into()),
     }
+}
+
+/// Where tools are, as the command line says it or else the names of older runners (`HostContext.cs` of `actions/runner`).
+fn tool_cache(given: Option<PathBuf>) -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    given.or_else(|| named("RUNNER_TOOLSDIRECTORY")).or_else(|| named("AGENT_TOOLSDIRECTORY"))
 }

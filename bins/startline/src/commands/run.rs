@@ -20,7 +20,7 @@ use startline_server::{ActionsArgs, Running, ServerConfig, Synchronous};
 use startline_workflow::Runners;
 use tempfile::TempDir;
 
-use self::fleet::Fleet;
+use self::fleet::{Fleet, Machine};
 use super::follow::{self, Follower, Form};
 use super::submission;
 use crate::cli::RunArgs;
@@ -48,8 +48,13 @@ pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let transport = Transport::new(&Options::default())?;
     let client = ApiClient::new(transport.clone(), running.url(), token.clone())?;
 
-    let parallel = args.parallel.unwrap_or_else(cores);
-    let mut fleet = Fleet::new(transport, running.url(), token, home.path(), &prepared.root, parallel, args.node)?;
+    let machine = Machine {
+        workspace_from: prepared.root.clone(),
+        parallel: args.parallel.unwrap_or_else(cores),
+        node: args.node,
+        tool_cache: super::tool_cache(args.tool_cache).or_else(|| cache().map(|cache| cache.join("tools"))),
+    };
+    let mut fleet = Fleet::new(transport, running.url(), token, home.path(), machine);
     let detail = submission::submit(&client, &prepared.request).await?;
     let run = detail.run.id;
     let form = if args.json { Form::Json } else { Form::Text };

@@ -166,8 +166,10 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
     let registration = Registration::load(dir)?;
     let mut signals = Signals::listen()?;
     let network = args.network.options();
+    let defaults = Options::new(dir);
     let options = Options {
         max_parallel_jobs: registration.max_parallel_jobs,
+        tool_cache: super::tool_cache(args.tool_cache.clone()).unwrap_or(defaults.tool_cache),
         workspace_from: args.workspace_from.clone(),
         node: args.node.clone(),
         connection: Connection {
@@ -176,7 +178,7 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
             https_proxy: network.proxies.https.clone(),
             no_proxy: network.proxies.none.clone(),
         },
-        ..Options::new(dir)
+        ..defaults
     };
     eprintln!("runner `{}` takes jobs from {}; Ctrl-C to stop", registration.name, registration.url);
     let shutdown = Shutdown::new();

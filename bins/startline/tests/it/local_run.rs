@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Process, Said, run, startline, workflow};
+use crate::harness::{Process, Said, Service, run, startline, workflow};
 
 #[test]
 fn five_mistakes_are_five_diagnostics_and_no_service_is_started() {
@@ -88,6 +88,66 @@ fn flags_reach_the_job() {
     assert!(said.code == Some(2) && said.err.contains("who"), "a missing input is named: {said:?}");
     let said = run(&["run", file, "--input", "who=x", "--event", "push"]);
     assert!(said.code == Some(2) && said.err.contains("push"), "an event that the workflow lacks is named: {said:?}");
+}
+
+#[test]
+fn an_event_says_which_branch_the_repository_was_cloned_from() {
+    let tree = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let done = std::process::Command::new("git").arg("-C").arg(tree.path()).args(arguments).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    git(&["init", "-q", "-b", "work"]);
+    git(&["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/trunk"]);
+    let workflow = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: |\n          \
+        echo \"default=${{ github.event.repository.default_branch }} owner=${{ github.event.repository.owner.login }}\"\n";
+    std::fs::write(tree.path().join("w.yml"), workflow).unwrap();
+    std::fs::write(tree.path().join("e.json"), r#"{"repository": {"default_branch": "said"}}"#).unwrap();
+    for (flags, default) in [(&[] as &[&str], "trunk"), (&["--event-file", "e.json"], "said")] {
+        let mut command = startline();
+        command.args(["run", "w.yml", "--repository", "acme/app"]).args(flags).current_dir(tree.path());
+        let said: Said = command.output().unwrap().into();
+        assert!(said.out.contains(&format!("default={default} owner=acme")), "{said:?}");
+    }
+}
+
+#[test]
+fn a_tool_that_a_run_installs_is_there_for_the_next_one() {
+    let (_directory, path) = workflow(
+        "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: |\n          \
+         cat \"$RUNNER_TOOL_CACHE/own/1.0.0/x64/tool\" || echo \"not yet\"\n          \
+         mkdir -p \"$RUNNER_TOOL_CACHE/own/1.0.0/x64\"\n          \
+         echo \"installed by $MARK\" > \"$RUNNER_TOOL_CACHE/own/1.0.0/x64/tool\"\n",
+    );
+    let homes = tempfile::tempdir().unwrap();
+    let run = |mark: &str, name: &str, home: &str| {
+        let mut command = startline();
+        command.env("MARK", mark).env(name, homes.path().join(home)).arg("run").arg(&path);
+        let said: Said = command.output().unwrap().into();
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.out
+    };
+    for name in ["XDG_CACHE_HOME", "RUNNER_TOOL_CACHE", "RUNNER_TOOLSDIRECTORY", "AGENT_TOOLSDIRECTORY"] {
+        assert!(run("first", name, name).contains("not yet"), "{name}");
+        assert!(run("second", name, name).contains("installed by first"), "{name}");
+    }
+    assert!(homes.path().join("XDG_CACHE_HOME/startline/tools/own").is_dir(), "where it is documented to be");
+    assert!(run("third", "RUNNER_TOOL_CACHE", "other").contains("not yet"));
+}
+
+#[tokio::test]
+async fn a_runner_has_the_tools_where_the_machine_has_them() {
+    let tools = tempfile::tempdir().unwrap();
+    std::fs::write(tools.path().join("own-tool"), "from the machine").unwrap();
+    let mut service = Service::start(&[]);
+    service.env.push(("RUNNER_TOOL_CACHE", tools.path().display().to_string()));
+    let _runner = service.runner("tools", &[]);
+    let workflow = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: \
+        cat \"$RUNNER_TOOL_CACHE/own-tool\" \"${{ runner.tool_cache }}/own-tool\"\n";
+    let run = service.submit(workflow).await;
+    let detail = service.ended(run).await;
+    let log = service.log(detail.jobs[0].id).await;
+    assert!(log.contains("from the machinefrom the machine"), "{log}");
 }
 
 #[test]

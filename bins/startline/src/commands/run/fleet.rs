@@ -12,6 +12,15 @@ use startline_protocol::token::{ApiToken, RegistrationToken};
 use startline_runner::{Options, Overrides, RegisterOptions, Shutdown};
 use tokio::task::JoinSet;
 
+/// What the runners use of the machine.
+pub(super) struct Machine {
+    pub workspace_from: PathBuf,
+    pub parallel: u32,
+    pub node: Option<PathBuf>,
+    /// None means one of each runner's own.
+    pub tool_cache: Option<PathBuf>,
+}
+
 /// Runners of this machine that take whatever the run's jobs ask for by name.
 pub(super) struct Fleet {
     transport: Transport,
@@ -19,9 +28,7 @@ pub(super) struct Fleet {
     token: ApiToken,
     registration: Option<RegistrationToken>,
     home: PathBuf,
-    workspace_from: PathBuf,
-    parallel: u32,
-    node: Option<PathBuf>,
+    machine: Machine,
     /// Label sets that a runner was registered for, in lower case.
     served: Vec<BTreeSet<String>>,
     shutdown: Shutdown,
@@ -29,28 +36,18 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(
-        transport: Transport,
-        url: &str,
-        token: ApiToken,
-        home: &Path,
-        workspace_from: &Path,
-        parallel: u32,
-        node: Option<PathBuf>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(transport: Transport, url: &str, token: ApiToken, home: &Path, machine: Machine) -> Self {
+        Self {
             transport,
             url: url.to_owned(),
             token,
             registration: None,
             home: home.to_owned(),
-            workspace_from: workspace_from.to_owned(),
-            parallel,
-            node,
+            machine,
             served: Vec::new(),
             shutdown: Shutdown::new(),
             runners: JoinSet::new(),
-        })
+        }
     }
 
     /// Registers a runner for every queued job whose labels nobody serves yet. What a job asks of the *machine* (memory,
@@ -94,16 +91,18 @@ impl Fleet {
             token: registration,
             name,
             labels: labels.iter().cloned().collect(),
-            capabilities: startline_runner::detect(&dir, self.parallel, &Overrides::default()),
+            capabilities: startline_runner::detect(&dir, self.machine.parallel, &Overrides::default()),
             ephemeral: false,
             replace: false,
         };
         let registered = startline_runner::register(self.transport.clone(), &options, &dir).await?;
+        let defaults = Options::new(&dir);
         let options = Options {
-            max_parallel_jobs: self.parallel,
-            workspace_from: Some(self.workspace_from.clone()),
-            node: self.node.clone(),
-            ..Options::new(&dir)
+            max_parallel_jobs: self.machine.parallel,
+            workspace_from: Some(self.machine.workspace_from.clone()),
+            node: self.machine.node.clone(),
+            tool_cache: self.machine.tool_cache.clone().unwrap_or(defaults.tool_cache),
+            ..defaults
         };
         let (transport, shutdown) = (self.transport.clone(), self.shutdown.clone());
         self.runners.spawn(async move {
