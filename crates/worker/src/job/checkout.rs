@@ -274,9 +274,12 @@ impl Git<'_> {
         }
         arguments.extend(["origin", &what]);
         self.run(directory, &arguments).await?;
-        match branch {
+        match branch.or_else(|| fetched_branch(directory, &what)) {
             Some(branch) => {
-                self.run(directory, &["checkout", "--quiet", "--force", "-B", &branch, "FETCH_HEAD"]).await?
+                // As the action leaves it, so that later steps can push and pull (`ref-helper.ts`).
+                let tracked = format!("refs/remotes/origin/{branch}");
+                self.run(directory, &["update-ref", &tracked, "FETCH_HEAD"]).await?;
+                self.run(directory, &["checkout", "--quiet", "--force", "-B", &branch, &tracked]).await?;
             }
             None => self.run(directory, &["checkout", "--quiet", "--force", "--detach", "FETCH_HEAD"]).await?,
         }
@@ -312,11 +315,21 @@ impl Git<'_> {
         let (ran, exit) = job.attend(frame, step, environment, child, &mut listener).await;
         match ran {
             Ran::Success => Ok(()),
-            Ran::Failure => Err(format!("git {} failed: {}", arguments[0], exit.unwrap_or_default())),
+            Ran::Failure => {
+                let exit = exit.unwrap_or_default();
+                Err(format!("git {} failed: {}", arguments[0], exit.trim_end_matches('.')))
+            }
             Ran::Cancelled => Err("the job is being cancelled".to_owned()),
             Ran::TimedOut => Err("the time of the step is over".to_owned()),
         }
     }
+}
+
+/// The name of what was fetched, if it is a branch's: git notes beside the commit what it is.
+fn fetched_branch(directory: &Path, name: &str) -> Option<String> {
+    let heads = std::fs::read_to_string(directory.join(".git/FETCH_HEAD")).ok()?;
+    let kind = heads.lines().next()?.split('\t').nth(2)?;
+    kind.starts_with(&format!("branch '{name}' of ")).then(|| name.to_owned())
 }
 
 fn input<'a>(given: &'a [(String, String)], name: &str) -> &'a str {

@@ -23,7 +23,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     said.out.trim().to_owned()
 }
 
-/// A repository with two commits on `main`, the first of which is `v1`. Both commits.
+/// A repository with two commits on `main`, the first of which is `v1` and the branch `side`. Both commits.
 fn repository(directory: &Path) -> (String, String) {
     fs::create_dir_all(directory).unwrap();
     git(directory, &["init", "--quiet"]);
@@ -31,6 +31,7 @@ fn repository(directory: &Path) -> (String, String) {
     git(directory, &["add", "."]);
     git(directory, &["commit", "--quiet", "-m", "one"]);
     git(directory, &["tag", "v1"]);
+    git(directory, &["branch", "side"]);
     let first = git(directory, &["rev-parse", "HEAD"]);
     fs::write(directory.join("file"), "two").unwrap();
     git(directory, &["commit", "--quiet", "-am", "two"]);
@@ -92,12 +93,15 @@ async fn a_runner_fetches_by_git_what_the_service_serves_and_leaves_no_credentia
          rev-list --count HEAD) ${{{{ steps.one.outputs.commit == '{second}' }}}}\"\n          git fetch --quiet --depth=5 origin main\n          echo \
          \"# later steps may fetch\"\n      - {{uses: actions/checkout@v4, with: {{ref: v1, path: old, fetch-depth: 0, persist-credentials: \
          false}}}}\n      - run: echo \"# $(cat old/file) $(git -C old rev-parse HEAD) $(grep -c extraheader old/.git/config)\"\n        shell: bash \
-         {{0}}\n"
+         {{0}}\n      - {{uses: actions/checkout@v4, with: {{ref: side, path: side}}}}\n      - run: |\n          for tree in . side old; do\n            \
+         echo \"# $tree: $(git -C $tree for-each-ref --format='%(refname:short) from %(upstream:short)' refs/heads)\"\n          done\n"
     ))
     .await;
     assert_eq!(conclusion, Some(Conclusion::Success), "{log}");
     for expected in
         ["# two main 1 true", "# later steps may fetch", &format!("# one {first} 0"), "is done by the runner itself"]
+            .into_iter()
+            .chain(["# .: main from origin/main", "# side: side from origin/side", "# old: "])
     {
         assert!(log.contains(expected), "no `{expected}` in {log}");
     }
@@ -113,7 +117,7 @@ async fn a_runner_fetches_by_git_what_the_service_serves_and_leaves_no_credentia
 
     for (with, expected) in [
         ("submodules: recursive", "`submodules` is not supported by the checkout that the runner itself does"),
-        ("repository: acme/other", "git fetch failed"),
+        ("repository: acme/other", "git fetch failed: Process completed with exit code 128: is http"),
         ("ref: '--upload-pack=x'", "is no branch, tag or commit"),
         ("path: ../x", "not below the workspace"),
     ] {
