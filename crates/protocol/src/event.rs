@@ -47,6 +47,9 @@ pub enum EventBody {
         /// How it ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         conclusion: Option<Conclusion>,
+        /// Why it waits, was re-queued or ended so, where there is more to say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// Which attempt.
         attempt: u32,
     },
@@ -61,6 +64,9 @@ pub enum EventBody {
         /// How it ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         conclusion: Option<Conclusion>,
+        /// Why it waits or ended so, where there is more to say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A job's log has grown; its text is at `/api/v1/jobs/{id}/logs`.
     Log {

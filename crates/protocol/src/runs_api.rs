@@ -261,6 +261,9 @@ pub struct RunView {
     /// A cancel was asked for.
     #[serde(default)]
     pub cancel_requested: bool,
+    /// Why it waits or ended so, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A run with its jobs. `GET /api/v1/runs/{id}?after_version=N&timeout_seconds=S` is held until the version has
@@ -310,6 +313,9 @@ pub struct JobView {
     pub attempt: u32,
     /// Labels that a runner must have.
     pub labels: Vec<String>,
+    /// The concurrency group that it must have before it is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_group: Option<String>,
     /// Who has or had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<RunnerId>,

@@ -76,6 +76,19 @@ spelled!(
     }
 );
 spelled!(
+    /// How a claim on a concurrency group stands.
+    ClaimState {
+        /// In the line.
+        Waiting => "waiting",
+        /// Has the group.
+        Granted => "granted",
+        /// Waited, and another one waits in its place.
+        Displaced => "displaced",
+        /// Has the group and must end, because another one wants it.
+        Overtaken => "overtaken",
+    }
+);
+spelled!(
     /// Where a step stands.
     StepStatus {
         /// Not begun.

@@ -163,6 +163,11 @@ impl Hub {
         });
     }
 
+    /// Shows why a run waits, or that it does no longer.
+    pub(crate) fn run_waits(&self, run: &RunRecord) {
+        self.change(|inner| inner.see_run(&self.clock, run));
+    }
+
     /// Shows a job's state.
     pub(crate) fn job(&self, job: &JobRecord) {
         self.jobs(std::slice::from_ref(job));
@@ -174,12 +179,18 @@ impl Hub {
     }
 
     /// Tells that a run has its conclusion, after the conclusions of its jobs, and forgets it.
-    pub(crate) fn finish(&self, run: RunId, conclusion: startline_protocol::state::Conclusion, jobs: &[JobRecord]) {
+    pub(crate) fn finish(
+        &self,
+        run: RunId,
+        conclusion: startline_protocol::state::Conclusion,
+        reason: Option<String>,
+        jobs: &[JobRecord],
+    ) {
         self.change(|inner| {
             for job in jobs {
                 inner.see_job(&self.clock, job);
             }
-            inner.finish_run(&self.clock, run, conclusion);
+            inner.finish_run(&self.clock, run, conclusion, reason);
         });
     }
 

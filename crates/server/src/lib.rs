@@ -10,6 +10,7 @@ mod auth;
 mod blob_store;
 mod called;
 mod changes;
+mod concurrency;
 mod config;
 mod console;
 mod data_dir;
@@ -76,6 +77,7 @@ pub(crate) struct App {
     pub config: Settings,
     pub dispatch: Arc<dispatch::Dispatch>,
     pub runs: runs::Runs,
+    pub lines: concurrency::Lines,
     pub changes: changes::Changes,
     pub consoles: console::Consoles,
     pub events: Arc<events::Hub>,
@@ -297,6 +299,7 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         config: settings,
         dispatch,
         runs: runs::Runs::default(),
+        lines: concurrency::Lines::default(),
         changes: changes::Changes::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default()),
         consoles: console::Consoles::default(),
         events,

@@ -45,11 +45,15 @@ impl App {
                 }
                 Err(reason) => {
                     tracing::error!(run.id = %run.id, reason, "a stored run cannot go on with this version");
-                    self.store.finish_run(run.id, Conclusion::Failure, now).await?;
+                    let reason = format!("it cannot go on after an upgrade of the service: {reason}");
+                    self.store.finish_run(run.id, Conclusion::Failure, Some(reason), now).await?;
                 }
             }
         }
         self.restore_scale_sets().await?;
+        for group in self.store.claimed_groups().await? {
+            self.touch_line(&group);
+        }
         for run in begun {
             self.touch_run(run);
         }

@@ -4,17 +4,18 @@
 //! new; a crash between any two steps is made good by the same pass at the next start. Passes of one run never
 //! overlap; those of different runs do, so that their commits share an fsync.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use startline_dispatcher::{CancelOutcome, Requirement};
 use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::state::{Conclusion, JobStatus};
-use startline_store::{JobRecord, NewJob, RunRecord};
+use startline_store::{ClaimRecord, JobRecord, NewJob, RunRecord};
 use startline_workflow::model::Workflow;
 use startline_workflow::plan::{self, Decision, Instance, InstanceState, RunContext, RunsOn};
 
 use crate::App;
+use crate::concurrency::{self, Admission};
 use crate::message::{self, RunPart};
 use crate::submission::Submission;
 
@@ -117,22 +118,44 @@ impl App {
             let Some(run) = self.store.run(run_id).await? else { return Ok(true) };
             let jobs = self.store.jobs_of_run(run_id).await?;
             if let Some(conclusion) = run.conclusion {
-                self.events.finish(run_id, conclusion, &jobs);
+                self.events.finish(run_id, conclusion, run.reason.clone(), &jobs);
                 return Ok(true);
             }
-            let context = self.context_of(compiled, &run).await?;
-            let instances: Vec<Instance> = jobs.iter().map(instance).collect();
+            let mut context = self.context_of(compiled, &run).await?;
+            let claims = self.claims_of(compiled, run_id).await?;
+            match self.admit_run(&run, compiled, &mut context, &claims).await? {
+                Admission::Enter => {}
+                Admission::Wait => {
+                    self.events.run_waits(&run);
+                    return Ok(false);
+                }
+                Admission::Refuse(conclusion, reason) => {
+                    self.refuse_run(&run, &jobs, conclusion, reason).await?;
+                    claims.iter().for_each(|claim| self.touch_line(&claim.claim.group_key));
+                    return Ok(true);
+                }
+            }
+            self.events.run_waits(&run);
+            if self.settle_jobs(&jobs, &claims).await? {
+                self.changes.bump(run_id);
+                continue;
+            }
+            context.claims = concurrency::states(&claims);
+            let instances = instances(&jobs, &claims);
             let decisions = plan::advance(&compiled.workflow, &context, &instances);
             if decisions.is_empty() {
                 let Some(conclusion) = plan::conclusion(&compiled.workflow, &context, &instances) else {
                     return Ok(false);
                 };
-                self.store.finish_run(run_id, conclude(conclusion), self.clock.now()).await?;
-                self.events.finish(run_id, conclude(conclusion), &jobs);
-                tracing::info!(run.id = %run_id, conclusion = %conclude(conclusion), "run completed");
+                let conclusion = conclude(conclusion);
+                let reason = context.cancel_reason.filter(|_| conclusion == Conclusion::Cancelled);
+                self.store.finish_run(run_id, conclusion, reason.clone(), self.clock.now()).await?;
+                self.events.finish(run_id, conclusion, reason, &jobs);
+                claims.iter().for_each(|claim| self.touch_line(&claim.claim.group_key));
+                tracing::info!(run.id = %run_id, %conclusion, "run completed");
                 return Ok(true);
             }
-            self.decide(&run, &jobs, &context, compiled, decisions).await?;
+            self.decide(&run, (&jobs, &claims), &context, compiled, decisions).await?;
             self.changes.bump(run_id);
         }
     }
@@ -140,7 +163,7 @@ impl App {
     async fn decide(
         self: &Arc<Self>,
         run: &RunRecord,
-        jobs: &[JobRecord],
+        (jobs, claims): (&[JobRecord], &[ClaimRecord]),
         context: &RunContext,
         compiled: &Compiled,
         decisions: Vec<Decision>,
@@ -154,7 +177,7 @@ impl App {
             variables: &context.vars,
             env: &compiled.submission.env,
         };
-        let mut new = Vec::new();
+        let (mut new, mut wanted, mut held) = (Vec::new(), Vec::new(), HashSet::new());
         for decision in decisions {
             match decision {
                 Decision::Skip { key, name, reason } => {
@@ -179,15 +202,24 @@ impl App {
                             continue;
                         }
                         let message = serde_json::to_string(&message::compile(&part, &job)).unwrap_or_default();
+                        let reason = match &job.claim {
+                            _ if job.held => Some("held back by max-parallel".to_owned()),
+                            Some(claim) => Some(concurrency::waits_for(&claim.group)),
+                            None => None,
+                        };
+                        if job.held {
+                            held.insert((job.key.clone(), job.index));
+                        }
                         new.push(NewJob {
                             key: job.key,
                             index: job.index,
                             name: job.name,
-                            status: if job.held { JobStatus::Waiting } else { JobStatus::Queued },
+                            status: if reason.is_some() { JobStatus::Waiting } else { JobStatus::Queued },
                             conclusion: None,
-                            reason: job.held.then(|| "held back by max-parallel".to_owned()),
+                            reason,
                             labels: job.runs_on.labels,
                             group: job.runs_on.group,
+                            claim: job.claim.as_ref().map(concurrency::wanted),
                             trusted: run.run.trusted,
                             priority: 0,
                             timeout_minutes: job.timeout_minutes,
@@ -201,11 +233,19 @@ impl App {
                     limit_messages(&mut new[from..]);
                 }
                 Decision::Release { key, index } => {
-                    if let Some(job) = find(&key, index)
-                        && let Some(job) = self.store.release_job(job.id, now).await?
-                    {
+                    let Some(job) = find(&key, index) else { continue };
+                    let alone = jobs.iter().filter(|other| other.key == key).count() == 1;
+                    if let Some(claim) = concurrency::claim_of_job(job, alone) {
+                        wanted.push(claim);
+                    } else if let Some(job) = self.store.release_job(job.id, now).await? {
                         self.events.job(&job);
                         self.enqueue(&[job]);
+                    }
+                }
+                Decision::Claim { place, claim } => wanted.push(concurrency::new_claim(run, place, &claim)),
+                Decision::Leave { place } => {
+                    if let Some(claim) = claims.iter().find(|claim| claim.claim.place == place) {
+                        self.leave(claim).await?;
                     }
                 }
                 Decision::Cancel { key, index, reason } => {
@@ -218,10 +258,24 @@ impl App {
         if !new.is_empty() {
             let added = self.store.add_jobs(run.id, new).await?;
             self.events.jobs(&added);
+            for job in added.iter().filter(|job| job.status == JobStatus::Waiting) {
+                let alone = added.iter().filter(|other| other.key == job.key).count() == 1;
+                if !held.contains(&(job.key.clone(), job.index)) {
+                    wanted.extend(concurrency::claim_of_job(job, alone));
+                }
+            }
             let queued: Vec<JobRecord> = added.into_iter().filter(|job| job.status == JobStatus::Queued).collect();
             self.enqueue(&queued);
         }
+        if !wanted.is_empty() {
+            self.claim(wanted).await?;
+        }
         Ok(())
+    }
+
+    /// The claims of a run on concurrency groups; none are read where it can have none.
+    async fn claims_of(&self, compiled: &Compiled, run: RunId) -> Result<Vec<ClaimRecord>, startline_store::Error> {
+        if concurrency::is_wanted(&compiled.workflow) { self.store.claims_of(run).await } else { Ok(Vec::new()) }
     }
 
     fn ended(&self, run: &RunRecord, key: String, name: String, conclusion: Conclusion, reason: String) -> NewJob {
@@ -234,6 +288,7 @@ impl App {
             reason: Some(reason),
             labels: Vec::new(),
             group: None,
+            claim: None,
             trusted: run.run.trusted,
             priority: 0,
             timeout_minutes: 0,
@@ -344,8 +399,10 @@ impl App {
         jobs: &[JobRecord],
     ) -> Result<Vec<String>, startline_store::Error> {
         let Some(compiled) = self.runs.get(run.id) else { return Ok(Vec::new()) };
-        let context = self.context_of(&compiled, run).await?;
-        let instances: Vec<Instance> = jobs.iter().map(instance).collect();
+        let mut context = self.context_of(&compiled, run).await?;
+        let claims = self.claims_of(&compiled, run.id).await?;
+        context.claims = concurrency::states(&claims);
+        let instances = instances(jobs, &claims);
         Ok(plan::pending(&compiled.workflow, &context, &instances))
     }
 }
@@ -380,6 +437,18 @@ fn requirement(runs_on: &RunsOn, repository: &str) -> Requirement {
         repository: repository.to_owned(),
         trusted: true,
     }
+}
+
+/// The jobs of a run as the planner sees them. One that is in the line of its concurrency group is under way.
+fn instances(jobs: &[JobRecord], claims: &[ClaimRecord]) -> Vec<Instance> {
+    let in_line = |job: &JobRecord| claims.iter().any(|claim| claim.claim.job == Some(job.id));
+    let seen = |job| match instance(job) {
+        found if found.state == InstanceState::Waiting && in_line(job) => {
+            Instance { state: InstanceState::Active, ..found }
+        }
+        found => found,
+    };
+    jobs.iter().map(seen).collect()
 }
 
 pub(crate) fn instance(job: &JobRecord) -> Instance {

@@ -235,6 +235,8 @@ impl Submission {
             cancelled: run.cancelled,
             cancel_reason: None,
             file: None,
+            claims: BTreeMap::new(),
+            held: Vec::new(),
             permissions: None,
             selection: Selection { job: self.job.clone(), matrix: self.matrix.clone() },
         }

@@ -22,6 +22,7 @@ pub(crate) fn run(record: RunRecord) -> RunView {
         started_at: record.started_at,
         completed_at: record.completed_at,
         cancel_requested: record.cancel_requested,
+        reason: record.reason,
     }
 }
 
@@ -35,6 +36,7 @@ pub(crate) fn job(record: JobRecord) -> JobView {
         conclusion: record.conclusion,
         attempt: record.attempt,
         labels: record.labels,
+        concurrency_group: record.claim.map(|claim| claim.group),
         runner_id: record.runner_id,
         runner_name: record.runner_name,
         reason: record.reason,

@@ -13,6 +13,7 @@
 
 mod actions;
 pub mod blobs;
+mod claims;
 mod directory;
 mod error;
 pub mod logs;
@@ -33,13 +34,14 @@ use startline_protocol::step::StepRecord;
 use uuid::Uuid;
 
 pub use actions::ActionsStore;
+pub use claims::ClaimStore;
 pub use error::Error;
 pub use record::{
-    ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, CompleteOutcome,
-    Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken,
-    NewArtifact, NewAudit, NewCache, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet,
-    Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret,
-    SecretRecord, Tokens, VariableRecord,
+    ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
+    CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord,
+    NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken, NewRun, NewRunner,
+    NewRunnerToken, NewScaleSet, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges,
+    ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord, Wanted,
 };
 
 /// The answer of a store: resolves when the step is durable.
@@ -48,8 +50,9 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'sta
 /// How many things one step of clearing up takes at most, so that it does not hold the others up.
 pub const COLLECTED: u32 = 1000;
 
-/// Durable state. What only the Actions protocol needs is in [`ActionsStore`].
-pub trait Store: ActionsStore {
+/// Durable state. What only the Actions protocol needs is in [`ActionsStore`], concurrency groups are in
+/// [`ClaimStore`].
+pub trait Store: ActionsStore + ClaimStore {
     // Tokens.
 
     /// Adds an API token.
@@ -216,8 +219,9 @@ pub trait Store: ActionsStore {
     fn request_job_cancel(&self, job: JobId, reason: String) -> Answer<Option<JobRecord>>;
     /// Marks a run as to be cancelled; no change when it is completed. `None` when there is no such run.
     fn request_run_cancel(&self, run: RunId) -> Answer<Option<RunRecord>>;
-    /// Gives a run its conclusion; false when it had one. [`Error::NoRun`].
-    fn finish_run(&self, run: RunId, conclusion: Conclusion, now: Timestamp) -> Answer<bool>;
+    /// Gives a run its conclusion, with the reason if there is one to tell, and takes out its claims; false when it had
+    /// one. [`Error::NoRun`].
+    fn finish_run(&self, run: RunId, conclusion: Conclusion, reason: Option<String>, now: Timestamp) -> Answer<bool>;
 
     /// One run.
     fn run(&self, run: RunId) -> Answer<Option<RunRecord>>;

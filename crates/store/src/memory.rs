@@ -5,6 +5,7 @@ mod actions;
 mod artifacts;
 mod audit;
 mod caches;
+mod claims;
 mod collect;
 mod groups;
 mod jobs;
@@ -26,8 +27,8 @@ use startline_protocol::step::StepRecord;
 use uuid::Uuid;
 
 use crate::record::{
-    ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, CompleteOutcome, Completion,
-    CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
+    ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord, CompleteOutcome,
+    Completion, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
     NewRegistrationToken, NewRun, NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
     ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord, kept,
 };
@@ -54,6 +55,8 @@ struct State {
     jobs: BTreeMap<JobId, JobRecord>,
     messages: BTreeMap<JobId, String>,
     finished: i64,
+    claims: BTreeMap<i64, ClaimRecord>,
+    last_claim: i64,
     /// By scope and key.
     groups: BTreeMap<(Scope, String), Group>,
     secrets: BTreeMap<(Scope, String), (Vec<u8>, SecretRecord)>,
@@ -357,8 +360,8 @@ impl Store for Memory {
         self.step(|state| Ok(state.request_run_cancel(run)))
     }
 
-    fn finish_run(&self, run: RunId, conclusion: Conclusion, now: Timestamp) -> Answer<bool> {
-        self.step(|state| state.finish_run(run, conclusion, now))
+    fn finish_run(&self, run: RunId, conclusion: Conclusion, reason: Option<String>, now: Timestamp) -> Answer<bool> {
+        self.step(|state| state.finish_run(run, conclusion, reason, now))
     }
 
     fn run(&self, run: RunId) -> Answer<Option<RunRecord>> {

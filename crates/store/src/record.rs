@@ -3,6 +3,7 @@
 mod actions;
 mod artifacts;
 mod audit;
+mod claims;
 mod runners;
 mod tokens;
 mod values;
@@ -23,6 +24,7 @@ pub use artifacts::{ArtifactRecord, CacheRecord, CreatedArtifact, NewArtifact, N
 pub(crate) use artifacts::{kept_size, newest_lapsed_reservation, oldest_unfinished_artifact};
 pub(crate) use audit::Verifier;
 pub use audit::{AuditFilter, AuditRecord, Digest, NewAudit};
+pub use claims::{ClaimRecord, NewClaim, Wanted};
 pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, NewRunnerToken, Registered, RunnerRecord};
 pub(crate) use runners::{is_default_group, name_key};
 pub(crate) use tokens::replaced_token_end;
@@ -80,6 +82,8 @@ pub struct RunRecord {
     pub completed_at: Option<Timestamp>,
     /// A cancel was asked for.
     pub cancel_requested: bool,
+    /// Why it waits or ended so, where there is more to say.
+    pub reason: Option<String>,
 }
 
 /// What [`crate::Store::create_run`] found.
@@ -112,6 +116,8 @@ pub struct NewJob {
     pub labels: Vec<String>,
     /// Group that a runner must be in.
     pub group: Option<String>,
+    /// The concurrency group that it must have before it is queued.
+    pub claim: Option<Wanted>,
     /// Its code is trusted.
     pub trusted: bool,
     /// Higher goes first.
@@ -155,6 +161,8 @@ pub struct JobRecord {
     pub labels: Vec<String>,
     /// Group that a runner must be in.
     pub group: Option<String>,
+    /// The concurrency group that it must have before it is queued.
+    pub claim: Option<Wanted>,
     /// Its code is trusted.
     pub trusted: bool,
     /// Higher goes first.
@@ -266,6 +274,7 @@ impl NewJob {
             reason: self.reason,
             labels: self.labels,
             group: self.group,
+            claim: self.claim,
             trusted: self.trusted,
             priority: self.priority,
             timeout_minutes: self.timeout_minutes,

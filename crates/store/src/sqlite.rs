@@ -8,6 +8,7 @@ mod actions_runners;
 mod artifacts;
 mod audit;
 mod caches;
+mod claims;
 mod collect;
 mod columns;
 mod failure;

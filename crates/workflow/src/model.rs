@@ -8,6 +8,7 @@ use crate::template::Template;
 use crate::yaml;
 
 mod call;
+pub(crate) mod concurrency;
 pub(crate) mod condition;
 mod cron;
 mod event;
@@ -31,6 +32,7 @@ mod trigger;
 mod workflow;
 
 pub use call::{Call, CallSecrets, DeclaredSecret};
+pub use concurrency::{Concurrency, Queue};
 pub(crate) use fields::Fields;
 pub use file_name::{FileName, RepositoryRef};
 pub use input::{Input, InputError, InputKind, resolve_inputs};
@@ -66,6 +68,8 @@ pub struct Workflow {
     pub defaults: Defaults,
     /// `permissions`.
     pub permissions: Option<Permissions>,
+    /// `concurrency`; evaluated with `github`, `inputs` and `vars`.
+    pub concurrency: Option<Concurrency>,
     /// `jobs`, in the order of the file.
     pub jobs: Vec<Job>,
 }
@@ -106,6 +110,8 @@ pub struct Job {
     pub call: Option<Call>,
     /// `runs-on`, unevaluated.
     pub runs_on: Template,
+    /// `concurrency`.
+    pub concurrency: Option<Concurrency>,
     /// `timeout-minutes`.
     pub timeout_minutes: Option<Template>,
     /// `continue-on-error`.

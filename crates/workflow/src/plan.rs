@@ -6,6 +6,7 @@
 
 mod again;
 mod call;
+mod concurrency;
 mod job;
 mod run;
 mod scope;
@@ -21,6 +22,7 @@ use crate::template::Template;
 
 pub use again::again;
 pub use call::secrets;
+pub use concurrency::{Claim, ClaimState, Held, claim_of_run};
 pub use run::{advance, conclusion, pending};
 pub use selection::{Selection, SelectionError};
 
@@ -42,6 +44,10 @@ pub struct RunContext {
     pub cancel_reason: Option<String>,
     /// The file that is run, where it was called by another one.
     pub file: Option<FileName>,
+    /// How the claims of its calls on concurrency groups stand, by their places (see [`Decision::Claim`]).
+    pub claims: BTreeMap<String, ClaimState>,
+    /// The groups that are held for as long as it lasts: its own, and those of its callers.
+    pub held: Vec<Held>,
     /// The most that its jobs' tokens may do, where a caller has said that.
     pub permissions: Option<Permissions>,
     /// The part of the workflow that is run.
@@ -79,7 +85,7 @@ impl Conclusion {
 pub enum InstanceState {
     /// Held back by `max-parallel`.
     Waiting,
-    /// Queued, offered or running.
+    /// In the line of its concurrency group, queued, offered or running.
     Active,
     /// Active, and told to stop; it is not told again.
     Cancelling,
@@ -129,7 +135,8 @@ pub enum Decision {
         /// Why.
         reason: String,
     },
-    /// The job starts. Add these instances, [`InstanceState::Waiting`] if held, else [`InstanceState::Active`].
+    /// The job starts. Add these instances, [`InstanceState::Waiting`] if held, else [`InstanceState::Active`]. One that
+    /// has a claim enters its group when it becomes active, and is queued when the group is its own.
     Expand {
         /// Job.
         key: String,
@@ -156,6 +163,20 @@ pub enum Decision {
         name: String,
         /// Why.
         reason: String,
+    },
+    /// A call must have a concurrency group before it begins. Put [`ClaimState::Waiting`] into [`RunContext::claims`] under
+    /// the place, and what becomes of it.
+    Claim {
+        /// The claim's place: the beginning of the keys of the call's jobs (`caller`, `caller[2]`) for the calling job's
+        /// group, the same with a full stop for that of the workflow that is called.
+        place: String,
+        /// The group.
+        claim: Claim,
+    },
+    /// A call that had a claim has ended. Take the claim out of [`RunContext::claims`].
+    Leave {
+        /// The claim's place.
+        place: String,
     },
     /// A waiting instance becomes active.
     Release {
@@ -204,6 +225,8 @@ pub struct JobInstance {
     pub name: String,
     /// True if `max-parallel` holds it back.
     pub held: bool,
+    /// The concurrency group that it must have before it is queued.
+    pub claim: Option<Claim>,
     /// Where it runs.
     pub runs_on: RunsOn,
     /// Minutes it may take.

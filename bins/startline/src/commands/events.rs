@@ -30,14 +30,18 @@ fn line(event: &Event) -> String {
             let status = status.map_or("removed", |status| status.as_str());
             format!("runner {runner_id} {}: {status}", harmless(name))
         }
-        EventBody::Job { job_id, run_id, repository, status, conclusion, attempt } => {
+        EventBody::Job { job_id, run_id, repository, status, conclusion, reason, attempt } => {
             let state = conclusion.map_or_else(|| status.to_string(), |conclusion| conclusion.to_string());
             let attempt = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-            format!("job {job_id} of run {run_id} in {}: {state}{attempt}", harmless(repository))
+            format!(
+                "job {job_id} of run {run_id} in {}: {state}{attempt}{}",
+                harmless(repository),
+                because(reason.as_deref())
+            )
         }
-        EventBody::Run { run_id, repository, status, conclusion } => {
+        EventBody::Run { run_id, repository, status, conclusion, reason } => {
             let state = conclusion.map_or_else(|| status.to_string(), |conclusion| conclusion.to_string());
-            format!("run {run_id} in {}: {state}", harmless(repository))
+            format!("run {run_id} in {}: {state}{}", harmless(repository), because(reason.as_deref()))
         }
         EventBody::Log { job_id, run_id, length, .. } => format!("log of job {job_id} of run {run_id}: {length} bytes"),
         EventBody::Lagged { missed } => {
@@ -45,6 +49,10 @@ fn line(event: &Event) -> String {
             format!("{YELLOW}{count} events are missing here{RESET}")
         }
     }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({})", harmless(reason))).unwrap_or_default()
 }
 
 #[expect(clippy::print_stdout, reason = "the data of a command")]

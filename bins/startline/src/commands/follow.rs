@@ -54,6 +54,8 @@ pub(super) struct Follower {
     /// Logs that are still being read.
     open: usize,
     explained: HashSet<JobId>,
+    /// What was told of waits.
+    told: HashSet<String>,
 }
 
 impl Follower {
@@ -71,6 +73,7 @@ impl Follower {
             receiver,
             open: 0,
             explained: HashSet::new(),
+            told: HashSet::new(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Follower {
         let mut detail = first;
         loop {
             self.see(&detail);
+            self.tell_waits(&detail);
             changed(&detail).await?;
             if detail.run.conclusion.is_some() {
                 break;
@@ -121,6 +125,22 @@ impl Follower {
                         self.explain(job).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// Says why the run or a job waits for its concurrency group, when that has changed.
+    fn tell_waits(&mut self, detail: &RunDetail) {
+        if self.form != Form::Text || detail.run.conclusion.is_some() {
+            return;
+        }
+        let run = detail.run.reason.iter().map(|reason| format!("run {} {}", detail.run.id, harmless(reason)));
+        let held = detail.jobs.iter().filter(|job| job.status == JobStatus::Waiting && job.concurrency_group.is_some());
+        let jobs =
+            held.filter_map(|job| Some(format!("job {} {}", harmless(&job.name), harmless(job.reason.as_ref()?))));
+        for wait in run.chain(jobs) {
+            if self.told.insert(wait.clone()) {
+                eprintln!("{YELLOW}waiting{RESET}: {wait}");
             }
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use startline_client::ApiClient;
 use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::runs_api::{JobView, LogEvent, RunView};
-use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
 
 use crate::cli::{JobsArgs, ListArgs, LogsArgs, RunsArgs};
 use crate::exit::Usage;
@@ -57,10 +57,18 @@ pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Where a run stands: one that says why it waits does not only want runners.
+fn status(run: &RunView) -> &'static str {
+    match run.status {
+        RunStatus::Queued if run.reason.is_some() => "waiting",
+        status => status.as_str(),
+    }
+}
+
 fn cells(run: RunView, now: Timestamp) -> [String; 7] {
     [
         run.id.to_string(),
-        state(run.status.as_str(), run.conclusion),
+        state(status(&run), run.conclusion),
         run.name,
         run.event_name,
         run.repository,
@@ -75,7 +83,10 @@ async fn run(client: &ApiClient, id: RunId, as_json: bool) -> anyhow::Result<Exi
         return json(&detail);
     }
     let run = &detail.run;
-    println!("run {}  {}  {}", run.id, state(run.status.as_str(), run.conclusion), harmless(&run.name));
+    println!("run {}  {}  {}", run.id, state(status(run), run.conclusion), harmless(&run.name));
+    if let Some(reason) = &run.reason {
+        println!("{}", harmless(reason));
+    }
     let mut listing = Listing::new(&["JOB", "STATUS", "NAME", "RUNNER", "TOOK", "REASON"]);
     for job in &detail.jobs {
         listing.row([

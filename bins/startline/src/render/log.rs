@@ -303,6 +303,7 @@ mod tests {
                 conclusion: None,
                 attempt: 1,
                 labels: vec![],
+                concurrency_group: None,
                 runner_id: None,
                 runner_name: Some("laptop".into()),
                 reason: None,

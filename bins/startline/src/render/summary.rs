@@ -22,6 +22,9 @@ pub(crate) fn text(detail: &RunDetail) -> String {
         style::harmless(&run.name),
         run.id
     );
+    if let Some(reason) = &run.reason {
+        let _ = writeln!(out, "  {DIM}{}{RESET}", style::harmless(reason));
+    }
     let width = detail.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or_default();
     for job in &detail.jobs {
         self::job(&mut out, job, width);

@@ -10,6 +10,7 @@ mod again;
 mod bad_input;
 mod called;
 mod cast;
+mod concurrency;
 mod conformance;
 mod corpus;
 mod deploy;

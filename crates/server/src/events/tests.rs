@@ -39,6 +39,7 @@ fn run() -> RunRecord {
         started_at: None,
         completed_at: None,
         cancel_requested: false,
+        reason: None,
     }
 }
 
@@ -56,6 +57,7 @@ fn job(id: i64, epoch: i64, status: JobStatus) -> JobRecord {
         reason: None,
         labels: Vec::new(),
         group: None,
+        claim: None,
         trusted: true,
         priority: 0,
         timeout_minutes: 1,
@@ -115,7 +117,7 @@ async fn each_state_is_told_once_and_none_after_a_newer_one() {
     hub.job(&job(1, 2, JobStatus::Running));
     // The answers of two steps of the store may be noticed in the other order.
     hub.job(&job(1, 1, JobStatus::Queued));
-    hub.finish(RUN, Conclusion::Success, &[job(1, 2, JobStatus::Completed)]);
+    hub.finish(RUN, Conclusion::Success, None, &[job(1, 2, JobStatus::Completed)]);
     hub.job(&job(1, 2, JobStatus::Completed));
     let told = [
         "run queued",

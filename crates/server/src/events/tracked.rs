@@ -35,6 +35,8 @@ pub(super) struct Runner {
 struct Run {
     repository: String,
     started: bool,
+    /// Why it waits.
+    reason: Option<String>,
     jobs: HashMap<JobId, Job>,
 }
 
@@ -73,9 +75,32 @@ impl Place {
 impl Inner {
     pub(super) fn begin_run(&mut self, clock: &Clock, run: &RunRecord) {
         let repository = run.run.repository.clone();
-        let known = Run { repository: repository.clone(), started: run.started_at.is_some(), jobs: HashMap::new() };
+        let known = Run {
+            repository: repository.clone(),
+            started: run.started_at.is_some(),
+            reason: run.reason.clone(),
+            jobs: HashMap::new(),
+        };
         self.tracked.runs.insert(run.id, known);
-        let body = EventBody::Run { run_id: run.id, repository, status: run.status, conclusion: run.conclusion };
+        let (status, conclusion, reason) = (run.status, run.conclusion, run.reason.clone());
+        let body = EventBody::Run { run_id: run.id, repository, status, conclusion, reason };
+        self.publish(clock, Audience::job(&run.run.repository, None), body);
+    }
+
+    /// Tells why a run waits, when that has changed; once it has begun there is nothing to tell.
+    pub(super) fn see_run(&mut self, clock: &Clock, run: &RunRecord) {
+        let Some(known) = self.tracked.runs.get_mut(&run.id) else { return };
+        if known.started || known.reason == run.reason {
+            return;
+        }
+        known.reason.clone_from(&run.reason);
+        let body = EventBody::Run {
+            run_id: run.id,
+            repository: known.repository.clone(),
+            status: run.status,
+            conclusion: None,
+            reason: run.reason.clone(),
+        };
         self.publish(clock, Audience::job(&run.run.repository, None), body);
     }
 
@@ -105,6 +130,7 @@ impl Inner {
                 repository: job.repository.clone(),
                 status: RunStatus::Running,
                 conclusion: None,
+                reason: None,
             };
             self.publish(clock, Audience::job(&job.repository, None), body);
         }
@@ -117,16 +143,18 @@ impl Inner {
             repository: job.repository.clone(),
             status: job.status,
             conclusion: job.conclusion,
+            reason: job.reason.clone(),
             attempt: job.attempt,
         };
         self.publish(clock, audience, body);
     }
 
-    pub(super) fn finish_run(&mut self, clock: &Clock, id: RunId, conclusion: Conclusion) {
+    pub(super) fn finish_run(&mut self, clock: &Clock, id: RunId, conclusion: Conclusion, reason: Option<String>) {
         let Some(run) = self.tracked.runs.remove(&id) else { return };
         let audience = Audience::job(&run.repository, None);
         let (status, conclusion) = (RunStatus::Completed, Some(conclusion));
-        self.publish(clock, audience, EventBody::Run { run_id: id, repository: run.repository, status, conclusion });
+        let body = EventBody::Run { run_id: id, repository: run.repository, status, conclusion, reason };
+        self.publish(clock, audience, body);
     }
 
     /// True when it is to be told later.

@@ -117,7 +117,9 @@ pub(super) async fn explain(
         JobStatus::Running | JobStatus::Offered => {
             format!("the job is with runner {}", job.runner_name.as_deref().unwrap_or("(unknown)"))
         }
-        JobStatus::Waiting => "the job is held back by max-parallel of its matrix".to_owned(),
+        JobStatus::Waiting => {
+            format!("the job is not queued yet: {}", job.reason.as_deref().unwrap_or("it is held back"))
+        }
         JobStatus::Queued if candidates.is_empty() => {
             "no runner is registered; start one with `startline runner register`".to_owned()
         }

@@ -115,6 +115,7 @@ fn taken_over(run: &RunRecord, job: &JobRecord) -> NewJob {
         reason: Some(format!("taken over from job {} of run {}", job.id, run.id)),
         labels: job.labels.clone(),
         group: job.group.clone(),
+        claim: None,
         trusted: job.trusted,
         priority: job.priority,
         timeout_minutes: job.timeout_minutes,

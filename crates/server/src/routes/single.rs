@@ -94,6 +94,7 @@ async fn create(
             reason: None,
             labels,
             group: request.requirements.runner_group,
+            claim: None,
             trusted: !request.untrusted,
             priority: request.priority,
             timeout_minutes: request.timeout_minutes.unwrap_or(DEFAULT_TIMEOUT),

@@ -33,6 +33,7 @@ impl State {
             started_at: None,
             completed_at: None,
             cancel_requested: false,
+            reason: None,
         };
         self.runs.insert(record.id, record.clone());
         let jobs = self.add_jobs(record.id, jobs)?;
@@ -214,7 +215,13 @@ impl State {
         Some(run.clone())
     }
 
-    pub(super) fn finish_run(&mut self, run: RunId, conclusion: Conclusion, now: Timestamp) -> Result<bool, Error> {
+    pub(super) fn finish_run(
+        &mut self,
+        run: RunId,
+        conclusion: Conclusion,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         let run = self.runs.get_mut(&run).ok_or(Error::NoRun(run))?;
         if run.conclusion.is_some() {
             return Ok(false);
@@ -222,6 +229,9 @@ impl State {
         run.status = RunStatus::Completed;
         run.conclusion = Some(conclusion);
         run.completed_at = Some(kept(now));
+        run.reason = reason;
+        let run = run.id;
+        self.claims.retain(|_, claim| claim.claim.run != run);
         Ok(true)
     }
 

@@ -9,7 +9,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Row, ToSql};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
+use startline_protocol::state::{ClaimState, Conclusion, JobStatus, RunStatus};
 
 use crate::record::kept;
 
@@ -81,7 +81,7 @@ macro_rules! word {
         )+
     };
 }
-word!(JobStatus, RunStatus, Conclusion);
+word!(JobStatus, RunStatus, ClaimState, Conclusion);
 
 /// A size in bytes, as the store keeps it.
 pub(super) struct Size(pub(super) u64);

@@ -16,7 +16,7 @@ macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT j.id, j.run_id, r.repository, j.key, j.idx, j.name, j.status, j.conclusion, j.reason, j.labels, \
-             j.runner_group, j.trusted, j.priority, j.timeout_minutes, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
+             j.runner_group, j.claim, j.trusted, j.priority, j.timeout_minutes, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
              j.runner_id, j.runner_name, j.cancel_reason, j.queued_at, j.started_at, j.completed_at, j.finished, \
              j.outputs, j.steps, j.annotations FROM jobs j JOIN runs r ON r.id = j.run_id ",
             $tail
@@ -47,6 +47,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         reason: columns.get()?,
         labels: columns.json()?,
         group: columns.get()?,
+        claim: columns.optional_json()?,
         trusted: columns.get()?,
         priority: columns.get()?,
         timeout_minutes: columns.get()?,
@@ -71,9 +72,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
 pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJob>) -> Result<Vec<JobRecord>, Failure> {
     let mut known = db.prepare_cached("SELECT 1 FROM jobs WHERE run_id = ?1 AND key = ?2 AND idx = ?3")?;
     let mut insert = db.prepare_cached(
-        "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, trusted, \
+        "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, claim, trusted, \
          priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished, outputs) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?;
     let mut insert_message = db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?;
     jobs.iter().try_for_each(NewJob::check)?;
@@ -93,6 +94,7 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
             job.reason,
             Json(&job.labels),
             job.group,
+            job.claim.as_ref().map(Json),
             job.trusted,
             job.priority,
             job.timeout_minutes,

@@ -9,14 +9,14 @@ use startline_protocol::state::{Conclusion, RunStatus};
 
 use super::columns::{Columns, Time, Word};
 use super::failure::Failure;
-use super::jobs;
+use super::{claims, jobs};
 use crate::error::Error;
 use crate::record::{CreatedRun, JobRecord, NewJob, NewRun, Page, RunRecord, kept, oldest_repeatable};
 
 macro_rules! select {
     ($tail:literal) => {
         concat!(
-            "SELECT id, number, status, conclusion, started_at, completed_at, cancel_requested, plan_id, name, path, \
+            "SELECT id, number, status, conclusion, started_at, completed_at, cancel_requested, reason, plan_id, name, path, \
              repository, event_name, git_ref, created_at, sealed_secrets, submission, trusted, idempotency_key FROM runs ",
             $tail
         )
@@ -35,6 +35,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         started_at: columns.optional_time()?,
         completed_at: columns.optional_time()?,
         cancel_requested: columns.get()?,
+        reason: columns.get()?,
         run: NewRun {
             plan_id: uuid::Uuid::from_bytes(columns.get()?),
             name: columns.get()?,
@@ -89,6 +90,7 @@ pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) ->
         started_at: None,
         completed_at: None,
         cancel_requested: false,
+        reason: None,
     };
     Ok(CreatedRun { run: record, jobs, is_repeat: false })
 }
@@ -126,12 +128,19 @@ pub(super) fn request_cancel(db: &Connection, run: RunId) -> Result<Option<RunRe
     find(db, run)
 }
 
-pub(super) fn finish(db: &Connection, run: RunId, conclusion: Conclusion, now: Timestamp) -> Result<bool, Failure> {
+pub(super) fn finish(
+    db: &Connection,
+    run: RunId,
+    conclusion: Conclusion,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, Failure> {
     if require(db, run)?.conclusion.is_some() {
         return Ok(false);
     }
-    let sql = "UPDATE runs SET status = 'completed', conclusion = ?2, completed_at = ?3 WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((run.0, Word(conclusion), Time(now)))?;
+    let sql = "UPDATE runs SET status = 'completed', conclusion = ?2, completed_at = ?3, reason = ?4 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((run.0, Word(conclusion), Time(now), reason))?;
+    claims::remove_all(db, run)?;
     Ok(true)
 }
 

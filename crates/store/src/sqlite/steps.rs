@@ -246,8 +246,8 @@ impl Store for Sqlite {
         self.write("cancel a run", move |db| runs::request_cancel(db, run))
     }
 
-    fn finish_run(&self, run: RunId, conclusion: Conclusion, now: Timestamp) -> Answer<bool> {
-        self.write("finish a run", move |db| runs::finish(db, run, conclusion, now))
+    fn finish_run(&self, run: RunId, conclusion: Conclusion, reason: Option<String>, now: Timestamp) -> Answer<bool> {
+        self.write("finish a run", move |db| runs::finish(db, run, conclusion, reason.as_deref(), now))
     }
 
     fn run(&self, run: RunId) -> Answer<Option<RunRecord>> {

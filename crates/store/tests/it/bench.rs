@@ -17,8 +17,8 @@ use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite};
 use startline_store::{
     ActionsRunner, CompleteOutcome, Completion, CreatedRun, Error, GroupRecord, Hash, JobRecord, NewApiToken,
-    NewArtifact, NewAudit, NewCache, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken, NewScaleSet,
-    RunRecord, RunnerRecord, Store,
+    NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken, NewRun, NewRunner, NewRunnerToken,
+    NewScaleSet, RunRecord, RunnerRecord, Store, Wanted,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -183,6 +183,7 @@ pub(crate) fn new_job(key: &str) -> NewJob {
         reason: None,
         labels: vec!["linux".to_owned(), "memory_gb>=4".to_owned()],
         group: Some("builders".to_owned()),
+        claim: None,
         trusted: true,
         priority: -3,
         timeout_minutes: 360,
@@ -192,6 +193,15 @@ pub(crate) fn new_job(key: &str) -> NewJob {
         outputs: BTreeMap::new(),
         queued_at: at(11),
     }
+}
+
+pub(crate) fn wanted(group: &str) -> Wanted {
+    Wanted { group: group.to_owned(), cancel_in_progress: true, queue_max: false }
+}
+
+pub(crate) fn new_claim(run: RunId, place: &str, group: &str) -> NewClaim {
+    let (place, group_key) = (place.to_owned(), format!("acme/demo\n{group}"));
+    NewClaim { run, job: None, place, group_key, wanted: wanted(group) }
 }
 
 pub(crate) fn waiting_job(key: &str) -> NewJob {

@@ -5,6 +5,7 @@ mod artifacts;
 mod assignment;
 mod audit;
 mod caches;
+mod claims;
 mod collect;
 mod completion;
 mod groups;
@@ -35,6 +36,15 @@ macro_rules! claims {
 }
 
 claims! {
+    claims {
+        a_claim_goes_to_the_end_of_its_line
+        a_claim_that_is_repeated_keeps_its_place
+        who_waits_is_told_why
+        a_claim_stands_as_was_said_last
+        a_claim_is_removed_once_and_its_id_is_not_used_again
+        a_conclusion_takes_a_runs_claims_out
+        a_claim_needs_its_run_and_job
+    }
     tokens {
         a_new_store_has_no_api_tokens
         an_api_token_is_found_by_its_hash

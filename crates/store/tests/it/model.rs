@@ -10,14 +10,14 @@ use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
-use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::state::{ClaimState, Conclusion, JobStatus};
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
-use startline_store::{Answer, AuditFilter, Error, NewApiToken, NewAudit, NewJob, NewRun, NewRunner, Store};
+use startline_store::{Answer, AuditFilter, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner, Store};
 
 use crate::bench::{
-    api_token, at, audit_entry, completion, database, hash, new_job, new_run, new_runner, options, registration_token,
-    scope, sha256, step, token_until,
+    api_token, at, audit_entry, completion, database, hash, new_claim, new_job, new_run, new_runner, options,
+    registration_token, scope, sha256, step, token_until,
 };
 
 #[derive(Clone, Debug)]
@@ -165,7 +165,22 @@ enum Step {
     },
     FinishRun {
         run: i64,
+        why: Option<u8>,
         now: i64,
+    },
+    Claim {
+        run: i64,
+        job: Option<i64>,
+        place: u8,
+        group: u8,
+    },
+    SettleClaim {
+        claim: i64,
+        state: usize,
+        why: Option<u8>,
+    },
+    RemoveClaim {
+        claim: i64,
     },
     Actions(actions::Step),
 }
@@ -250,9 +265,14 @@ fn a_step() -> impl Strategy<Value = Step> {
         7 => (job_id.clone(), epoch.clone(), any::<bool>(), now.clone())
             .prop_map(|(job, epoch, success, now)| Complete { job, epoch, success, now }),
         1 => (job_id.clone(), epoch, now.clone()).prop_map(|(job, epoch, now)| Conclude { job, epoch, now }),
-        1 => (job_id, 0..2_u8).prop_map(|(job, reason)| CancelJob { job, reason }),
+        1 => (job_id.clone(), 0..2_u8).prop_map(|(job, reason)| CancelJob { job, reason }),
         1 => run.clone().prop_map(|run| CancelRun { run }),
-        1 => (run, now).prop_map(|(run, now)| FinishRun { run, now }),
+        1 => (run.clone(), prop::option::of(0..3_u8), now).prop_map(|(run, why, now)| FinishRun { run, why, now }),
+        4 => (run, prop::option::of(job_id), 0..4_u8, 0..3_u8)
+            .prop_map(|(run, job, place, group)| Claim { run, job, place, group }),
+        2 => (1..8_i64, 0..ClaimState::ALL.len(), prop::option::of(0..3_u8))
+            .prop_map(|(claim, state, why)| SettleClaim { claim, state, why }),
+        1 => (1..8_i64).prop_map(|claim| RemoveClaim { claim }),
     ]
 }
 
@@ -368,7 +388,18 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
             Box::pin(words(store.request_job_cancel(JobId(job), format!("reason {reason}"))))
         }
         Step::CancelRun { run } => Box::pin(words(store.request_run_cancel(RunId(run)))),
-        Step::FinishRun { run, now } => Box::pin(words(store.finish_run(RunId(run), Conclusion::Success, at(now)))),
+        Step::FinishRun { run, why, now } => {
+            Box::pin(words(store.finish_run(RunId(run), Conclusion::Success, why.map(name_of), at(now))))
+        }
+        Step::Claim { run, job, place, group } => {
+            let place = ["", "call", "call.", "a[0]"][usize::from(place)];
+            let new = new_claim(RunId(run), place, NAMES[usize::from(group)]);
+            Box::pin(words(store.add_claim(NewClaim { job: job.map(JobId), ..new })))
+        }
+        Step::SettleClaim { claim, state, why } => {
+            Box::pin(words(store.settle_claim(claim, ClaimState::ALL[state], why.map(name_of))))
+        }
+        Step::RemoveClaim { claim } => Box::pin(words(store.remove_claim(claim))),
         Step::Actions(step) => actions::call(store, step),
     }
 }
@@ -376,6 +407,10 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
 /// Everything that can be read.
 async fn read(store: &dyn Store) -> Vec<String> {
     let mut seen = vec![words(store.has_api_tokens()).await, words(store.runners()).await];
+    seen.push(words(store.claimed_groups()).await);
+    for group in NAMES {
+        seen.push(words(store.claims_on(format!("acme/demo\n{group}"))).await);
+    }
     seen.extend([words(store.tokens()).await, words(store.groups()).await, words(store.verify_audit()).await]);
     for token in 0..3 {
         seen.push(words(store.api_token(hash(token))).await);

@@ -95,6 +95,7 @@ impl Reader<'_> {
                 None
             }
         };
+        let concurrency = fields.entry("concurrency").and_then(|entry| self.concurrency(entry, place::JOB));
         let timeout_minutes =
             fields.given("timeout-minutes").and_then(|node| self.minutes(node, "`timeout-minutes`", place::JOB));
         let continue_on_error =
@@ -122,6 +123,7 @@ impl Reader<'_> {
             strategy,
             call,
             runs_on: runs_on.unwrap_or_else(|| Template::new(Kind::Null)),
+            concurrency,
             timeout_minutes,
             continue_on_error,
             permissions,
@@ -157,9 +159,6 @@ impl Reader<'_> {
     }
 
     fn warn_about_unenforced(&mut self, fields: &super::Fields<'_>) {
-        if let Some(entry) = fields.entry("concurrency") {
-            self.concurrency(entry, place::JOB);
-        }
         if let Some(entry) = fields.entry("cancel-timeout-minutes") {
             self.minutes(&entry.value, "`cancel-timeout-minutes`", place::JOB);
             self.report(
@@ -170,29 +169,6 @@ impl Reader<'_> {
                     ),
             );
         }
-    }
-
-    /// `concurrency` of a workflow or a job: checked, but not enforced.
-    pub(crate) fn concurrency(&mut self, entry: &Entry, place: Place) {
-        let node = &entry.value;
-        if node.mapping().is_some() {
-            let Some(fields) = self.fields(node, "`concurrency`", &["group", "cancel-in-progress"]) else { return };
-            match fields.get("group") {
-                Some(group) => {
-                    self.text(group, "`group`", place);
-                }
-                None => self.missing(entry.key.span, "group", "`concurrency`", "name the group"),
-            }
-            if let Some(cancel) = fields.given("cancel-in-progress") {
-                self.boolean(cancel, "`cancel-in-progress`", place);
-            }
-        } else {
-            self.text(node, "`concurrency`", place);
-        }
-        self.report(
-            Diagnostic::warning("not-enforced", entry.key.span, "`concurrency` is not enforced yet")
-                .note("runs and jobs of one group may run at the same time"),
-        );
     }
 
     /// `defaults` of a workflow (`place` is none: no expressions) or a job.

@@ -25,9 +25,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Workflow> {
     let permissions = fields.given("permissions").and_then(|node| reader.permissions(node));
     let env = fields.get("env").and_then(|node| reader.flat_mapping(node, "`env`", place::WORKFLOW_ENV));
     let defaults = fields.given("defaults").map(|node| reader.defaults(node, None)).unwrap_or_default();
-    if let Some(entry) = fields.entry("concurrency") {
-        reader.concurrency(entry, place::RUN);
-    }
+    let concurrency = fields.entry("concurrency").and_then(|entry| reader.concurrency(entry, place::RUN));
     let jobs = match fields.entry("jobs") {
         Some(entry) => reader.jobs(entry),
         None if fields.is_misspelled("jobs") => Vec::new(),
@@ -36,5 +34,5 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Workflow> {
             Vec::new()
         }
     };
-    Some(Workflow { name, run_name, on, env, defaults, permissions, jobs })
+    Some(Workflow { name, run_name, on, env, defaults, permissions, concurrency, jobs })
 }

@@ -73,6 +73,17 @@ pub(super) struct Begun<'w> {
     pub(super) calls: Vec<Called>,
 }
 
+/// True once a call of the job has made something, or waits for a concurrency group, or was given up.
+fn has_begun(context: &RunContext, status: &Status<'_>, children: &Children, job: &Job) -> bool {
+    let of_job = |place: &String| {
+        let head = place.split_once('.').map_or(place.as_str(), |(head, _)| head);
+        head.split_once('[').map_or(head, |(job, _)| job).eq_ignore_ascii_case(&job.id)
+    };
+    children.calls(&job.id).next().is_some()
+        || context.claims.keys().any(of_job)
+        || status.instances(&job.id).iter().any(|i| i.state == InstanceState::Done(Conclusion::Cancelled))
+}
+
 /// Adds the calls that have begun to the status, as if they were jobs.
 pub(super) fn present<'w>(
     context: &RunContext,
@@ -80,8 +91,8 @@ pub(super) fn present<'w>(
     selected: &[&'w Job],
     children: &Children,
 ) -> Vec<Begun<'w>> {
-    let mut open: Vec<&Job> =
-        selected.iter().copied().filter(|job| job.call.is_some() && children.calls(&job.id).next().is_some()).collect();
+    let begun = |job: &&Job| job.call.is_some() && has_begun(context, status, children, job);
+    let mut open: Vec<&Job> = selected.iter().copied().filter(begun).collect();
     let mut begun = Vec::new();
     loop {
         let before = open.len();
@@ -107,7 +118,9 @@ pub(super) fn present<'w>(
                     return Instance::new(&*job.id, called.index, InstanceState::Done(Conclusion::Cancelled));
                 }
                 if jobs.is_empty() {
-                    return Instance::new(&*job.id, called.index, InstanceState::Waiting);
+                    let in_line = called.gates.iter().any(|(place, _)| context.claims.contains_key(place));
+                    let state = if in_line { InstanceState::Active } else { InstanceState::Waiting };
+                    return Instance::new(&*job.id, called.index, state);
                 }
                 match run::conclusion(workflow, &called.context, jobs) {
                     None => Instance::new(&*job.id, called.index, InstanceState::Active),
@@ -143,6 +156,8 @@ fn lift(called: &Called, decision: Decision) -> Decision {
         Decision::Drop { key, index, name, reason } => {
             Decision::Drop { key: lifted(key), index, name: named(name), reason }
         }
+        Decision::Claim { place, claim } => Decision::Claim { place: lifted(place), claim },
+        Decision::Leave { place } => Decision::Leave { place: lifted(place) },
         Decision::Release { key, index } => Decision::Release { key: lifted(key), index },
         Decision::Cancel { key, index, reason } => Decision::Cancel { key: lifted(key), index, reason },
         Decision::Expand { key, mut jobs } => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::concurrency::{self, Claim, Held};
 use super::scope::JobScope;
 use super::status::Status;
 use super::{DEFAULT_TIMEOUT_MINUTES, JobInstance, RunContext, RunsOn, Selection};
@@ -154,6 +155,7 @@ fn instances(
             total: narrow(place.total),
             name: name(scope, job, place.labels)?,
             held: place.held,
+            claim: claim(scope, job, &scope.run.held)?,
             runs_on: runs_on(scope, &job.runs_on)?,
             timeout_minutes: timeout(scope, job)?,
             continue_on_error: continue_on_error(scope, job)?,
@@ -186,6 +188,8 @@ pub(super) struct Called {
     pub(super) held: bool,
     /// The run of the workflow that is called, as that workflow sees it.
     pub(super) context: RunContext,
+    /// The groups that it must have before it begins, in this order, with the places of its claims.
+    pub(super) gates: Vec<(String, Claim)>,
     /// Contexts that the caller's secrets are evaluated with.
     pub(super) matrix: Value,
     pub(super) strategy: Value,
@@ -197,25 +201,51 @@ fn called(scope: JobScope<'_>, job: &Job, call: &Call, strategy: &Strategy) -> R
     let caller = scope.status.workflow();
     for_each(scope, job, strategy, |scope, place| {
         let index = narrow(place.index);
+        let prefix = if place.has_matrix { format!("{}[{index}]", job.id) } else { job.id.clone() };
+        let within = format!("{prefix}.");
+        let (mut gates, mut held) = (Vec::new(), run.held.clone());
+        if let Some(claim) = claim(scope, job, &held)? {
+            held.push(Held::new(&claim, format!("the job `{}` that calls it", job.id)));
+            gates.push((prefix.clone(), claim));
+        }
+        let claims = run.claims.iter().filter_map(|(place, state)| {
+            let place = place.strip_prefix(&within).filter(|place| !place.is_empty())?;
+            Some((place.to_owned(), state.clone()))
+        });
+        let mut context = RunContext {
+            github: run.github.clone(),
+            inputs: inputs(scope, call, workflow)?,
+            vars: run.vars.clone(),
+            cancelled: false,
+            cancel_reason: None,
+            file: Some(call.file.clone()),
+            claims: claims.collect(),
+            held,
+            permissions: permissions(run, caller, job),
+            selection: Selection::default(),
+        };
+        if let Some(claim) =
+            concurrency::claim_of_run(workflow, &context).map_err(|e| format!("`{}`: {e}", call.file))?
+        {
+            context.held.push(Held::new(&claim, format!("the workflow `{}`", call.file)));
+            gates.push((within, claim));
+        }
         Ok(Called {
             index,
-            prefix: if place.has_matrix { format!("{}[{index}]", job.id) } else { job.id.clone() },
+            prefix,
             name: name(scope, job, place.labels)?,
             held: place.held,
-            context: RunContext {
-                github: run.github.clone(),
-                inputs: inputs(scope, call, workflow)?,
-                vars: run.vars.clone(),
-                cancelled: false,
-                cancel_reason: None,
-                file: Some(call.file.clone()),
-                permissions: permissions(run, caller, job),
-                selection: Selection::default(),
-            },
+            context,
+            gates,
             matrix: scope.matrix.clone(),
             strategy: scope.strategy.clone(),
         })
     })
+}
+
+/// The group that a job must have before it begins.
+fn claim(scope: &JobScope<'_>, job: &Job, held: &[Held]) -> Result<Option<Claim>, String> {
+    job.concurrency.as_ref().map(|concurrency| concurrency::claim(concurrency, scope, held)).transpose()
 }
 
 /// The `inputs` context of a workflow that is called.

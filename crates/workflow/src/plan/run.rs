@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::call::{self, Begun, Children};
+use super::concurrency::{Gate, gate, overtaken};
 use super::job::{self, Called, Outcome};
 use super::status::Status;
-use super::{Conclusion, Decision, Instance, InstanceState, RunContext};
+use super::{ClaimState, Conclusion, Decision, Instance, InstanceState, RunContext};
 use crate::model::{Job, Workflow};
 
 /// Most jobs of a run.
@@ -21,16 +22,16 @@ pub fn advance(workflow: &Workflow, context: &RunContext, instances: &[Instance]
         return step(workflow, context, instances);
     }
     // What a call decides can end it, and so let others begin.
-    let mut instances = instances.to_vec();
+    let (mut instances, mut context) = (instances.to_vec(), context.clone());
     let mut decisions = Vec::new();
     loop {
-        let next = step(workflow, context, &instances);
+        let next = step(workflow, &context, &instances);
         if next.is_empty() {
             return decisions;
         }
         for mut decision in next {
             limit(&mut decision, instances.len());
-            apply(&mut instances, &decision);
+            apply(&mut instances, &mut context, &decision);
             decisions.push(decision);
         }
     }
@@ -48,7 +49,7 @@ fn limit(decision: &mut Decision, made: usize) {
 }
 
 /// Does to the state what a decision says.
-fn apply(instances: &mut Vec<Instance>, decision: &Decision) {
+fn apply(instances: &mut Vec<Instance>, context: &mut RunContext, decision: &Decision) {
     let ended = |key: &str, index, conclusion| Instance::new(key, index, InstanceState::Done(conclusion));
     match decision {
         Decision::Skip { key, .. } => instances.push(ended(key, 0, Conclusion::Skipped)),
@@ -58,6 +59,12 @@ fn apply(instances: &mut Vec<Instance>, decision: &Decision) {
             continue_on_error: job.continue_on_error,
             ..Instance::new(&*job.key, job.index, if job.held { InstanceState::Waiting } else { InstanceState::Active })
         })),
+        Decision::Claim { place, .. } => {
+            context.claims.insert(place.clone(), ClaimState::Waiting);
+        }
+        Decision::Leave { place } => {
+            context.claims.remove(place);
+        }
         Decision::Release { key, index } | Decision::Cancel { key, index, .. } => {
             let found = instances.iter_mut().find(|instance| instance.key == *key && instance.index == *index);
             let Some(instance) = found else { return };
@@ -107,7 +114,7 @@ fn step(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Ve
             }
             match job::decide(context, &status, job) {
                 Outcome::Run(jobs) => decisions.push(Decision::Expand { key: job.id.clone(), jobs }),
-                Outcome::Call(calls) => begin(&mut status, job, &calls, &mut decisions),
+                Outcome::Call(calls) => begin(context, &mut status, job, &calls, &mut decisions),
                 Outcome::Skip(reason) => {
                     status.conclude(&job.id, Conclusion::Skipped);
                     decisions.push(Decision::Skip { key: job.id.clone(), name: job::static_name(job), reason });
@@ -126,15 +133,49 @@ fn step(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Ve
 }
 
 /// Begins the calls of a job, as many as may run at once.
-fn begin(status: &mut Status<'_>, job: &Job, calls: &[Called], decisions: &mut Vec<Decision>) {
+fn begin(context: &RunContext, status: &mut Status<'_>, job: &Job, calls: &[Called], decisions: &mut Vec<Decision>) {
     let Some(workflow) = job.call.as_ref().and_then(|call| call.workflow.as_deref()) else { return };
     for called in calls {
         let state = if called.held { InstanceState::Waiting } else { InstanceState::Active };
         status.add(vec![Instance::new(&*job.id, called.index, state)]);
         if !called.held {
-            decisions.extend(call::advance(workflow, called, &called.context, &[]));
+            within(context, job, workflow, called, (&[], None), decisions);
         }
     }
+}
+
+/// Goes on with one call: begins it once it has its groups, and then does what is to be done in it.
+fn within(
+    context: &RunContext,
+    job: &Job,
+    workflow: &Workflow,
+    called: &Called,
+    (jobs, reason): (&[Instance], Option<String>),
+    decisions: &mut Vec<Decision>,
+) {
+    if jobs.is_empty() {
+        let refused = match (reason, gate(context, called)) {
+            (Some(reason), _) | (None, Gate::Refused(reason)) => Some(reason),
+            (None, Gate::Claim(place, claim)) => {
+                decisions.push(Decision::Claim { place, claim });
+                return;
+            }
+            (None, Gate::Shut) => return,
+            (None, Gate::Open) => None,
+        };
+        if let Some(reason) = refused {
+            let (key, name) = (job.id.clone(), called.name.clone());
+            decisions.push(Decision::Drop { key, index: called.index, name, reason });
+            return;
+        }
+        decisions.extend(call::advance(workflow, called, &called.context, &[]));
+        return;
+    }
+    let reason = reason.or_else(|| overtaken(context, called));
+    let mut seen = called.context.clone();
+    seen.cancelled = reason.is_some();
+    seen.cancel_reason = reason;
+    decisions.extend(call::advance(workflow, called, &seen, jobs));
 }
 
 /// Goes on with the calls of a job: those that may begin do, those that must stop are seen as cancelled from within.
@@ -162,11 +203,12 @@ fn call_on(
                 let (key, name) = (job.id.clone(), called.name.clone());
                 decisions.push(Decision::Drop { key, index: called.index, name, reason });
             }
+            (Some(InstanceState::Done(_)), None) => {
+                let had = called.gates.iter().filter(|(place, _)| context.claims.contains_key(place));
+                decisions.extend(had.map(|(place, _)| Decision::Leave { place: place.clone() }));
+            }
             (Some(InstanceState::Active | InstanceState::Cancelling), reason) => {
-                let mut within = called.context.clone();
-                within.cancelled = reason.is_some();
-                within.cancel_reason = reason;
-                decisions.extend(call::advance(workflow, called, &within, jobs));
+                within(context, job, workflow, called, (jobs, reason), decisions);
             }
             _ => {}
         }
@@ -241,7 +283,12 @@ pub fn pending(workflow: &Workflow, context: &RunContext, instances: &[Instance]
             match state {
                 Some(InstanceState::Waiting) => keys.push(called.prefix.clone()),
                 Some(InstanceState::Active | InstanceState::Cancelling) => {
-                    let within = pending(workflow, &called.context, children.of(&job.id, called.index));
+                    let jobs = children.of(&job.id, called.index);
+                    if jobs.is_empty() {
+                        keys.push(called.prefix.clone());
+                        continue;
+                    }
+                    let within = pending(workflow, &called.context, jobs);
                     keys.extend(within.into_iter().map(|key| format!("{}.{key}", called.prefix)));
                 }
                 _ => {}

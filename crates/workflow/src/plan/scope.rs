@@ -5,6 +5,24 @@ use super::{Conclusion, RunContext};
 use crate::expression::{EvalError, Scope, Value};
 use crate::model::Job;
 
+/// Contexts of a run before any of its jobs.
+pub(super) struct RunScope<'a>(pub(super) &'a RunContext);
+
+impl Scope for RunScope<'_> {
+    fn context(&self, name: &str) -> Option<Value> {
+        Some(match name {
+            "github" => self.0.github.clone(),
+            "inputs" => self.0.inputs.clone(),
+            "vars" => self.0.vars.clone(),
+            _ => return None,
+        })
+    }
+
+    fn call(&self, _name: &str, _arguments: &[Value]) -> Option<Result<Value, EvalError>> {
+        None
+    }
+}
+
 /// Contexts of a job, and the status functions of its `if`.
 pub(super) struct JobScope<'a> {
     pub(super) run: &'a RunContext,

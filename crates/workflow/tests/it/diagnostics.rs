@@ -147,7 +147,16 @@ fn each_mistake_has_its_code_and_place() {
         (job(&format!("{run}container: alpine\n")), &["7:5 unsupported"]),
         (job(&format!("{run}services: {{}}\n")), &["7:5 unsupported"]),
         (job(&format!("{run}environment: production\n")), &["7:5 unsupported"]),
-        (job(&format!("{run}concurrency: x\n")), &["7:5 not-enforced?"]),
+        (job(&format!("{run}concurrency: x\n")), &[]),
+        (job(&format!("{run}concurrency: ''\n")), &["7:18 value"]),
+        (job(&format!("{run}concurrency:\n")), &["7:16 value"]),
+        (job(&format!("{run}concurrency: [x]\n")), &["7:18 type"]),
+        (job(&format!("{run}concurrency: {}\n", "x".repeat(400))), &[]),
+        (job(&format!("{run}concurrency: {}\n", "x".repeat(401))), &["7:18 value"]),
+        (job(&format!("{run}concurrency: {{group: x, queue: max, cancel-in-progress: false}}\n")), &[]),
+        (job(&format!("{run}concurrency: {{group: x, queue: max, cancel-in-progress: true}}\n")), &["7:29 value"]),
+        (job(&format!("{run}concurrency: {{group: x, queue: 5}}\n")), &["7:36 value"]),
+        (job(&format!("{run}concurrency: '${{{{ secrets.A }}}}'\n")), &["7:23 expression"]),
         (job("uses: ./.github/workflows/x.yml\nwith: {a: b}\n"), &[]),
         (job("runs-on: x\nsteps:\n  - uses: actions/checkout@v4\n"), &[]),
         (job("runs-on: x\nsteps:\n  - uses: docker://alpine\n"), &[]),
@@ -208,10 +217,10 @@ fn mistakes_in_triggers_have_their_code_and_place() {
 
 #[test]
 fn warnings_leave_the_workflow_usable() {
-    let source = "on: push\nconcurrency: x\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: a\n";
+    let source = "on: push\njobs:\n  a:\n    runs-on: x\n    env: {V: 3.10}\n    steps:\n      - run: a\n";
     let (workflow, findings) = parse(source);
     assert!(workflow.is_some());
-    assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["not-enforced"]);
+    assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["number"]);
 }
 
 #[test]

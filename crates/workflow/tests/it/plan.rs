@@ -1,6 +1,7 @@
 //! What may run next: tables of small workflows, played through.
 
 mod calls;
+mod concurrency;
 mod harness;
 mod properties;
 

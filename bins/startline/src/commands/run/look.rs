@@ -7,7 +7,9 @@ use anstream::println;
 use serde_json::{Value, json};
 use startline_protocol::runs_api::SubmitRequest;
 use startline_workflow::model::{CompiledStep, Job, Reference, Workflow};
-use startline_workflow::plan::{self, Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext};
+use startline_workflow::plan::{
+    self, ClaimState, Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext,
+};
 use startline_workflow::template::{Kind, Template};
 
 use crate::cli::RunArgs;
@@ -192,11 +194,11 @@ impl Foreseen {
 
 /// Plays the planner through a run in which every job succeeds without outputs.
 fn foresee(workflow: &Workflow, context: &RunContext) -> Vec<Foreseen> {
-    let mut instances: Vec<Instance> = Vec::new();
+    let (mut context, mut instances) = (context.clone(), Vec::<Instance>::new());
     let mut found = Vec::new();
     let ended = |key: String, index, conclusion| Instance::new(key, index, InstanceState::Done(conclusion));
     loop {
-        let decisions = plan::advance(workflow, context, &instances);
+        let decisions = plan::advance(workflow, &context, &instances);
         if decisions.is_empty() {
             return found;
         }
@@ -219,6 +221,12 @@ fn foresee(workflow: &Workflow, context: &RunContext) -> Vec<Foreseen> {
                     let message = format!("{message} (outputs of other jobs are not known before they have run)");
                     found.push(Foreseen::Unknown { name, message });
                     break;
+                }
+                Decision::Claim { place, .. } => {
+                    context.claims.insert(place, ClaimState::Granted);
+                }
+                Decision::Leave { place } => {
+                    context.claims.remove(&place);
                 }
                 // All jobs have succeeded, so none is held, dropped or cancelled.
                 Decision::Release { .. } | Decision::Drop { .. } | Decision::Cancel { .. } => {}

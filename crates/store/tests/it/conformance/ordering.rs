@@ -93,7 +93,7 @@ pub(super) async fn a_closed_store_says_so(bench: Bench) {
         bench.conclude(job, Epoch(1), Conclusion::Success, String::new(), at(1)),
         bench.request_job_cancel(job, String::new()),
         bench.request_run_cancel(run),
-        bench.finish_run(run, Conclusion::Success, at(1)),
+        bench.finish_run(run, Conclusion::Success, None, at(1)),
         bench.run(run),
         bench.runs(None, 1),
         bench.jobs_of_run(run),

@@ -176,7 +176,7 @@ pub(super) async fn a_run_can_be_cancelled(bench: Bench) {
 
 pub(super) async fn a_completed_run_is_not_cancelled(bench: Bench) {
     let (run, _) = bench.run_of(vec![]).await;
-    bench.finish_run(run.id, Conclusion::Success, at(40)).await.unwrap();
+    bench.finish_run(run.id, Conclusion::Success, None, at(40)).await.unwrap();
     assert!(!bench.request_run_cancel(run.id).await.unwrap().unwrap().cancel_requested);
 }
 
@@ -186,21 +186,21 @@ pub(super) async fn an_unknown_run_cannot_be_cancelled(bench: Bench) {
 
 pub(super) async fn a_run_is_finished_once(bench: Bench) {
     let (run, _) = bench.run_of(vec![]).await;
-    assert_eq!(bench.finish_run(run.id, Conclusion::Failure, at(40)).await, Ok(true));
-    assert_eq!(bench.finish_run(run.id, Conclusion::Success, at(50)).await, Ok(false));
+    assert_eq!(bench.finish_run(run.id, Conclusion::Failure, None, at(40)).await, Ok(true));
+    assert_eq!(bench.finish_run(run.id, Conclusion::Success, None, at(50)).await, Ok(false));
     let run = bench.run(run.id).await.unwrap().unwrap();
     assert_eq!((run.status, run.conclusion), (RunStatus::Completed, Some(Conclusion::Failure)));
     assert_eq!(run.completed_at, Some(at(40)));
 }
 
 pub(super) async fn an_unknown_run_cannot_be_finished(bench: Bench) {
-    let finish = bench.finish_run(RunId(404), Conclusion::Success, at(40)).await;
+    let finish = bench.finish_run(RunId(404), Conclusion::Success, None, at(40)).await;
     assert_eq!(finish, Err(Error::NoRun(RunId(404))));
 }
 
 pub(super) async fn unfinished_runs_come_with_all_their_jobs(bench: Bench) {
     let (finished, _) = bench.run_of(vec![new_job("build")]).await;
-    bench.finish_run(finished.id, Conclusion::Success, at(40)).await.unwrap();
+    bench.finish_run(finished.id, Conclusion::Success, None, at(40)).await.unwrap();
     let completed = bench.completed().await;
     bench.add_jobs(completed.run_id, vec![waiting_job("test")]).await.unwrap();
     let (last, last_jobs) = bench.run_of(vec![new_job("build"), new_job("test")]).await;
@@ -237,7 +237,7 @@ pub(super) async fn a_repeated_submission_answers_the_same_run(bench: Bench) {
 pub(super) async fn a_repeated_submission_sees_how_far_the_run_is(bench: Bench) {
     let first = bench.create_run(submission(1, 10), vec![new_job("build")]).await.unwrap();
     bench.add_jobs(first.run.id, vec![new_job("test")]).await.unwrap();
-    bench.finish_run(first.run.id, Conclusion::Failure, at(40)).await.unwrap();
+    bench.finish_run(first.run.id, Conclusion::Failure, None, at(40)).await.unwrap();
     let second = bench.create_run(submission(1, 50), vec![]).await.unwrap();
     assert_eq!((second.run.conclusion, second.jobs.len()), (Some(Conclusion::Failure), 2));
 }

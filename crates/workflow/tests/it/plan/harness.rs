@@ -6,7 +6,7 @@ use serde_json::json;
 use startline_workflow::expression::Value;
 use startline_workflow::model::{FileName, link};
 use startline_workflow::plan::{
-    Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext, advance, conclusion, pending,
+    ClaimState, Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext, advance, conclusion, pending,
 };
 use startline_workflow::{Runners, Workflow};
 
@@ -81,6 +81,11 @@ impl Run {
                     self.add(&key, job.index, state, job.continue_on_error);
                 }
             }
+            Decision::Claim { place, claim } => {
+                assert!(!claim.group.is_empty());
+                assert_eq!(self.context.claims.insert(place, ClaimState::Waiting), None, "claimed twice");
+            }
+            Decision::Leave { place } => assert!(self.context.claims.remove(&place).is_some(), "{place} left twice"),
             Decision::Release { key, index } => {
                 let instance = self.instance(&key, index);
                 assert_eq!(instance.state, InstanceState::Waiting);
@@ -131,6 +136,12 @@ impl Run {
         instance.outputs = outputs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     }
 
+    /// Says how a claim stands from now on.
+    pub(crate) fn settle(&mut self, place: &str, state: ClaimState) {
+        let known = self.context.claims.get_mut(place).unwrap_or_else(|| panic!("no claim {place}"));
+        *known = state;
+    }
+
     pub(crate) fn pending(&self) -> Vec<String> {
         pending(&self.workflow, &self.context, &self.instances)
     }
@@ -146,6 +157,8 @@ fn line(decision: &Decision) -> String {
         Decision::Fail { key, message, .. } => format!("fail {key}: {message}"),
         Decision::Expand { key, jobs } => format!("expand {key} {}", jobs.len()),
         Decision::Drop { key, index, reason, .. } => format!("drop {key} {index}: {reason}"),
+        Decision::Claim { place, claim } => format!("claim {place} {}", claim.group),
+        Decision::Leave { place } => format!("leave {place}"),
         Decision::Release { key, index } => format!("release {key} {index}"),
         Decision::Cancel { key, index, reason } => format!("cancel {key} {index}: {reason}"),
     }

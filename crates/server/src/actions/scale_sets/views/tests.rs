@@ -119,6 +119,7 @@ fn run(path: String, git_ref: String, event_name: String) -> RunRecord {
         started_at: None,
         completed_at: None,
         cancel_requested: false,
+        reason: None,
     }
 }
 
@@ -135,6 +136,7 @@ fn job(id: i64, name: String, labels: Vec<String>, queued_at: Timestamp) -> JobR
         reason: None,
         labels,
         group: None,
+        claim: None,
         trusted: true,
         priority: 0,
         timeout_minutes: 1,
