@@ -126,7 +126,7 @@ async fn one_run_of_a_group_runs_one_waits_and_a_newer_one_takes_its_place() {
     stage.ends(elsewhere, Conclusion::Success).await;
     let story: String = stage.story().lines().filter(|line| !line.starts_with(&format!("{elsewhere} "))).collect();
     assert_eq!(story, format!("{first} begins{first} ends{third} begins{third} ends"));
-    let audit = stage.service.says(&["audit", "--json"]);
+    let audit = stage.service.says(&["audit", "export"]);
     assert!(audit.out.contains(&reason), "{audit:?}");
 }
 
