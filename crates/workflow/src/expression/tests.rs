@@ -1,7 +1,9 @@
 //! Tests of the parser's shape and its bounds; behaviour is tested through the public interface in `tests/it`.
 
+mod constants;
 mod generate;
 mod oracle;
+mod worth;
 
 use proptest::prelude::*;
 

@@ -7,11 +7,6 @@ pub(super) fn expression() -> BoxedStrategy<String> {
     grow(prop_oneof![literal(), context()].boxed())
 }
 
-/// Text of a valid expression of literals only.
-pub(super) fn constant() -> BoxedStrategy<String> {
-    grow(literal())
-}
-
 /// Tokens in any order.
 pub(super) fn soup() -> BoxedStrategy<String> {
     let token = prop::sample::select(vec![
