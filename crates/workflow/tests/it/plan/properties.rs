@@ -1,10 +1,11 @@
 //! Properties of the planner over random graphs, and of the reader over random text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use startline_workflow::diagnostic::Diagnostic;
-use startline_workflow::plan::{Conclusion, InstanceState};
+use startline_workflow::plan::{Conclusion, Instance, InstanceState};
 use startline_workflow::{action, parse};
 
 use super::harness::Run;
@@ -18,6 +19,8 @@ struct Job {
     max_parallel: usize,
     fail_fast: bool,
     continue_on_error: bool,
+    /// The file that it calls, if there is one of this number; else it has steps.
+    call: Option<usize>,
 }
 
 const CONDITIONS: [&str; 8] = [
@@ -40,8 +43,95 @@ prop_compose! {
         fail_fast in any::<bool>(),
         continue_on_error in prop::bool::weighted(0.2),
     ) -> Job {
-        Job { needs, condition, matrix, max_parallel, fail_fast, continue_on_error }
+        Job { needs, condition, matrix, max_parallel, fail_fast, continue_on_error, call: None }
     }
+}
+
+/// A job that may call one of so many files.
+fn calling(files: usize) -> impl Strategy<Value = Job> {
+    let call = prop_oneof![(0..files).prop_map(Some), Just(None)];
+    (job(), call).prop_map(|(job, call)| Job { call, matrix: job.matrix.min(2), ..job })
+}
+
+/// A workflow, and the files that it calls: some that call nothing, and one that calls those.
+fn with_calls() -> impl Strategy<Value = (Vec<Job>, Vec<(String, String)>)> {
+    let leaf = || prop::collection::vec(job().prop_map(|job| Job { matrix: job.matrix.min(2), ..job }), 1..3);
+    let middle = prop::collection::vec(calling(2), 1..3);
+    (prop::collection::vec(calling(3), 1..5), leaf(), leaf(), middle).prop_map(|(jobs, first, second, middle)| {
+        let texts = [first, second, middle].map(|jobs| source(&jobs).replacen("on: push", "on: workflow_call", 1));
+        let files = texts.into_iter().enumerate().map(|(number, text)| (file(number), text));
+        (jobs, files.collect())
+    })
+}
+
+fn file(number: usize) -> String {
+    format!(".github/workflows/f{number}.yml")
+}
+
+fn active(instance: &Instance) -> bool {
+    matches!(instance.state, InstanceState::Active | InstanceState::Cancelling)
+}
+
+/// How many jobs of a matrix run: instances, or combinations of a job that calls a file.
+fn running(run: &Run, number: usize, job: &Job) -> usize {
+    let key = format!("j{number}");
+    let active = run.instances.iter().filter(|instance| active(instance));
+    match job.call {
+        None => active.filter(|instance| instance.key == key).count(),
+        Some(_) => {
+            let callers = active.filter_map(|instance| instance.key.split_once('.')).map(|(caller, _)| caller);
+            let own = callers.filter(|caller| caller.split('[').next() == Some(&key));
+            own.collect::<BTreeSet<_>>().len()
+        }
+    }
+}
+
+/// Plays a run to its end; deciding twice yields nothing new, limits hold, and the run ends.
+fn play(
+    mut run: Run,
+    jobs: &[Job],
+    choices: Vec<(prop::sample::Index, usize)>,
+    cancel_at: Option<usize>,
+) -> Result<(), TestCaseError> {
+    let mut choices = choices.into_iter();
+    // Each round ends one instance, and there are at most 4 × 2 × 2 × 2 × 2 × 2 of them with calls, fewer without.
+    for round in 0..200 {
+        run.context.cancelled |= cancel_at == Some(round);
+        run.advance();
+        prop_assert_eq!(run.decide(), vec![], "idempotent");
+        for (number, job) in jobs.iter().enumerate().filter(|(_, job)| job.matrix > 0 && job.max_parallel > 0) {
+            prop_assert!(running(&run, number, job) <= job.max_parallel, "j{} runs too often", number);
+        }
+        let running: Vec<(String, u32)> =
+            run.instances.iter().filter(|i| active(i)).map(|i| (i.key.clone(), i.index)).collect();
+        if running.is_empty() {
+            break;
+        }
+        prop_assert!(run.conclusion().is_none());
+        let (key, index, outcome) = match choices.next() {
+            Some((index, outcome)) => {
+                let (key, number) = index.get(&running);
+                (key, *number, OUTCOMES[outcome])
+            }
+            None => (&running[0].0, running[0].1, Conclusion::Success),
+        };
+        run.finish(key, index, outcome);
+    }
+    prop_assert_eq!(run.pending(), Vec::<String>::new());
+    prop_assert!(run.instances.iter().all(|i| matches!(i.state, InstanceState::Done(_))));
+    let ended = run.conclusion();
+    prop_assert!(ended.is_some());
+    prop_assert_eq!(
+        ended == Some(Conclusion::Cancelled),
+        run.context.cancelled || {
+            let failed = run
+                .instances
+                .iter()
+                .any(|i| i.state == InstanceState::Done(Conclusion::Failure) && !i.continue_on_error);
+            !failed && run.instances.iter().any(|i| i.state == InstanceState::Done(Conclusion::Cancelled))
+        }
+    );
+    Ok(())
 }
 
 /// Jobs in reverse order, so that no job stands before what it needs by chance alone.
@@ -60,12 +150,18 @@ fn source(jobs: &[Job]) -> String {
                 values.join(", ")
             )
         };
+        let (what, tolerant) = match job.call {
+            // A job that calls a file takes no `continue-on-error`.
+            Some(called) => (format!("uses: ./{}", file(called)), String::new()),
+            None => {
+                ("runs-on: x, steps: [{run: a}]".to_owned(), format!(", continue-on-error: {}", job.continue_on_error))
+            }
+        };
         let _infallible = writeln!(
             text,
-            "  j{number}: {{runs-on: x, steps: [{{run: a}}], needs: [{}], if: {}, {strategy}continue-on-error: {}}}",
+            "  j{number}: {{{what}, needs: [{}], {strategy}if: {}{tolerant}}}",
             needs.join(", "),
             CONDITIONS[job.condition],
-            job.continue_on_error,
         );
     }
     text
@@ -75,55 +171,25 @@ const OUTCOMES: [Conclusion; 4] =
     [Conclusion::Success, Conclusion::Success, Conclusion::Failure, Conclusion::Cancelled];
 
 proptest! {
-    /// Whatever the graph, the outcomes and the moment of a cancel: deciding twice yields nothing new, limits hold, and
-    /// the run ends.
+    /// Whatever the graph, the outcomes and the moment of a cancel.
     #[test]
     fn any_run_ends_and_no_decision_is_made_twice(
         jobs in prop::collection::vec(job(), 1..10),
         choices in prop::collection::vec((any::<prop::sample::Index>(), 0..OUTCOMES.len()), 0..64),
         cancel_at in prop::option::weighted(0.3, 0..20_usize),
     ) {
-        let mut run = Run::new(&source(&jobs));
-        let mut choices = choices.into_iter();
-        // Each round ends one instance, and there are at most 9 × 4 of them.
-        for round in 0..100 {
-            run.context.cancelled |= cancel_at == Some(round);
-            run.advance();
-            prop_assert_eq!(run.decide(), vec![], "idempotent");
-            for (number, job) in jobs.iter().enumerate().filter(|(_, job)| job.matrix > 0 && job.max_parallel > 0) {
-                let key = format!("j{number}");
-                let active = |i: &&startline_workflow::plan::Instance| {
-                    i.key == key && matches!(i.state, InstanceState::Active | InstanceState::Cancelling)
-                };
-                prop_assert!(run.instances.iter().filter(active).count() <= job.max_parallel, "{} runs too often", key);
-            }
-            let running: Vec<(String, u32)> = run
-                .instances
-                .iter()
-                .filter(|i| matches!(i.state, InstanceState::Active | InstanceState::Cancelling))
-                .map(|i| (i.key.clone(), i.index))
-                .collect();
-            if running.is_empty() {
-                break;
-            }
-            prop_assert!(run.conclusion().is_none());
-            let (key, index, outcome) = match choices.next() {
-                Some((index, outcome)) => {
-                    let (key, number) = index.get(&running);
-                    (key, *number, OUTCOMES[outcome])
-                }
-                None => (&running[0].0, running[0].1, Conclusion::Success),
-            };
-            run.finish(key, index, outcome);
-        }
-        prop_assert_eq!(run.pending(), Vec::<String>::new());
-        prop_assert!(run.instances.iter().all(|i| matches!(i.state, InstanceState::Done(_))));
-        let ended = run.conclusion();
-        prop_assert!(ended.is_some());
-        prop_assert_eq!(ended == Some(Conclusion::Cancelled), run.context.cancelled || {
-            let failed = run.instances.iter().any(|i| i.state == InstanceState::Done(Conclusion::Failure) && !i.continue_on_error);
-            !failed && run.instances.iter().any(|i| i.state == InstanceState::Done(Conclusion::Cancelled))
-        });
+        play(Run::new(&source(&jobs)), &jobs, choices, cancel_at)?;
+    }
+
+    /// The same with jobs that call files, which call files.
+    #[test]
+    fn any_run_with_calls_ends_and_no_decision_is_made_twice(
+        (jobs, files) in with_calls(),
+        choices in prop::collection::vec((any::<prop::sample::Index>(), 0..OUTCOMES.len()), 0..100),
+        cancel_at in prop::option::weighted(0.3, 0..20_usize),
+    ) {
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        play(Run::calling(&source(&jobs), &files), &jobs, choices, cancel_at)?;
     }
 
     /// The order in which instances are listed makes no difference.
@@ -134,7 +200,7 @@ proptest! {
         let running: Vec<(String, u32)> = run
             .instances
             .iter()
-            .filter(|i| i.state == InstanceState::Active)
+            .filter(|i| active(i))
             .map(|i| (i.key.clone(), i.index))
             .collect();
         for (number, (key, index)) in running.into_iter().enumerate() {
