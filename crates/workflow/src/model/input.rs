@@ -273,10 +273,16 @@ impl Reader<'_> {
     }
 
     fn options(&mut self, entry: &Entry) -> Vec<String> {
-        let Some(items) = entry.value.sequence().filter(|items| !items.is_empty()) else {
+        let Some(items) = entry.value.sequence() else {
             self.wrong_type(&entry.value, "`options`", "a list of values");
             return Vec::new();
         };
+        if items.is_empty() {
+            self.report(
+                Diagnostic::error("value", entry.key.span, "`options` is empty")
+                    .remedy("list the values to choose from"),
+            );
+        }
         items.iter().filter_map(|item| self.literal(item, "an option")).collect()
     }
 

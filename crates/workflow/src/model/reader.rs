@@ -233,9 +233,14 @@ impl<'a> Reader<'a> {
 
     /// `true`, `false` or an expression.
     pub(crate) fn boolean(&mut self, node: &Node, what: &str, place: Place) -> Option<Template> {
-        let template = self.text(node, what, place)?;
+        const EXPECTED: &str = "`true`, `false` or an expression";
+        if node.scalar().is_none() {
+            self.wrong_type(node, what, EXPECTED);
+            return None;
+        }
+        let template = self.scalar(node, place);
         if !matches!(template.kind, Kind::Bool(_) | Kind::Expression(_)) {
-            self.wrong_type(node, what, "`true`, `false` or an expression");
+            self.wrong_type(node, what, EXPECTED);
             return None;
         }
         Some(template)
@@ -243,7 +248,12 @@ impl<'a> Reader<'a> {
 
     /// A number of minutes over zero, or an expression.
     pub(crate) fn minutes(&mut self, node: &Node, what: &str, place: Place) -> Option<Template> {
-        let template = self.text(node, what, place)?;
+        const EXPECTED: &str = "a number of minutes or an expression";
+        if node.scalar().is_none() {
+            self.wrong_type(node, what, EXPECTED);
+            return None;
+        }
+        let template = self.scalar(node, place);
         match template.kind {
             Kind::Expression(_) => Some(template),
             Kind::Number(minutes) if minutes > 0.0 && minutes <= f64::from(u32::MAX) => Some(template),
@@ -255,7 +265,7 @@ impl<'a> Reader<'a> {
                 None
             }
             _ => {
-                self.wrong_type(node, what, "a number or an expression");
+                self.wrong_type(node, what, EXPECTED);
                 None
             }
         }
