@@ -1,5 +1,7 @@
 //! The one way into the log: every text is masked, split into lines, bounded and stamped.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use crate::lines;
@@ -22,10 +24,11 @@ impl Console {
 
     /// Writes `text`, which may hold several lines.
     pub(crate) fn write(&mut self, text: &str) {
-        let masked = self.masker.mask(text);
-        let masked = if masked.contains('\0') { masked.replace('\0', "") } else { masked };
+        // First, because what NUL divides is whole again without it.
+        let text = if text.contains('\0') { Cow::Owned(text.replace('\0', "")) } else { Cow::Borrowed(text) };
+        let masked = self.masker.mask(&text);
         let now = Timestamp::now();
-        let mut rest = masked.as_str();
+        let mut rest = &*masked;
         loop {
             let (line, more) = match rest.find(['\n', '\r']) {
                 Some(at) if rest[at..].starts_with("\r\n") => (&rest[..at], Some(&rest[at + 2..])),
@@ -69,12 +72,13 @@ mod tests {
         let mut console = Console::new(Spool::create(&path).unwrap().0);
         console.masker.add("top\nsecret-line");
         console.write("a\0b\r\ntop\nsecret-line c\rd");
+        console.write("secret\0-line");
         console.debug("hidden");
         console.debug = true;
         console.debug("shown");
         console.flush();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
-        assert_eq!(lines, ["ab", "*** c", "d", "##[debug]shown"]);
+        assert_eq!(lines, ["ab", "*** c", "d", "***", "##[debug]shown"]);
     }
 }

@@ -42,6 +42,7 @@ mod setup;
 mod stages;
 mod step;
 
+pub(crate) use setup::mask_secrets;
 use stages::Actions;
 use step::{Frame, Stage, Step};
 
@@ -206,8 +207,8 @@ impl Job {
     fn annotate(&mut self, record: usize, level: AnnotationLevel, message: &str, place: Place) {
         let masker = &self.console.masker;
         let place = Place {
-            title: place.title.map(|title| masker.mask(&title)),
-            path: place.path.map(|path| masker.mask(&path)),
+            title: place.title.map(|title| masker.mask(&title).into_owned()),
+            path: place.path.map(|path| masker.mask(&path).into_owned()),
             ..place
         };
         self.annotations.add(level, &masker.mask(message), place, Some(self.board.number(record)));

@@ -12,17 +12,36 @@ const LONGEST_COMMAND: usize = 1024 * 1024;
 #[derive(Default)]
 pub(crate) struct Lines {
     text: String,
+    /// Where in `text` begins what was not given out yet.
+    start: usize,
+    /// Up to where `text` is known to hold no line end, from `start`.
+    scanned: usize,
+    /// There is a `##[` between those two.
+    marked: bool,
     /// The beginning of a character whose end has not come yet.
     partial: Vec<u8>,
-    /// Bytes of `text` known to hold no line end.
-    scanned: usize,
     /// The last line ended with CR: an LF now belongs to it.
     after_return: bool,
+    /// What comes next goes on with a line of which a piece was given out.
+    within: bool,
+}
+
+/// A line, or a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line<'a> {
+    pub(crate) text: &'a str,
+    /// There is more of this line: before it, behind it, or both. What stands at the beginning of a piece did not stand at
+    /// the beginning of a line, so no piece is a command.
+    pub(crate) is_piece: bool,
 }
 
 impl Lines {
     /// Takes what was read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        // Whole lines have been taken out by now, so that little is moved.
+        self.text.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
         let joined;
         let mut rest = if self.partial.is_empty() {
             bytes
@@ -59,44 +78,51 @@ impl Lines {
     }
 
     /// The next whole line, or a piece of one that has grown too long.
-    pub(crate) fn next(&mut self, masker: &Masker) -> Option<String> {
-        if self.after_return && !self.text.is_empty() {
-            if self.text.starts_with('\n') {
-                self.text.remove(0);
-            }
-            self.after_return = false;
-        }
-        if let Some(at) = self.text[self.scanned..].find(['\n', '\r']) {
-            let end = self.scanned + at;
-            self.after_return = self.text.as_bytes()[end] == b'\r';
-            let rest = self.text.split_off(end + 1);
-            let mut line = std::mem::replace(&mut self.text, rest);
-            line.truncate(end);
-            self.scanned = 0;
-            return Some(line);
+    pub(crate) fn next(&mut self, masker: &Masker) -> Option<Line<'_>> {
+        self.skip_feed();
+        let bytes = self.text.as_bytes();
+        if let Some(at) = bytes[self.scanned..].iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            let (start, end) = (self.start, self.scanned + at);
+            self.after_return = bytes[end] == b'\r';
+            (self.start, self.scanned, self.marked) = (end + 1, end + 1, false);
+            let is_piece = std::mem::take(&mut self.within);
+            return Some(Line { text: &self.text[start..end], is_piece });
         }
         self.scanned = self.text.len();
-        let may_be_command = self.text.len() < LONGEST_COMMAND
-            && (self.text.trim_start().starts_with("::") || self.text.contains("##["));
-        if may_be_command || self.text.len() < LONGEST_LINE + masker.longest() {
+        let rest = &self.text[self.start..];
+        let may_be_command = !self.within
+            && rest.len() < LONGEST_COMMAND
+            && (rest.trim_start().starts_with("::") || rest.contains("##["));
+        if may_be_command || rest.len() < LONGEST_LINE + masker.longest() {
             return None;
         }
-        let cut = cut(&self.text, masker);
-        let rest = self.text.split_off(cut);
-        self.scanned = rest.len();
-        Some(std::mem::replace(&mut self.text, rest))
+        let start = self.start;
+        self.start += cut(rest, masker);
+        (self.within, self.marked) = (true, false);
+        Some(Line { text: &self.text[start..self.start], is_piece: true })
     }
 
     /// What is left when the stream has ended without a line end.
-    pub(crate) fn rest(&mut self) -> Option<String> {
+    pub(crate) fn rest(&mut self) -> Option<Line<'_>> {
+        self.skip_feed();
         if !std::mem::take(&mut self.partial).is_empty() {
             self.text.push(char::REPLACEMENT_CHARACTER);
         }
-        self.scanned = 0;
-        if std::mem::take(&mut self.after_return) && self.text == "\n" {
-            self.text.clear();
+        let start = std::mem::replace(&mut self.start, self.text.len());
+        (self.scanned, self.marked) = (self.start, false);
+        let is_piece = std::mem::take(&mut self.within);
+        Some(Line { text: &self.text[start..], is_piece }).filter(|line| !line.text.is_empty())
+    }
+
+    /// Passes over the LF of a CRLF whose CR ended a line.
+    fn skip_feed(&mut self) {
+        if self.after_return && self.start < self.text.len() {
+            if self.text.as_bytes()[self.start] == b'\n' {
+                self.start += 1;
+                self.scanned = self.scanned.max(self.start);
+            }
+            self.after_return = false;
         }
-        Some(std::mem::take(&mut self.text)).filter(|text| !text.is_empty())
     }
 }
 
@@ -129,14 +155,20 @@ mod tests {
     use super::*;
 
     fn lines(chunks: &[&[u8]]) -> Vec<String> {
-        let masker = Masker::default();
+        split(chunks, &Masker::default()).into_iter().map(|(text, _)| text).collect()
+    }
+
+    /// Lines, and whether each is a piece of one.
+    fn split(chunks: &[&[u8]], masker: &Masker) -> Vec<(String, bool)> {
         let mut splitter = Lines::default();
         let mut lines = Vec::new();
         for chunk in chunks {
             splitter.push(chunk);
-            lines.extend(std::iter::from_fn(|| splitter.next(&masker)));
+            while let Some(line) = splitter.next(masker) {
+                lines.push((line.text.to_owned(), line.is_piece));
+            }
         }
-        lines.extend(splitter.rest());
+        lines.extend(splitter.rest().map(|line| (line.text.to_owned(), line.is_piece)));
         lines
     }
 
@@ -161,18 +193,11 @@ mod tests {
         masker.add("hunter2-hunter2");
         for shift in 0..20 {
             let text = format!("{}hunter2-hunter2{}", "x".repeat(LONGEST_LINE - shift), "é".repeat(LONGEST_LINE));
-            let mut splitter = Lines::default();
-            let mut shown = Vec::new();
-            for chunk in text.as_bytes().chunks(1000) {
-                splitter.push(chunk);
-                while let Some(line) = splitter.next(&masker) {
-                    shown.push(line);
-                }
-            }
-            shown.extend(splitter.rest());
+            let chunks: Vec<&[u8]> = text.as_bytes().chunks(1000).collect();
+            let shown: Vec<String> = split(&chunks, &masker).into_iter().map(|(text, _)| text).collect();
             assert!(shown.len() > 1 && shown.iter().all(|line| line.len() <= LONGEST_LINE + 100));
             assert_eq!(shown.concat(), text);
-            let masked: String = shown.iter().map(|line| masker.mask(line)).collect();
+            let masked: String = shown.iter().map(|line| masker.mask(line).into_owned()).collect();
             assert!(masked.contains("***") && !masked.contains("unter2"), "shift {shift}");
         }
     }
@@ -181,6 +206,24 @@ mod tests {
     fn a_long_command_stays_whole() {
         let text = format!("::set-output name=a::{}\n", "x".repeat(3 * LONGEST_LINE));
         assert_eq!(lines(&[text.as_bytes()]), [text.trim_end()]);
+    }
+
+    #[test]
+    fn no_piece_of_a_long_line_can_be_a_command() {
+        let masker = Masker::default();
+        let text = format!("{}::set-output name=a::b\n::debug::c\n", "x".repeat(LONGEST_LINE));
+        let chunks: Vec<&[u8]> = text.as_bytes().chunks(LONGEST_LINE).collect();
+        let found = split(&chunks, &masker);
+        let expected =
+            [("x".repeat(LONGEST_LINE), true), ("::set-output name=a::b".into(), true), ("::debug::c".into(), false)];
+        assert!(found == expected);
+        let marked = format!("{}##[group]{}", "x".repeat(LONGEST_LINE - 10), "y".repeat(LONGEST_LINE));
+        let (first, second) = marked.split_at(LONGEST_LINE - 9);
+        assert!(split(&[first.as_bytes(), second.as_bytes()], &masker) == [(marked.clone(), false)]);
+        let endless = format!("::set-output name=a::{}", "x".repeat(LONGEST_COMMAND));
+        let found = split(&[endless.as_bytes()], &masker);
+        assert!(found.len() > 1 && found.iter().all(|(_, is_piece)| *is_piece));
+        assert_eq!(found.into_iter().map(|(text, _)| text).collect::<String>(), endless);
     }
 
     #[test]

@@ -3,16 +3,21 @@
 //! What counts as derived is actions/runner `Runner.Common/HostContext.cs` and `Sdk/DTLogging/Logging/ValueEncoders.cs`,
 //! widened by forms that shells and tools print (unpadded and URL-safe base64, hex, percent signs in lower case).
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use regex_lite::Regex;
 
 mod encodings;
 #[cfg(test)]
+mod stream;
+#[cfg(test)]
 mod tests;
 
 /// What stands in place of a secret.
 pub(crate) const REPLACEMENT: &str = "***";
+
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
 /// The set of texts and patterns that must not be shown. Additions apply to what is masked later.
 #[derive(Default)]
@@ -31,11 +36,11 @@ pub(crate) struct Masker {
 impl Masker {
     /// Masks `secret`, each of its lines, and all their derived encodings. Blank text is ignored.
     pub(crate) fn add(&mut self, secret: &str) {
-        self.add_value(secret);
-        if secret.contains(['\n', '\r']) {
-            for line in secret.split(['\n', '\r']) {
-                self.add_value(line);
-            }
+        // No text that is masked has NUL.
+        let secret = if secret.contains('\0') { Cow::Owned(secret.replace('\0', "")) } else { Cow::Borrowed(secret) };
+        self.add_value(&secret);
+        if secret.contains(LINE_ENDS) {
+            secret.split(LINE_ENDS).for_each(|line| self.add_value(line));
         }
     }
 
@@ -55,6 +60,10 @@ impl Masker {
             return;
         }
         for encoded in encodings::all(trimmed) {
+            // A form of several lines is shown line by line, as its value is.
+            if encoded.contains(LINE_ENDS) {
+                encoded.split(LINE_ENDS).for_each(|line| self.insert(line.trim().as_bytes().to_vec()));
+            }
             self.insert(encoded.into_bytes());
         }
     }
@@ -125,8 +134,11 @@ impl Masker {
     }
 
     /// `text` with every secret replaced; neighbouring secrets become one replacement.
-    pub(crate) fn mask(&self, text: &str) -> String {
+    pub(crate) fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let ranges = self.ranges(text);
+        if ranges.is_empty() {
+            return Cow::Borrowed(text);
+        }
         let mut masked = String::with_capacity(text.len());
         let mut shown = 0;
         for (start, end) in ranges {
@@ -135,7 +147,7 @@ impl Masker {
             shown = end;
         }
         masked.push_str(&text[shown..]);
-        masked
+        Cow::Owned(masked)
     }
 
     /// Whether masking would change `text`.

@@ -71,7 +71,11 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
     let (spool, length) = Spool::create(&log).map_err(opened)?;
     let mut console = Console::new(spool);
     console.masker.add(token.expose());
-    let (board, follow) = Board::new(job::step_names(&message));
+    let secrets = std::mem::take(&mut input.assignment.secrets);
+    let named = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    job::mask_secrets(&mut console.masker, &message, named);
+    let names = job::step_names(&message).iter().map(|name| console.masker.mask(name).into_owned()).collect();
+    let (board, follow) = Board::new(names);
     let (finish, completion) = oneshot::channel();
     let client = JobClient::new(transport, input.assignment.urls.clone(), token)
         .with_retry(RETRY)
@@ -99,7 +103,6 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
             exit
         }
     });
-    let secrets = std::mem::take(&mut input.assignment.secrets);
     let parts = Parts { message, host: host(input, launch), secrets, console, board, stop, tasks: tasks.clone() };
     if let Some(completion) = job::run(parts).await {
         // The reporter may have gone away first; its exit says why.

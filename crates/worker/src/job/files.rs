@@ -148,7 +148,8 @@ impl Job {
                 return;
             }
         };
-        let masked = self.console.masker.mask(&text.replace('\0', ""));
+        let text = text.replace('\0', "");
+        let masked = self.console.masker.mask(&text);
         if let Err(error) = self.board.summarize(record, &masked) {
             let message = format!(
                 "$GITHUB_STEP_SUMMARY upload aborted: the summaries of a job may have {} KiB in all, and this one adds {} KiB.",

@@ -9,7 +9,7 @@ use crate::annotations::Place;
 use crate::child::Stream;
 use crate::command;
 use crate::environment::Environment;
-use crate::lines::Lines;
+use crate::lines::{Line, Lines};
 use crate::matcher::Problem;
 
 /// Who listens to one process.
@@ -52,43 +52,47 @@ impl Listener {
             warned: Vec::new(),
         }
     }
+
+    fn lines(&mut self, stream: Stream) -> &mut Lines {
+        match stream {
+            Stream::Out => &mut self.out,
+            Stream::Error => &mut self.error,
+        }
+    }
 }
 
 impl Job {
     /// Takes what was read from a process.
     pub(super) fn listen(&mut self, listener: &mut Listener, stream: Stream, bytes: &[u8]) {
-        let lines = match stream {
-            Stream::Out => &mut listener.out,
-            Stream::Error => &mut listener.error,
-        };
+        let mut lines = std::mem::take(listener.lines(stream));
         lines.push(bytes);
         // Each line may add a mask that counts for the next one.
-        loop {
-            let lines = match stream {
-                Stream::Out => &mut listener.out,
-                Stream::Error => &mut listener.error,
-            };
-            let Some(line) = lines.next(&self.console.masker) else { return };
-            self.line(listener, &line);
+        while let Some(line) = lines.next(&self.console.masker) {
+            self.line(listener, line);
         }
+        *listener.lines(stream) = lines;
     }
 
     /// Takes what is left without a line end.
     pub(super) fn listen_to_rest(&mut self, listener: &mut Listener) {
-        for rest in [listener.out.rest(), listener.error.rest()].into_iter().flatten() {
-            self.line(listener, &rest);
+        for stream in [Stream::Out, Stream::Error] {
+            let mut lines = std::mem::take(listener.lines(stream));
+            if let Some(line) = lines.rest() {
+                self.line(listener, line);
+            }
         }
     }
 
-    fn line(&mut self, listener: &mut Listener, line: &str) {
-        if let Some(command) = command::parse(line, listener.stop_token.as_deref())
-            && self.command(listener, line, &command)
+    fn line(&mut self, listener: &mut Listener, Line { text, is_piece }: Line<'_>) {
+        if !is_piece
+            && let Some(command) = command::parse(text, listener.stop_token.as_deref())
+            && self.command(listener, text, &command)
         {
             return;
         }
-        match self.matchers.find(line) {
-            Some(problem) => self.problem(listener.record, line, problem),
-            None => self.console.write(line),
+        match self.matchers.find(text) {
+            Some(problem) => self.problem(listener.record, text, problem),
+            None => self.console.write(text),
         }
     }
 

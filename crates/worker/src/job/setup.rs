@@ -20,6 +20,7 @@ use crate::annotations::Annotations;
 use crate::console::Console;
 use crate::contexts::{self, Contexts};
 use crate::environment::Environment;
+use crate::mask::Masker;
 use crate::matcher::Matchers;
 use crate::stop::Stop;
 use crate::workspace::{self, Directories};
@@ -216,19 +217,24 @@ fn is_switched_on(name: &str, message: &JobMessage, secrets: &Object, contexts: 
     [message.variable(name), secret, configured].into_iter().flatten().any(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Masks all that the message calls secret. Answers the patterns that are none, with the reason.
-fn mask(console: &mut Console, message: &JobMessage, secrets: &Object) -> Vec<(String, String)> {
-    let masker = &mut console.masker;
-    for (name, value) in secrets.iter().filter_map(|(name, value)| Some((name, value.as_str()?))) {
+/// Masks secrets and secret variables: all that steps' names, which are shown before anything is evaluated, may hold.
+pub(crate) fn mask_secrets<'a>(
+    masker: &mut Masker,
+    message: &'a JobMessage,
+    secrets: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    let variables = message.variables.iter().filter(|(_, variable)| variable.is_secret);
+    for (name, value) in variables.map(|(name, variable)| (name.as_str(), variable.value.as_str())).chain(secrets) {
         if !SWITCHES.iter().any(|switch| switch.eq_ignore_ascii_case(name)) {
             masker.add(value);
         }
     }
-    for variable in message.variables.iter().filter(|(name, variable)| {
-        variable.is_secret && !SWITCHES.iter().any(|switch| switch.eq_ignore_ascii_case(name))
-    }) {
-        masker.add(&variable.1.value);
-    }
+}
+
+/// Masks all that the message calls secret. Answers the patterns that are none, with the reason.
+fn mask(console: &mut Console, message: &JobMessage, secrets: &Object) -> Vec<(String, String)> {
+    let masker = &mut console.masker;
+    mask_secrets(masker, message, secrets.iter().filter_map(|(name, value)| Some((name, value.as_str()?))));
     let tokens = [
         message.variable("system.github.token"),
         message.variable("github_token"),

@@ -355,7 +355,7 @@ impl Job {
             && frame.stage == Stage::Main
             && let Some(name) = step.title(&mut |template| view.text("name", template).ok())
         {
-            let name = self.console.masker.mask(&name);
+            let name = self.console.masker.mask(&name).into_owned();
             self.board.rename(record, name);
         }
         match view.holds(&self.condition(frame, step)) {

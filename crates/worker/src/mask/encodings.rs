@@ -15,6 +15,7 @@ pub(super) fn all(value: &str) -> Vec<String> {
         value.replace('\'', "'\\''"),
         json(value),
         json_ascii(value),
+        json_line_breaks(value),
         percent(value, true),
         percent(value, false),
         percent(value, true).replace("%20", "+"),
@@ -68,6 +69,11 @@ fn json_ascii(value: &str) -> String {
             }
         })
         .collect()
+}
+
+/// JSON as GitHub's library prints it, which escapes the line breaks that only Unicode has.
+fn json_line_breaks(value: &str) -> String {
+    json(value).replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
 fn percent(value: &str, upper: bool) -> String {

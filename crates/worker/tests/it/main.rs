@@ -6,6 +6,7 @@ mod actions;
 mod cancel;
 mod commands;
 mod harness;
+mod masks;
 mod outages;
 mod service;
 mod steps;
