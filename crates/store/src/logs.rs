@@ -50,7 +50,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limit: 1 << 30 }
+        // A gigabyte of short lines takes several with their stamps.
+        Self { limit: 4 << 30 }
     }
 }
 

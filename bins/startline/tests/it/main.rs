@@ -8,6 +8,7 @@ mod admin;
 mod administration;
 mod again;
 mod bad_input;
+mod big_log;
 mod called;
 mod cast;
 mod concurrency;

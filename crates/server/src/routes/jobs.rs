@@ -244,7 +244,8 @@ impl Reader {
                     // Whole lines only, unless the log ends without a break.
                     let end = match bytes.iter().rposition(|byte| *byte == b'\n') {
                         Some(last) => last + 1,
-                        None if over || bytes.len() == CHUNK => bytes.len(),
+                        None if bytes.len() == CHUNK => whole_characters(&bytes),
+                        None if over => bytes.len(),
                         None => 0,
                     };
                     if end == 0 {
@@ -332,6 +333,14 @@ impl Reader {
         let want = usize::try_from(length - self.offset).unwrap_or(CHUNK).min(CHUNK);
         let bytes = self.app.logs.read(self.id, self.attempt, self.offset, want).await.unwrap_or_default();
         bytes.contains(&b'\n')
+    }
+}
+
+/// How many bytes there are without the beginning of a character at the end: text of half a character is another one.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        _ => bytes.len(),
     }
 }
 
