@@ -18,7 +18,8 @@ fuzz_target!(|text: &str| {
         for (key, _) in &found.properties {
             assert_eq!(found.property(&key.to_ascii_uppercase()), found.property(key));
         }
-        let written = if line.trim_start().starts_with("::") && !found.name.contains("::") && !has(&found, &[",", "::"]) {
+        let written = if line.trim_start().starts_with("::") && !found.name.contains("::") && !has(&found, &[",", "::"])
+        {
             second(&found)
         } else if !has(&found, &[";", "]"]) {
             first(&found)

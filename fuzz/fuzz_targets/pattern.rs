@@ -44,7 +44,8 @@ fn accepted(pattern: &str) -> bool {
         return false;
     }
     let quoted = serde_json::to_string(pattern).expect("text is JSON");
-    let source = format!("on: {{push: {{branches: ['**', {quoted}]}}}}\njobs: {{a: {{runs-on: x, steps: [{{run: a}}]}}}}\n");
+    let source =
+        format!("on: {{push: {{branches: ['**', {quoted}]}}}}\njobs: {{a: {{runs-on: x, steps: [{{run: a}}]}}}}\n");
     parse(&source).0.is_some()
 }
 
@@ -57,7 +58,8 @@ fn regular(pattern: &str) -> Option<Regex> {
             '*' if rest.next_if_eq(&'*').is_none() => regular.push_str("[^/]*"),
             '*' => {
                 if rest.next_if_eq(&'/').is_some() {
-                    let slash = rest.next_if(|next| matches!(next, '?' | '+')).map_or("/".to_owned(), |how| format!("/{how}"));
+                    let slash =
+                        rest.next_if(|next| matches!(next, '?' | '+')).map_or("/".to_owned(), |how| format!("/{how}"));
                     regular.push_str(&format!("(?:.*{slash})?"));
                 } else {
                     regular.push_str(".*");
