@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use startline_workflow::expression::{Object, Value};
 use startline_workflow::model::{FileName, link};
 use startline_workflow::plan::{self, RunContext};
-use startline_workflow::{Runners, diagnostic::Diagnostic, parse};
+use startline_workflow::{diagnostic::Diagnostic, parse};
 
 fuzz_target!(|source: &str| {
     let (workflow, findings) = parse(source);
@@ -24,7 +24,7 @@ fuzz_target!(|source: &str| {
     let name = FileName::local(".github/workflows/a.yml");
     let called = FileName::local(".github/workflows/b.yml");
     let files = BTreeMap::from([(name.clone(), source.to_owned()), (called, source.to_owned())]);
-    let linked = link(source, &name, &files, Runners::Native);
+    let linked = link(source, &name, &files);
     let Some(workflow) = linked.workflow else { return };
     let context = RunContext { github: Value::from(Object::new()), ..RunContext::default() };
     let decisions = plan::advance(&workflow, &context, &[]);

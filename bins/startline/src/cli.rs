@@ -170,6 +170,9 @@ pub(crate) struct RunArgs {
     /// Directory of tools (`runner.tool_cache`) [default: kept in the user's cache directory]
     #[arg(long, env = "RUNNER_TOOL_CACHE", value_name = "DIR")]
     pub tool_cache: Option<PathBuf>,
+    /// Program that runs containers [default: the first of `docker` and `podman` on PATH that answers]
+    #[arg(long, env = "STARTLINE_CONTAINER_CLI", value_name = "FILE")]
+    pub container_cli: Option<PathBuf>,
     #[command(flatten)]
     pub actions: startline_server::ActionsArgs,
     /// List the jobs of the file, and run nothing
@@ -401,6 +404,9 @@ pub(crate) struct StartArgs {
     /// Directory of tools (`runner.tool_cache`) [default: `_work/_tool` in the runner's directory]
     #[arg(long, env = "RUNNER_TOOL_CACHE", value_name = "DIR")]
     pub tool_cache: Option<PathBuf>,
+    /// Program that runs containers [default: the first of `docker` and `podman` on PATH that answers]
+    #[arg(long, env = "STARTLINE_CONTAINER_CLI", value_name = "FILE")]
+    pub container_cli: Option<PathBuf>,
     /// Log lines as JSON
     #[arg(long, env = "STARTLINE_LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub log_format: startline_daemon::LogFormat,

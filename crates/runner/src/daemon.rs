@@ -47,6 +47,8 @@ pub struct Options {
     pub archives: PathBuf,
     /// The program that runs JavaScript actions; none means `node` on the search path.
     pub node: Option<PathBuf>,
+    /// The program that runs containers; none means `docker` or `podman` on the search path.
+    pub container_cli: Option<PathBuf>,
     /// What to say of the machine instead of what is measured.
     pub overrides: Overrides,
     /// How many jobs at once; at least 1.
@@ -78,6 +80,7 @@ impl Options {
             work_dir,
             archives: dir.join("_archives"),
             node: None,
+            container_cli: None,
             dir,
             overrides: Overrides::default(),
             max_parallel_jobs: 1,
@@ -89,6 +92,24 @@ impl Options {
             // As `actions/runner` is told by its service: `cancel-timeout-minutes`.
             cancel_timeout: Duration::from_secs(300),
             shutdown_timeout: Duration::from_secs(12),
+        }
+    }
+
+    /// Where jobs of a slot work.
+    pub(crate) fn slot_dir(&self, slot: usize) -> PathBuf {
+        let mut work_dir = self.work_dir.clone();
+        if slot > 0 {
+            let mut name = work_dir.file_name().unwrap_or_default().to_owned();
+            name.push(format!("-{slot}"));
+            work_dir.set_file_name(name);
+        }
+        work_dir
+    }
+
+    /// Removes the containers of jobs whose workers were killed, for a runner that does not run: not while it does.
+    pub async fn remove_leftovers(&self) {
+        for slot in 0..self.max_parallel_jobs.max(1) as usize {
+            startline_worker::remove_leftovers(&self.slot_dir(slot), self.container_cli.as_deref()).await;
         }
     }
 }
@@ -148,6 +169,8 @@ pub async fn run(
     options.max_parallel_jobs = if registration.ephemeral { 1 } else { options.max_parallel_jobs.max(1) };
     options.worker_command = start::worker_command(options.worker_command)?;
     let _lock = start::prepare(&mut options)?;
+    // Of a runner that was killed with its workers.
+    options.remove_leftovers().await;
     let client = RunnerClient::new(transport.clone(), &registration.url)?.with_retry(Retry::BRIEF);
     let session = client.session(registration.credentials());
     let (kept, dir) = (registration.clone(), options.dir.clone());

@@ -10,6 +10,7 @@ use startline_client::JobClient;
 use startline_protocol::runner_api::JobAssignment;
 use startline_protocol::state::Conclusion;
 use startline_worker::input::{Control, JobState, STATE_FILE, WorkerInput};
+use startline_worker::remove_leftovers;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -148,7 +149,7 @@ impl Job<'_> {
                     let order = self.wanted.borrow_and_update().clone();
                     let (reason, within) = match order {
                         Order::Run => continue,
-                        Order::Abandon => return abandon(places, worker).await,
+                        Order::Abandon => return self.abandon(places, worker).await,
                         Order::Cancel { reason, within } => (reason, within),
                         Order::Shutdown { within } => ("the runner is shutting down".to_owned(), within),
                     };
@@ -157,7 +158,7 @@ impl Job<'_> {
                     cancel = Some(within);
                 }
                 () = sleep_until(kill_at) => {
-                    worker.kill().await;
+                    self.kill(places, &mut worker).await;
                     let what = match cancel {
                         Some(within) => format!("did not end within {} s of the cancel", within.as_secs_f32()),
                         None => format!("did not end at the job's time limit of {minutes} minutes"),
@@ -172,7 +173,7 @@ impl Job<'_> {
             Death::Early(what) => what,
         };
         // What the worker had started must not go on beside the next job.
-        worker.kill().await;
+        self.kill(places, &mut worker).await;
         let conclusion = if cancel.is_some() { Conclusion::Cancelled } else { Conclusion::Failure };
         self.salvage(places, conclusion, format!("The worker of this job {what}")).await
     }
@@ -210,6 +211,26 @@ impl Job<'_> {
         }
     }
 
+    /// Kills a worker with all that it started, on the machine and in containers.
+    async fn kill(&self, places: &Places, worker: &mut Worker) {
+        worker.kill().await;
+        remove_leftovers(&places.work_dir, self.context.options.container_cli.as_deref()).await;
+    }
+
+    /// Ends a worker whose lease is over.
+    async fn abandon(&self, places: &Places, mut worker: Worker) -> Ending {
+        // A lease is also over as soon as the service has the job's end, and the worker may just be about to hear so.
+        if places.state().completion.is_some()
+            && let Ok(status) = timeout(LAST_WORDS, worker.wait()).await
+            && matches!(Worker::death(status), Death::Reported)
+        {
+            return Ending::Reported(places.state().completion.map(|end| end.conclusion));
+        }
+        tracing::warn!(job_dir = %places.job_dir.display(), "the job is no longer this runner's; its worker is killed");
+        self.kill(places, &mut worker).await;
+        Ending::Stale
+    }
+
     fn input(&self, places: &Places, assignment: JobAssignment) -> WorkerInput {
         let options = &self.context.options;
         let (runner_os, runner_arch) = job_spelling();
@@ -224,39 +245,20 @@ impl Job<'_> {
             tool_cache: options.tool_cache.clone(),
             archives: options.archives.clone(),
             node: options.node.clone(),
+            container_cli: options.container_cli.clone(),
             workspace_from: options.workspace_from.clone(),
             connection: options.connection.clone(),
         }
     }
 }
 
-/// Ends a worker whose lease is over.
-async fn abandon(places: &Places, mut worker: Worker) -> Ending {
-    // A lease is also over as soon as the service has the job's end, and the worker may just be about to hear so.
-    if places.state().completion.is_some()
-        && let Ok(status) = timeout(LAST_WORDS, worker.wait()).await
-        && matches!(Worker::death(status), Death::Reported)
-    {
-        return Ending::Reported(places.state().completion.map(|end| end.conclusion));
-    }
-    tracing::warn!(job_dir = %places.job_dir.display(), "the job is no longer this runner's; its worker is killed");
-    worker.kill().await;
-    Ending::Stale
-}
-
 impl Places {
     fn of(context: &Context, slot: usize, assignment: &JobAssignment) -> Self {
         let options = &context.options;
         let JobAssignment { job_id, attempt, epoch, .. } = assignment;
-        let mut work_dir = options.work_dir.clone();
-        if slot > 0 {
-            let mut name = work_dir.file_name().unwrap_or_default().to_owned();
-            name.push(format!("-{slot}"));
-            work_dir.set_file_name(name);
-        }
         Self {
             job_dir: options.dir.join(format!("jobs/{job_id}-{attempt}-{epoch}")),
-            work_dir,
+            work_dir: options.slot_dir(slot),
             diagnostics: options.dir.join(format!("_diag/worker-{job_id}-{attempt}-{epoch}.log")),
         }
     }

@@ -78,8 +78,8 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         environment_variables: environment,
         defaults: job.defaults.iter().map(token).collect(),
         job_outputs: job.outputs.as_ref().map(token),
-        job_container: None,
-        job_service_containers: None,
+        job_container: job.container.as_ref().map(token),
+        job_service_containers: job.services.as_ref().map(token),
         mask: Vec::new(),
         file_table: vec![job.file.as_ref().map_or_else(|| run.path.to_owned(), ToString::to_string)],
     }

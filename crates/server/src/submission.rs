@@ -10,7 +10,6 @@ use startline_protocol::ids::RunId;
 use startline_protocol::problem::Diagnostic as WireDiagnostic;
 use startline_protocol::runs_api::SubmitRequest;
 use startline_store::RunRecord;
-use startline_workflow::Runners;
 use startline_workflow::diagnostic::Diagnostic;
 use startline_workflow::expression::Value;
 use startline_workflow::model::{self, FileName, Finding, Linked, Occasion, Workflow};
@@ -121,7 +120,7 @@ pub(crate) fn link(
         })?;
         named.insert(file, text.clone());
     }
-    Ok((model::link(source, &FileName::local(path), &named, Runners::Any), named))
+    Ok((model::link(source, &FileName::local(path), &named), named))
 }
 
 /// What a workflow is refused with.

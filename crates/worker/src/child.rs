@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,8 @@ const UNTIL_KILL: Duration = Duration::from_millis(2_500);
 const HELD_PIPES: Duration = Duration::from_secs(5);
 /// The same after everything was killed: only a process that left the group can still hold them.
 const HELD_PIPES_KILLED: Duration = Duration::from_millis(500);
+/// How long it may take to send a signal elsewhere.
+const UNTIL_SENT: Duration = Duration::from_secs(10);
 /// How often a group that is being ended is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Pieces of output read ahead of the log; with the pieces' size this bounds memory, and then the pipes fill up.
@@ -36,6 +38,15 @@ pub(crate) struct Spec {
     pub(crate) directory: PathBuf,
     /// The whole environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// What stands on its standard input; otherwise nothing does.
+    pub(crate) input: Option<String>,
+}
+
+/// How signals reach what runs elsewhere than its client: in a container, whose engine does not pass them on.
+pub(crate) struct Elsewhere {
+    /// The process that sends a signal of this name.
+    pub(crate) signal: Box<dyn Fn(Signal) -> Spec + Send + Sync>,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// Where output came from.
@@ -62,6 +73,7 @@ pub(crate) struct Child {
     closed: bool,
     exited: Option<(Option<ExitStatus>, Instant)>,
     ending: Option<Ending>,
+    elsewhere: Option<Elsewhere>,
 }
 
 /// How far the ending that somebody asked for has come.
@@ -79,7 +91,7 @@ impl Child {
             .current_dir(&spec.directory)
             .env_clear()
             .envs(spec.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(if spec.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -87,6 +99,10 @@ impl Child {
         let id = inner.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
         // Under memory pressure the kernel should take the step and not the worker; not on every system.
         let _ = std::fs::write(format!("/proc/{id}/oom_score_adj"), "500");
+        if let (Some(mut pipe), Some(input)) = (inner.stdin.take(), spec.input.clone()) {
+            // A process that does not read it has an end of its own to tell.
+            tasks.spawn(async move { drop(pipe.write_all(input.as_bytes()).await) });
+        }
         let (sender, output) = mpsc::channel(READ_AHEAD);
         if let Some(pipe) = inner.stdout.take() {
             tasks.spawn(read(pipe, Stream::Out, sender.clone()));
@@ -94,7 +110,12 @@ impl Child {
         if let Some(pipe) = inner.stderr.take() {
             tasks.spawn(read(pipe, Stream::Error, sender));
         }
-        Ok(Self { inner, group: Pid::from_raw(id), output, closed: false, exited: None, ending: None })
+        Ok(Self { inner, group: Pid::from_raw(id), output, closed: false, exited: None, ending: None, elsewhere: None })
+    }
+
+    /// Says where signals are to go.
+    pub(crate) fn reach(&mut self, elsewhere: Elsewhere) {
+        self.elsewhere = Some(elsewhere);
     }
 
     /// Whether no output is waiting to be told.
@@ -117,12 +138,28 @@ impl Child {
             procfs::kill_descendants(self.group);
         }
         self.signal(Signal::SIGKILL);
+        if self.elsewhere.is_some() {
+            // The client has nothing to wait for any more.
+            let _ = killpg(self.group, Signal::SIGKILL);
+        }
         self.ending = Some(Ending { next: None, killed: Some(Instant::now()) });
     }
 
     fn signal(&self, signal: Signal) {
-        // The group may be empty already.
-        let _ = killpg(self.group, signal);
+        if let Some(elsewhere) = &self.elsewhere {
+            let spec = (elsewhere.signal)(signal);
+            elsewhere.tasks.spawn(send(spec));
+        } else {
+            // The group may be empty already.
+            let _ = killpg(self.group, signal);
+        }
+    }
+
+    /// Kills what a process that was told to end has left elsewhere.
+    pub(crate) async fn sweep(&self) {
+        if let Some(elsewhere) = &self.elsewhere {
+            send((elsewhere.signal)(Signal::SIGKILL)).await;
+        }
     }
 
     /// What happens next. Cancel-safe. After [`Event::Ended`] it must not be called again.
@@ -178,6 +215,17 @@ impl Child {
     }
 }
 
+/// Runs a process that sends a signal. Whether it did is seen by what the signal is for.
+async fn send(spec: Spec) {
+    let mut command = tokio::process::Command::new(&spec.program);
+    command.args(&spec.arguments).current_dir(&spec.directory).env_clear();
+    command.envs(spec.environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+    if let Ok(mut child) = command.spawn() {
+        let _ = tokio::time::timeout(UNTIL_SENT, child.wait()).await;
+    }
+}
+
 async fn read(mut pipe: impl AsyncRead + Unpin, stream: Stream, sender: mpsc::Sender<(Stream, Vec<u8>)>) {
     let mut buffer = vec![0; PIECE];
     loop {
@@ -200,6 +248,7 @@ mod tests {
             arguments: vec!["-c".into(), script.into()],
             directory: "/".into(),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            input: None,
         };
         (Child::spawn(&spec, &tasks).unwrap(), tasks)
     }

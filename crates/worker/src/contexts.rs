@@ -36,6 +36,18 @@ impl Contexts {
         }
     }
 
+    /// Sets a member of the `job` context.
+    pub(crate) fn set_job(&mut self, name: &str, value: Value) {
+        self.job.insert(name, value);
+    }
+
+    /// Sets an entry of `job.services`.
+    pub(crate) fn set_service(&mut self, name: &str, value: Value) {
+        let mut services = object(self.job.get("services").cloned().unwrap_or(Value::Null));
+        services.insert(name, value);
+        self.job.insert("services", services.into());
+    }
+
     /// A value among those that stay the same.
     pub(crate) fn fixed(&self, name: &str) -> Option<&Value> {
         self.fixed.iter().find(|(known, _)| *known == name).map(|(_, value)| value)

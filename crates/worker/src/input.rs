@@ -42,6 +42,9 @@ pub struct WorkerInput {
     /// The program that runs JavaScript actions, instead of `node` on the search path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<PathBuf>,
+    /// The program that runs containers, instead of `docker` or `podman` on the search path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_cli: Option<PathBuf>,
     /// A directory whose files are copied into the workspace before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_from: Option<PathBuf>,

@@ -29,10 +29,18 @@ use crate::stop::Stop;
 use crate::workspace::Directories;
 
 mod action;
+mod ahead;
+mod asking;
 mod checkout;
 mod command_line;
 mod composite;
+mod containers;
+mod docker;
 mod files;
+mod health;
+mod hooks;
+mod images;
+mod launch;
 mod node;
 mod output;
 mod prepare;
@@ -42,6 +50,7 @@ mod setup;
 mod stages;
 mod step;
 
+use containers::Containers;
 pub(crate) use setup::mask_secrets;
 use stages::Actions;
 use step::{Frame, Stage, Step};
@@ -58,6 +67,8 @@ pub(crate) struct Host {
     pub(crate) archives: Archives,
     /// What runs JavaScript, where it was named.
     pub(crate) node: Option<PathBuf>,
+    /// What runs containers, where it was named.
+    pub(crate) container_cli: Option<PathBuf>,
     /// Where actions come from.
     pub(crate) launch: Option<LaunchClient>,
     pub(crate) workspace_from: Option<PathBuf>,
@@ -84,6 +95,7 @@ pub(crate) struct Job {
     /// What steps added to the search path, last first.
     search_path: Vec<String>,
     actions: Actions,
+    containers: Containers,
     defaults: Defaults,
     status: Conclusion,
     stop: watch::Receiver<Stop>,
@@ -132,14 +144,17 @@ pub(crate) fn launch(message: &JobMessage, transport: Transport, token: JobToken
 /// Executes a job to its end. `None` when it was abandoned: then nothing is to be reported.
 pub(crate) async fn run(parts: Parts) -> Option<CompleteRequest> {
     let steps = steps(&parts.message);
-    let (mut job, pres) = Job::set_up(parts, &steps).await;
+    let (mut job, ahead) = Job::set_up(parts, &steps).await;
     let mut frame = None;
-    if let Some(pres) = pres {
+    if let Some(ahead) = ahead {
         let frame = frame.insert(Frame::of_job());
         frame.stage = Stage::Pre;
-        for (number, step) in pres.iter().filter_map(|index| steps.get(*index)).enumerate() {
-            frame.record = 1 + number;
-            job.run_top(frame, step).await;
+        for (record, ahead) in (1..).zip(ahead) {
+            if job.is_abandoned() {
+                break;
+            }
+            frame.record = record;
+            job.run_ahead(frame, ahead, &steps).await;
         }
         frame.stage = Stage::Main;
         for step in &steps {
@@ -158,7 +173,7 @@ pub(crate) async fn run(parts: Parts) -> Option<CompleteRequest> {
             job.board.end(index, Timestamp::now(), 0, Conclusion::Skipped, Conclusion::Skipped);
         }
     }
-    job.finish(last, frame)
+    job.finish(last, frame).await
 }
 
 impl Job {
@@ -224,8 +239,9 @@ impl Job {
     }
 
     /// "Complete job": outputs, left-over processes, the conclusion. Without a frame the job never got to its steps.
-    fn finish(mut self, record: usize, frame: Option<Frame>) -> Option<CompleteRequest> {
+    async fn finish(mut self, record: usize, frame: Option<Frame>) -> Option<CompleteRequest> {
         if self.is_abandoned() {
+            self.abandon_containers().await;
             self.kill_processes();
             return None;
         }
@@ -250,6 +266,7 @@ impl Job {
                 self.console.write(&format!("Terminate orphan process: pid ({id}) ({name})"));
             }
         }
+        // With the directory goes the note that there are containers: there are none any more.
         if let Err(error) = self.directories.clear() {
             self.console.write(&format!("##[warning]The temporary directory cannot be emptied: {error}"));
         }

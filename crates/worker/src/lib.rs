@@ -13,6 +13,7 @@ mod board;
 mod child;
 mod command;
 mod console;
+mod container;
 mod contexts;
 mod environment;
 mod file_command;
@@ -29,4 +30,5 @@ mod spool;
 mod stop;
 mod workspace;
 
+pub use container::remove_leftovers;
 pub use process::run_process;

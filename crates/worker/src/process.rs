@@ -104,7 +104,7 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
         }
     });
     let parts = Parts { message, host: host(input, launch), secrets, console, board, stop, tasks: tasks.clone() };
-    if let Some(completion) = job::run(parts).await {
+    if let Some(completion) = Box::pin(job::run(parts)).await {
         // The reporter may have gone away first; its exit says why.
         let _ = finish.send(completion);
     } else {
@@ -205,6 +205,7 @@ fn host(input: WorkerInput, launch: Option<LaunchClient>) -> Host {
         tool_cache: absolute(&input.tool_cache),
         archives: Archives::new(absolute(&input.archives)),
         node: input.node,
+        container_cli: input.container_cli,
         launch,
         workspace_from: input.workspace_from,
         runner_name: input.runner_name,

@@ -62,11 +62,22 @@ impl Shell {
     /// # Errors
     /// When the name means nothing or its program is not on `path`.
     pub(crate) fn resolve(shell: Option<&str>, path: &OsStr) -> Result<Self, ShellError> {
+        Self::resolve_by(shell, |name| which(name, path))
+    }
+
+    /// The shell that `shell` names in a container, which alone knows what programs it has; without a name `sh -e`.
+    ///
+    /// # Errors
+    /// When the name means nothing.
+    pub(crate) fn within_container(shell: Option<&str>) -> Result<Self, ShellError> {
+        let shell = shell.filter(|shell| !shell.trim().is_empty()).or(Some("sh"));
+        Self::resolve_by(shell, |name| Some(PathBuf::from(name)))
+    }
+
+    fn resolve_by(shell: Option<&str>, which: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, ShellError> {
         let Some(shell) = shell.filter(|shell| !shell.trim().is_empty()) else {
             // The arguments are those of sh even for bash: no `pipefail` (same file).
-            let program = which("bash", path)
-                .or_else(|| which("sh", path))
-                .ok_or_else(|| ShellError::Missing("sh".to_owned()))?;
+            let program = which("bash").or_else(|| which("sh")).ok_or_else(|| ShellError::Missing("sh".to_owned()))?;
             return Ok(Self { program, arguments: "-e {0}".to_owned(), extension: ".sh", fix: Fix::None });
         };
         let (name, own) = shell.split_once(' ').unwrap_or((shell, ""));
@@ -79,7 +90,7 @@ impl Shell {
             return Err(ShellError::Unknown(shell.to_owned()));
         }
         words(arguments).ok_or_else(|| ShellError::Quotes(shell.to_owned()))?;
-        let program = which(name, path).ok_or_else(|| ShellError::Missing(name.to_owned()))?;
+        let program = which(name).ok_or_else(|| ShellError::Missing(name.to_owned()))?;
         let (extension, fix) = known.map_or(("", Fix::None), |(_, extension, fix)| (extension, fix));
         Ok(Self { program, arguments: arguments.to_owned(), extension, fix })
     }
@@ -104,7 +115,7 @@ impl Shell {
 }
 
 /// Splits a command line at blanks; double quotes keep blanks, a backslash keeps a quote.
-fn words(text: &str) -> Option<Vec<String>> {
+pub(crate) fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;
@@ -187,6 +198,20 @@ mod tests {
         let sh = programs(&["sh"]);
         let shell = Shell::resolve(None, sh.path().as_os_str()).unwrap();
         assert_eq!((shell.program, shell.arguments.as_str()), (sh.path().join("sh"), "-e {0}"));
+    }
+
+    #[test]
+    fn in_a_container_the_default_is_sh_and_nothing_is_looked_up() {
+        for (shell, program, arguments) in
+            [(None, "sh", "-e|/t/s"), (Some("bash"), "bash", "--noprofile|--norc|-e|-o|pipefail|/t/s")]
+        {
+            let shell = Shell::within_container(shell).unwrap();
+            assert_eq!(
+                (shell.program.to_str().unwrap(), &*shell.arguments_for("/t/s").join("|")),
+                (program, arguments)
+            );
+        }
+        assert!(Shell::within_container(Some("fish")).is_err());
     }
 
     #[test]

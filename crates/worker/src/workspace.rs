@@ -12,6 +12,8 @@ const MAX_DEPTH: usize = 128;
 /// Where a job works; all absolute (actions/runner `Runner.Worker/PipelineDirectoryManager.cs`).
 #[derive(Clone, Debug)]
 pub(crate) struct Directories {
+    /// All others lie below it.
+    pub(crate) work: PathBuf,
     /// `github.workspace`: `<work>/<name>/<name>`.
     pub(crate) workspace: PathBuf,
     /// `runner.workspace`: `<work>/<name>`.
@@ -46,6 +48,7 @@ impl Directories {
     pub(crate) fn below(work: &Path) -> Self {
         let temp = work.join("_temp");
         Self {
+            work: work.to_owned(),
             workspace: work.to_owned(),
             pipeline: work.to_owned(),
             file_commands: temp.join("_runner_file_commands"),
@@ -53,6 +56,35 @@ impl Directories {
             actions: work.join("_actions"),
             temp,
         }
+    }
+
+    /// Those of a job of the repository `name`.
+    pub(crate) fn of(work: &Path, name: &str) -> Self {
+        let pipeline = work.join(name);
+        Self { workspace: pipeline.join(name), pipeline, ..Self::below(work) }
+    }
+
+    /// Where the event's file lies.
+    pub(crate) fn workflow(&self) -> PathBuf {
+        self.temp.join("_github_workflow")
+    }
+
+    /// `HOME` of what runs in containers.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.temp.join("_github_home")
+    }
+
+    /// Makes what containers mount, for whatever user their processes have: the directory above is the runner's alone.
+    pub(crate) fn open_to_containers(&self) -> Result<(), Error> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = self.home();
+        std::fs::create_dir_all(&home).map_err(failed("create", &home))?;
+        for (folder, mode) in
+            [(&self.temp, 0o755), (&self.workflow(), 0o755), (&self.file_commands, 0o755), (&home, 0o777)]
+        {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).map_err(failed("open", folder))?;
+        }
+        Ok(())
     }
 
     /// Makes the directories of a job of `repository` under `work`, with an empty `_temp` and no `_actions`.
@@ -64,30 +96,27 @@ impl Directories {
             .ok_or_else(|| Error::Repository(repository.to_owned()))?;
         std::fs::create_dir_all(work).map_err(failed("create", work))?;
         let work = std::fs::canonicalize(work).map_err(failed("find", work))?;
-        let pipeline = work.join(name);
-        let temp = work.join("_temp");
-        let directories = Self {
-            workspace: pipeline.join(name),
-            file_commands: temp.join("_runner_file_commands"),
-            event: temp.join("_github_workflow/event.json"),
-            actions: work.join("_actions"),
-            pipeline,
-            temp,
-        };
-        remove(&directories.temp)?;
+        let directories = Self::of(&work, name);
+        remove_what_is_ours(&directories.temp)?;
         // An earlier job may have changed what it was given.
-        remove(&directories.actions)?;
+        if let Err(error) = remove(&directories.actions) {
+            // Files of another user cannot be removed, but they can be put where nobody looks for actions.
+            let aside = directories.temp.join(format!("_actions_{}", uuid::Uuid::new_v4()));
+            let moved =
+                std::fs::create_dir_all(&directories.temp).and_then(|()| std::fs::rename(&directories.actions, aside));
+            moved.map_err(|_| error)?;
+        }
         std::fs::create_dir_all(&directories.workspace).map_err(failed("create", &directories.workspace))?;
-        for folder in [&directories.temp, &directories.file_commands, &directories.temp.join("_github_workflow")] {
+        for folder in [&directories.temp, &directories.file_commands, &directories.workflow()] {
             // What steps leave there is nobody else's to read.
-            std::fs::DirBuilder::new().mode(0o700).create(folder).map_err(failed("create", folder))?;
+            std::fs::DirBuilder::new().mode(0o700).recursive(true).create(folder).map_err(failed("create", folder))?;
         }
         Ok(directories)
     }
 
     /// Empties `_temp`: scripts in it hold what expressions came to, secrets too.
     pub(crate) fn clear(&self) -> Result<(), Error> {
-        remove(&self.temp)
+        remove_what_is_ours(&self.temp)
     }
 }
 
@@ -103,6 +132,26 @@ fn remove(path: &Path) -> Result<(), Error> {
         Ok(_) => std::fs::remove_file(path).map_err(failed("remove", path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("look at", path)(error)),
+    }
+}
+
+/// The same, but what belongs to another user stays: a container may have left it
+/// (actions/runner `TempDirectoryManager.cs`).
+fn remove_what_is_ours(path: &Path) -> Result<(), Error> {
+    match remove(path) {
+        Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::PermissionDenied => {
+            let entries = std::fs::read_dir(path).map_err(failed("read", path))?.flatten();
+            for entry in entries {
+                // All of it that can be removed.
+                let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    remove_what_is_ours(&entry.path())
+                } else {
+                    remove(&entry.path())
+                };
+            }
+            Ok(())
+        }
+        result => result,
     }
 }
 

@@ -1,14 +1,17 @@
 //! `action.yml`: what an action is.
 //!
-//! Keys and contexts are those of actions/runner `Runner.Worker/action_yaml.json`; actions that run in containers are not
-//! supported.
+//! Keys and contexts are those of actions/runner `Runner.Worker/action_yaml.json`.
 
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::reader::Reader;
 use crate::model::step::Owner;
-use crate::model::{CompiledStep, Fields, Runners, place};
+use crate::model::{CompiledStep, Fields, place};
 use crate::template::Template;
 use crate::yaml::{self, Node};
+
+mod docker;
+
+pub use docker::{DockerAction, DockerImage};
 
 /// File names of an action's manifest, in the order in which they are looked for.
 pub const FILE_NAMES: [&str; 2] = ["action.yml", "action.yaml"];
@@ -58,6 +61,8 @@ pub enum Runs {
     },
     /// `using: node…`.
     Node(NodeAction),
+    /// `using: docker`.
+    Docker(DockerAction),
 }
 
 /// A JavaScript action. Its files are named relative to the action's directory.
@@ -83,8 +88,7 @@ pub struct NodeAction {
 #[must_use]
 pub fn parse(source: &str) -> (Option<Manifest>, Vec<Diagnostic>) {
     let (node, findings) = yaml::parse(source);
-    // Only our own worker reads manifests here; official runners read them themselves.
-    let mut reader = Reader::new(source, findings, Runners::Native);
+    let mut reader = Reader::new(source, findings);
     let manifest = node.and_then(|node| read(&mut reader, &node));
     let findings = diagnostic::finish(reader.findings);
     let usable = !findings.iter().any(Diagnostic::is_error);
@@ -113,7 +117,7 @@ fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
         items.iter().filter_map(|step| step.get("id")?.text().map(str::to_owned)).collect()
     });
     // Those of a script are what it sets, and only described.
-    let composite = !matches!(runs_as, Some(Runs::Node(_)));
+    let composite = !matches!(runs_as, Some(Runs::Node(_) | Runs::Docker(_)));
     let given = fields.given("outputs").filter(|_| composite);
     let outputs = given.map(|node| outputs(reader, node)).unwrap_or_default();
     Some(Manifest { name, inputs, outputs, runs: runs_as? })
@@ -135,14 +139,10 @@ fn how(reader: &mut Reader<'_>, runs: &yaml::Entry) -> Option<Runs> {
         "node12" | "node16" | "node20" | "node24" => {
             script(reader, runs, text.trim_start_matches("node").parse().unwrap_or_default()).map(Runs::Node)
         }
-        "docker" => {
-            let remedy = "run the command in a composite action (`using: composite`)";
-            reader.unsupported(using.span, "an action that runs in a container (`using: docker`)", remedy);
-            None
-        }
+        "docker" => docker::read(reader, runs).map(Runs::Docker),
         other => {
             let message = format!("`using` cannot be `{other}`");
-            let remedy = "write `using: composite`, or `using: node20` or `node24` for JavaScript";
+            let remedy = "write `using: composite`, `using: node20` or `node24` for JavaScript, or `using: docker`";
             reader.report(Diagnostic::error("value", using.span, message).remedy(remedy));
             None
         }

@@ -14,4 +14,4 @@ pub mod span;
 pub mod template;
 pub mod yaml;
 
-pub use model::{Runners, Workflow, parse, parse_for, resolve_inputs};
+pub use model::{Workflow, parse, resolve_inputs};

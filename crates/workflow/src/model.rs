@@ -10,6 +10,7 @@ use crate::yaml;
 mod call;
 pub(crate) mod concurrency;
 pub(crate) mod condition;
+mod container;
 mod cron;
 mod event;
 mod fields;
@@ -43,15 +44,6 @@ pub use step::{CompiledStep, Reference};
 pub use trigger::{Patterns, Trigger, Triggers};
 
 pub(crate) use reader::Reader;
-
-/// Which runners there will be for a workflow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runners {
-    /// Ours and official ones: what only the latter can run is no mistake.
-    Any,
-    /// Ours alone.
-    Native,
-}
 
 /// A workflow.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +116,10 @@ pub struct Job {
     pub defaults: Defaults,
     /// `outputs`, a mapping.
     pub outputs: Option<Template>,
+    /// `container`: text or a mapping, unevaluated.
+    pub container: Option<Template>,
+    /// `services`: a mapping by name, unevaluated.
+    pub services: Option<Template>,
     /// `steps`; never empty unless it calls a workflow.
     pub steps: Arc<[CompiledStep]>,
 }
@@ -134,14 +130,8 @@ pub struct Job {
 /// and capped at 100, the last one saying how many are left out.
 #[must_use]
 pub fn parse(source: &str) -> (Option<Workflow>, Vec<Diagnostic>) {
-    parse_for(source, Runners::Any)
-}
-
-/// Reads a workflow file for certain runners; otherwise as [`parse`].
-#[must_use]
-pub fn parse_for(source: &str, runners: Runners) -> (Option<Workflow>, Vec<Diagnostic>) {
     let (node, findings) = yaml::parse(source);
-    let mut reader = Reader::new(source, findings, runners);
+    let mut reader = Reader::new(source, findings);
     let workflow = node.and_then(|node| workflow::read(&mut reader, &node));
     let findings = diagnostic::finish(reader.findings);
     let usable = !findings.iter().any(Diagnostic::is_error);

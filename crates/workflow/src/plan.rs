@@ -245,6 +245,10 @@ pub struct JobInstance {
     pub env: Arc<[Template]>,
     /// `defaults` of workflow and job, merged per key: a mapping `run` of `shell` and `working-directory`.
     pub defaults: Option<Template>,
+    /// `container`.
+    pub container: Option<Template>,
+    /// `services`.
+    pub services: Option<Template>,
     /// `outputs`.
     pub outputs: Option<Template>,
     /// Steps, shared by all jobs of a matrix.

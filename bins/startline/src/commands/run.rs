@@ -17,7 +17,6 @@ use startline_daemon::Signals;
 use startline_daemon::config::Period;
 use startline_protocol::runs_api::RunDetail;
 use startline_server::{ActionsArgs, Running, ServerConfig, Synchronous};
-use startline_workflow::Runners;
 use tempfile::TempDir;
 
 use self::fleet::{Fleet, Machine};
@@ -32,7 +31,7 @@ use crate::render::summary;
 const CANCEL_LIMIT: Duration = Duration::from_millis(11_500);
 
 pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let Some(prepared) = submission::prepare(&args.submission, Runners::Native)? else {
+    let Some(prepared) = submission::prepare(&args.submission)? else {
         return Ok(ExitCode::from(exit::USAGE));
     };
     if let Some(what) = look::What::asked(&args) {
@@ -52,6 +51,7 @@ pub(super) async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         workspace_from: prepared.root.clone(),
         parallel: args.parallel.unwrap_or_else(cores),
         node: args.node,
+        container_cli: args.container_cli,
         tool_cache: super::tool_cache(args.tool_cache).or_else(|| cache().map(|cache| cache.join("tools"))),
     };
     let mut fleet = Fleet::new(transport, running.url(), token, home.path(), machine);

@@ -172,6 +172,7 @@ async fn start(args: StartArgs) -> anyhow::Result<ExitCode> {
         tool_cache: super::tool_cache(args.tool_cache.clone()).unwrap_or(defaults.tool_cache),
         workspace_from: args.workspace_from.clone(),
         node: args.node.clone(),
+        container_cli: args.container_cli.clone(),
         connection: Connection {
             extra_ca: network.extra_ca.clone(),
             http_proxy: network.proxies.http.clone(),

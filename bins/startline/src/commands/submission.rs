@@ -9,7 +9,6 @@ use anyhow::Context;
 use startline_client::ApiClient;
 use startline_protocol::problem::kind;
 use startline_protocol::runs_api::{RunDetail, SubmitRequest};
-use startline_workflow::Runners;
 use startline_workflow::model::{self, FileName, Finding};
 
 use crate::cli::Submission;
@@ -24,12 +23,12 @@ pub(crate) struct Prepared {
 
 /// Reads and checks everything that can be checked before anything is started. `None` when the workflow has mistakes:
 /// they were printed.
-pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Option<Prepared>> {
+pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
     let source = read(&args.file)?;
     let root = root(&args.file)?;
     let absolute = std::fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
     let path = absolute.strip_prefix(&root).unwrap_or(&args.file).display().to_string();
-    let Some(files) = called(&source, &path, &root, args, runners) else { return Ok(None) };
+    let Some(files) = called(&source, &path, &root, args) else { return Ok(None) };
     let event = match &args.event_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
@@ -70,17 +69,11 @@ pub(crate) fn prepare(args: &Submission, runners: Runners) -> anyhow::Result<Opt
 
 /// The files of the repository that the workflow calls, directly or indirectly; those of other repositories are left to
 /// the service. `None` when something is wrong with any of them, or with the workflow itself: that was printed.
-fn called(
-    source: &str,
-    path: &str,
-    root: &Path,
-    args: &Submission,
-    runners: Runners,
-) -> Option<BTreeMap<String, String>> {
+fn called(source: &str, path: &str, root: &Path, args: &Submission) -> Option<BTreeMap<String, String>> {
     let name = FileName::local(path);
     let mut files: BTreeMap<FileName, String> = BTreeMap::new();
     loop {
-        let mut linked = model::link(source, &name, &files, runners);
+        let mut linked = model::link(source, &name, &files);
         let mut read = 0;
         for (file, (caller, span)) in linked.missing.iter().filter(|(file, _)| file.repository.is_none()) {
             match self::read(&root.join(&file.path)) {

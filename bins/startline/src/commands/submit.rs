@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anstream::{eprintln, print, println};
 use startline_client::ApiClient;
 use startline_protocol::runs_api::{RerunRequest, RunDetail};
-use startline_workflow::Runners;
 
 use super::follow::{self, Follower, Form};
 use super::submission;
@@ -14,7 +13,7 @@ use crate::exit;
 use crate::render::summary;
 
 pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let Some(prepared) = submission::prepare(&args.submission, Runners::Any)? else {
+    let Some(prepared) = submission::prepare(&args.submission)? else {
         return Ok(ExitCode::from(exit::USAGE));
     };
     let client = args.connect.client()?;

@@ -13,6 +13,7 @@ mod called;
 mod cast;
 mod concurrency;
 mod conformance;
+mod containers;
 mod corpus;
 mod deploy;
 mod events;

@@ -82,7 +82,7 @@ impl Loaded {
             Runs::Composite { steps } => {
                 steps.iter().enumerate().map(|(index, step)| Step::from_manifest(index, step)).collect()
             }
-            Runs::Node(_) => Vec::new(),
+            Runs::Node(_) | Runs::Docker(_) => Vec::new(),
         }
     }
 }
@@ -117,6 +117,9 @@ impl Job {
         environment: &Environment,
         overrides: Environment,
     ) -> Result<Left, String> {
+        if let Uses::Docker(image) = &step.uses {
+            return self.image_step(frame, step, image, environment).await;
+        }
         let shown = step.uses.shown();
         if frame.depth() >= MAX_DEPTH {
             return Err(format!(
@@ -156,6 +159,10 @@ impl Job {
                 self.announce_action(frame, &shown, &inputs, environment);
                 self.node_action(frame, step, environment, &loaded, node, &inputs).await
             }
+            Runs::Docker(docker) => {
+                self.announce_action(frame, &shown, &inputs, environment);
+                self.docker_action(frame, step, environment, Some(&loaded), docker, &inputs).await
+            }
             Runs::Composite { .. } => {
                 if frame.stage == Stage::Main {
                     self.announce_action(frame, &shown, &inputs, environment);
@@ -184,21 +191,33 @@ impl Job {
         }
         let folder = self.action_folder(path)?;
         let manifest = self.manifest(path, &folder)?;
-        if let Runs::Node(node) = &manifest.runs
-            && node.pre.is_some()
-        {
+        let has_pre = match &manifest.runs {
+            Runs::Node(node) => node.pre.is_some(),
+            Runs::Docker(docker) => docker.pre.is_some(),
+            Runs::Composite { .. } => false,
+        };
+        if has_pre {
             let message = format!("`pre` execution is not supported for local action from '{path}'");
             self.warning(frame.record, &message);
         }
         let loaded = Arc::new(Loaded { manifest, folder, remote: None });
-        let nested = self.needed(&loaded.nested());
-        self.prepare_actions(frame.record, nested, frame.depth() + 1).await?;
+        let nested = loaded.nested();
+        self.prepare_actions(frame.record, self.needed(&nested), frame.depth() + 1).await?;
+        for wanted in self.wanted_images(&nested) {
+            self.prepare_image(frame, &wanted).await?;
+        }
         self.actions.locals.insert(id, Arc::clone(&loaded));
         Ok(loaded)
     }
 
     /// The beginning of the log of an action.
-    fn announce_action(&mut self, frame: &Frame, shown: &str, inputs: &[(String, String)], environment: &Environment) {
+    pub(super) fn announce_action(
+        &mut self,
+        frame: &Frame,
+        shown: &str,
+        inputs: &[(String, String)],
+        environment: &Environment,
+    ) {
         if frame.stage == Stage::Post {
             self.console.write("Post job cleanup.");
             return;
@@ -276,13 +295,20 @@ impl Job {
         manifest: &Manifest,
         given: &[(String, String)],
     ) -> Result<Vec<(String, String)>, String> {
+        // What runs in a container takes these in any case (actions/runner `ActionRunner.cs`).
+        let always: &[&str] = if matches!(manifest.runs, Runs::Docker(_)) { &["entryPoint", "args"] } else { &[] };
+        let is_always = |name: &str| always.iter().any(|known| known.eq_ignore_ascii_case(name));
         let known = |name: &str| manifest.inputs.iter().find(|input| input.name.eq_ignore_ascii_case(name));
         // Once for a step is enough.
         if frame.stage == Stage::Main {
-            let unexpected: Vec<&str> =
-                given.iter().map(|(name, _)| name.as_str()).filter(|name| known(name).is_none()).collect();
+            let unexpected: Vec<&str> = given
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .filter(|name| known(name).is_none() && !is_always(name))
+                .collect();
             if !unexpected.is_empty() {
-                let valid: Vec<&str> = manifest.inputs.iter().map(|input| input.name.as_str()).collect();
+                let own = manifest.inputs.iter().map(|input| input.name.as_str());
+                let valid: Vec<&str> = always.iter().copied().chain(own).collect();
                 let message = format!(
                     "Unexpected input(s) '{}', valid inputs are ['{}']",
                     unexpected.join("', '"),

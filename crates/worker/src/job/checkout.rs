@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Job;
 use super::action::{Remote, below};
 use super::output::Listener;
-use super::script::explain_spawn;
+use super::script::{SearchPath, explain_spawn};
 use super::services::endpoint;
 use super::step::{Frame, Left, Ran, Stage, Step};
 use crate::child::{Child, Spec};
@@ -289,7 +289,7 @@ impl Git<'_> {
     async fn run(&mut self, directory: &Path, arguments: &[&str]) -> Result<(), String> {
         let Self { job, frame, step, environment, variables } = self;
         job.console.write(&format!("[command]git {}", arguments.join(" ")));
-        let mut all = job.process_environment(environment, &job.github(frame, Some(step)));
+        let mut all = job.process_environment(environment, &job.github(frame, Some(step)), SearchPath::Host);
         all.set("GIT_TERMINAL_PROMPT", "0");
         all.set("GIT_CONFIG_COUNT", (variables.len() + 1).to_string());
         // The directory's owner need not be the runner's user.
@@ -307,6 +307,7 @@ impl Git<'_> {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             directory: directory.to_owned(),
             environment: all,
+            input: None,
         };
         let child = Child::spawn(&spec, &job.tasks).map_err(|error| explain_spawn(&spec.program, &error))?;
         let mut listener = Listener::new(frame.record, environment);

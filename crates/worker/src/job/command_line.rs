@@ -50,9 +50,9 @@ impl Job {
         match command.name.as_str() {
             "add-mask" => self.add_mask(listener, data),
             "debug" => self.console.debug(data),
-            "error" => self.issue_command(record, AnnotationLevel::Failure, command),
-            "warning" => self.issue_command(record, AnnotationLevel::Warning, command),
-            "notice" => self.issue_command(record, AnnotationLevel::Notice, command),
+            "error" => self.issue_command(listener, AnnotationLevel::Failure, command),
+            "warning" => self.issue_command(listener, AnnotationLevel::Warning, command),
+            "notice" => self.issue_command(listener, AnnotationLevel::Notice, command),
             "group" => self.console.write(&format!("##[group]{data}")),
             "endgroup" => self.console.write("##[endgroup]"),
             "echo" => listener.echo = echo(data)?,
@@ -78,8 +78,8 @@ impl Job {
                 }
                 self.add_search_path(data.to_owned());
             }
-            "add-matcher" => self.add_matcher(record, data)?,
-            "remove-matcher" => self.remove_matcher(record, command)?,
+            "add-matcher" => self.add_matcher(record, &listener.host_path(data))?,
+            "remove-matcher" => self.remove_matcher(listener, command)?,
             other => return Err(format!("Can't find command extension for ##[{other}.command].")),
         }
         Ok(())
@@ -130,16 +130,16 @@ impl Job {
         ))
     }
 
-    fn issue_command(&mut self, record: usize, level: AnnotationLevel, command: &Command) {
+    fn issue_command(&mut self, listener: &Listener, level: AnnotationLevel, command: &Command) {
         let mut place = Place {
             title: command.property("title").map(str::to_owned),
-            path: command.property("file").map(|file| self.relative(file)),
+            path: command.property("file").map(|file| self.relative(&listener.host_path(file))),
             ..Place::default()
         };
         if let Err(reason) = lines_and_columns(command, &mut place) {
             self.console.debug(&reason);
         }
-        self.issue(record, level, &command.data, place);
+        self.issue(listener.record, level, &command.data, place);
     }
 
     /// A path relative to the workspace when it lies there.
@@ -160,7 +160,8 @@ impl Job {
         Ok(())
     }
 
-    fn remove_matcher(&mut self, record: usize, command: &Command) -> Result<(), String> {
+    fn remove_matcher(&mut self, listener: &Listener, command: &Command) -> Result<(), String> {
+        let record = listener.record;
         let owners = match (command.property("owner"), command.data.as_str()) {
             (Some(_), file) if !file.is_empty() => {
                 self.warning(record, "Either specify an owner name or a file path in ##[remove-matcher] command. Both values cannot be set.");
@@ -174,9 +175,8 @@ impl Job {
                 );
                 return Ok(());
             }
-            (None, file) => {
-                Matchers::owners(&self.matcher_file(file)?).map_err(|error| format!("`{file}`: {error}"))?
-            }
+            (None, file) => Matchers::owners(&self.matcher_file(&listener.host_path(file))?)
+                .map_err(|error| format!("`{file}`: {error}"))?,
         };
         owners.iter().for_each(|owner| self.matchers.remove(owner));
         Ok(())

@@ -11,10 +11,12 @@ use startline_workflow::action::NodeAction;
 use super::Job;
 use super::action::Loaded;
 use super::files::Files;
+use super::launch::{JobContainer, Launch};
 use super::output::Listener;
-use super::script::explain_spawn;
+use super::script::SearchPath;
 use super::step::{Frame, Left, Ran, Stage, Step};
-use crate::child::{Child, Spec};
+use crate::container::arguments::Command;
+use crate::container::paths::NODE;
 use crate::environment::{Environment, lookup};
 use crate::shell::which;
 
@@ -64,10 +66,15 @@ impl Job {
                 step.uses.shown()
             ));
         }
-        let node = self.node(&step.uses.shown()).await?;
+        let inside = self.inside()?;
+        let node = match &inside {
+            Some(container) => self.node_inside(container, &step.uses.shown()).await?,
+            None => self.node(&step.uses.shown()).await?,
+        };
         if node.major < action.version {
+            let place = if inside.is_some() { "the container" } else { "this machine" };
             self.console.write(&format!(
-                "The action was made for Node.js {}; version {} of this machine runs it.",
+                "The action was made for Node.js {}; version {} of {place} runs it.",
                 action.version, node.version
             ));
         }
@@ -86,16 +93,16 @@ impl Job {
         for (name, value) in inputs {
             own.set(format!("INPUT_{}", name.replace(' ', "_").to_uppercase()), value.as_str());
         }
-        let mut variables = self.process_environment(&own, &github);
+        let paths = inside.as_deref().map(|container| &container.paths);
+        let search_path = inside.as_deref().map_or(SearchPath::Host, |inside| SearchPath::Image(&inside.search_path));
+        let mut variables = self.process_environment(&own, &github, search_path);
         self.add_services(&mut variables);
-        let spec = Spec {
-            program: node.program,
-            arguments: vec![script.to_string_lossy().into_owned()],
-            directory: self.directories.workspace.clone(),
-            environment: variables.over(&self.host.environment),
-        };
-        let child = Child::spawn(&spec, &self.tasks).map_err(|error| explain_spawn(&spec.program, &error))?;
-        let mut listener = Listener::new(frame.record, environment);
+        let script = script.to_string_lossy();
+        let script = paths.map_or_else(|| script.to_string(), |paths| paths.to_container(&script));
+        let directory = self.directories.workspace.clone();
+        let launch = Launch { program: node.program, arguments: vec![script], directory, variables };
+        let child = self.launch(launch, inside.as_deref())?;
+        let mut listener = Listener::new(frame.record, environment).within(paths);
         let (mut ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
         if let Some(exit) = exit {
             // Actions say themselves what went wrong.
@@ -112,6 +119,44 @@ impl Job {
         let mut outputs = listener.outputs;
         outputs.extend(said.outputs);
         Ok(Left { ran, outputs })
+    }
+
+    /// The program that runs JavaScript on the host.
+    pub(super) async fn node_program(&mut self) -> Result<PathBuf, String> {
+        Ok(self.node("it").await?.program)
+    }
+
+    /// The host's Node.js, to be mounted in the job's container: whether it runs there is seen when an action needs it.
+    pub(super) fn host_node(&self) -> Option<PathBuf> {
+        let path = lookup(&self.host.environment, "PATH").unwrap_or_default();
+        let program = self.host.node.clone().or_else(|| which("node", path))?;
+        std::fs::canonicalize(program).ok()
+    }
+
+    /// What runs JavaScript in the job's container: the host's, if the container has the libraries that it needs, else the
+    /// container's own.
+    async fn node_inside(&mut self, container: &JobContainer, shown: &str) -> Result<Node, String> {
+        if let Some(node) = &self.actions.node_inside {
+            return Ok(node.clone());
+        }
+        let mut why = Vec::new();
+        for program in container.has_node.then_some(NODE).into_iter().chain(["node"]) {
+            let said = container.engine.ask(&Command::new(&["exec", &container.id, program, "--version"])).await;
+            match said.and_then(|said| {
+                version(PathBuf::from(program), &said).map_err(|(Unfit::Old(error) | Unfit::Odd(error))| error)
+            }) {
+                Ok(node) => {
+                    self.console.debug(&format!("Node.js {} at {program} in the container", node.version));
+                    return Ok(self.actions.node_inside.insert(node).clone());
+                }
+                Err(error) => why.push(error),
+            }
+        }
+        Err(format!(
+            "`uses: {shown}` is a JavaScript action, and nothing in the job's container of `{}` runs it: use an image that              has Node.js {OLDEST} or newer, or one with the libraries that the runner's Node.js needs ({})",
+            container.image,
+            why.join("; ")
+        ))
     }
 
     /// What runs JavaScript here; looked for once in a job.
@@ -139,13 +184,27 @@ async fn find(named: Option<&Path>, path: &OsStr) -> Result<Node, String> {
     command.arg("--version").env_remove("NODE_OPTIONS").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.map_err(|_| failed("no answer"))?;
     let output = output.map_err(|error| failed(&error.to_string()))?;
-    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    version(program.clone(), &String::from_utf8_lossy(&output.stdout)).map_err(|error| match error {
+        Unfit::Old(error) => error,
+        Unfit::Odd(said) => failed(&said),
+    })
+}
+
+/// Node.js by what it says of itself.
+fn version(program: PathBuf, said: &str) -> Result<Node, Unfit> {
+    let version = said.trim().to_owned();
     let major = version.strip_prefix('v').and_then(|text| text.split('.').next()).and_then(|text| text.parse().ok());
     match major {
         Some(major) if major >= OLDEST => Ok(Node { program, major, version }),
-        Some(_) => Err(format!("Node.js {version} at `{}` is too old for it", program.display())),
-        None => Err(failed(&format!("it says `{}`", version.escape_debug()))),
+        Some(_) => Err(Unfit::Old(format!("Node.js {version} at `{}` is too old for it", program.display()))),
+        None => Err(Unfit::Odd(format!("it says `{}`", version.escape_debug()))),
     }
+}
+
+/// Why a program does not do as Node.js.
+enum Unfit {
+    Old(String),
+    Odd(String),
 }
 
 #[cfg(test)]

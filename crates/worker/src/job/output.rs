@@ -8,6 +8,7 @@ use super::Job;
 use crate::annotations::Place;
 use crate::child::Stream;
 use crate::command;
+use crate::container::paths::PathMap;
 use crate::environment::Environment;
 use crate::lines::{Line, Lines};
 use crate::matcher::Problem;
@@ -33,6 +34,8 @@ pub(super) struct Listener {
     pub(super) insecure_tokens: bool,
     /// Old commands that were warned of.
     pub(super) warned: Vec<String>,
+    /// Where the paths lie that the process names, when it runs in a container.
+    paths: Option<PathMap>,
 }
 
 impl Listener {
@@ -50,6 +53,7 @@ impl Listener {
             insecure_commands: on("ACTIONS_ALLOW_UNSECURE_COMMANDS"),
             insecure_tokens: on("ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
             warned: Vec::new(),
+            paths: None,
         }
     }
 
@@ -58,6 +62,16 @@ impl Listener {
             Stream::Out => &mut self.out,
             Stream::Error => &mut self.error,
         }
+    }
+
+    /// The same for a process in a container.
+    pub(super) fn within(self, paths: Option<&PathMap>) -> Self {
+        Self { paths: paths.cloned(), ..self }
+    }
+
+    /// A path that the process names, on the host.
+    pub(super) fn host_path(&self, path: &str) -> String {
+        self.paths.as_ref().map_or_else(|| path.to_owned(), |paths| paths.to_host(path))
     }
 }
 
@@ -91,13 +105,13 @@ impl Job {
             return;
         }
         match self.matchers.find(text) {
-            Some(problem) => self.problem(listener.record, text, problem),
+            Some(problem) => self.problem(listener, text, problem),
             None => self.console.write(text),
         }
     }
 
     /// A problem that a matcher found: the line is shown with its level, the parts become an annotation.
-    fn problem(&mut self, record: usize, line: &str, problem: Problem) {
+    fn problem(&mut self, listener: &Listener, line: &str, problem: Problem) {
         let Some(level) = problem.level() else {
             self.console.debug(&format!("Skip the matched line: its severity {:?} is not known", problem.severity));
             self.console.write(line);
@@ -109,7 +123,9 @@ impl Job {
             AnnotationLevel::Failure => "error",
         };
         self.console.write(&format!("##[{marker}]{line}"));
-        let path = problem.file.as_deref().and_then(|file| self.problem_path(file, problem.from_path.as_deref()));
+        let from = problem.from_path.as_deref().map(|from| listener.host_path(from));
+        let path = problem.file.as_deref().map(|file| listener.host_path(file));
+        let path = path.and_then(|file| self.problem_path(&file, from.as_deref()));
         let place = Place {
             start_line: problem.line,
             end_line: problem.line,
@@ -118,7 +134,7 @@ impl Job {
             title: problem.code,
             path,
         };
-        self.annotate(record, level, &problem.message, place);
+        self.annotate(listener.record, level, &problem.message, place);
     }
 
     /// A file that a tool named, if it exists in the workspace.

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::Job;
 use super::files::Files;
+use super::launch::Launch;
 use super::output::Listener;
 use super::step::{Frame, Left, Ran, Step};
-use crate::child::{Child, Event, Spec};
+use crate::child::{Child, Event};
 use crate::contexts::exported;
 use crate::environment::{Environment, lookup};
 use crate::shell::Shell;
@@ -21,6 +22,17 @@ use crate::stop::Stop;
 
 /// The variable that marks every process of a job.
 pub(super) const TRACKING_VARIABLE: &str = "RUNNER_TRACKING_ID";
+
+/// What follows what steps have added to the search path.
+#[derive(Clone, Copy)]
+pub(super) enum SearchPath<'a> {
+    /// That of the runner.
+    Host,
+    /// That of the job's container.
+    Image(&'a str),
+    /// An action's container has one of its own, to which nothing is added.
+    Own,
+}
 
 /// What a `run` step says after evaluation.
 struct Script {
@@ -47,15 +59,29 @@ impl Job {
         let mut github = self.github(frame, Some(step));
         files.show_in(&mut github);
         let script = self.evaluate_script(frame, step, environment, &github)?;
-        let mut variables = self.process_environment(environment, &github);
+        let inside = self.inside();
+        let container = inside.as_ref().ok().and_then(Option::as_deref);
+        let search_path = container.map_or(SearchPath::Host, |container| SearchPath::Image(&container.search_path));
+        let mut variables = self.process_environment(environment, &github, search_path);
         self.add_identity(&mut variables);
-        let variables = variables.over(&self.host.environment);
-        let path = lookup(&variables, "PATH").unwrap_or_default().to_owned();
-        let shell = Shell::resolve(script.shell.as_deref(), &path);
+        let shell = if container.is_some() {
+            Shell::within_container(script.shell.as_deref())
+        } else {
+            let all = variables.over(&self.host.environment);
+            Shell::resolve(script.shell.as_deref(), lookup(&all, "PATH").unwrap_or_default())
+        };
         self.announce(&script, shell.as_ref().ok(), environment);
+        let inside = inside?;
         let shell = shell.map_err(|error| error.to_string())?;
-        let directory = &script.directory;
-        if !directory.is_dir() {
+        let paths = inside.as_deref().map(|container| &container.paths);
+        // The engine says what is wrong with one that only the container has.
+        let elsewhere =
+            paths.is_some_and(|paths| !paths.is_shared(&paths.to_container(&script.directory.to_string_lossy())));
+        let directory = match paths {
+            Some(paths) => PathBuf::from(paths.to_host(&script.directory.to_string_lossy())),
+            None => script.directory,
+        };
+        if !elsewhere && !directory.is_dir() {
             let why = if directory.exists() { "is not a directory" } else { "does not exist" };
             return Err(format!(
                 "working directory `{}` {why}: create it in an earlier step or correct `working-directory`",
@@ -66,14 +92,11 @@ impl Job {
         std::fs::create_dir_all(&self.directories.temp)
             .and_then(|()| std::fs::write(&file, shell.script(&script.contents)))
             .map_err(|error| format!("cannot write `{}`: {error}", file.display()))?;
-        let spec = Spec {
-            arguments: shell.arguments_for(&file.to_string_lossy()),
-            program: shell.program,
-            directory: script.directory,
-            environment: variables,
-        };
-        let child = Child::spawn(&spec, &self.tasks).map_err(|error| explain_spawn(&spec.program, &error))?;
-        let mut listener = Listener::new(frame.record, environment);
+        let file = file.to_string_lossy();
+        let file = paths.map_or_else(|| file.to_string(), |paths| paths.to_container(&file));
+        let launch = Launch { arguments: shell.arguments_for(&file), program: shell.program, directory, variables };
+        let child = self.launch(launch, inside.as_deref())?;
+        let mut listener = Listener::new(frame.record, environment).within(paths);
         let (mut ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
         if let Some(exit) = exit {
             self.error(frame.record, &exit);
@@ -95,7 +118,7 @@ impl Job {
         github: &Object,
     ) -> Result<Script, String> {
         let mut view = self.view(frame, environment, Some(step));
-        view.set("github", github.clone().into());
+        view.set("github", self.seen(github.clone()).into());
         let inputs = view.mapping("run", &step.inputs)?;
         let input =
             |key: &str| inputs.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value.as_str());
@@ -141,10 +164,20 @@ impl Job {
 
     /// What a process of a step gets: inherited variables, then `env`, the search path, and what describes the job;
     /// later ones win (actions/runner `Runner.Worker/Handlers/ScriptHandler.cs`).
-    pub(super) fn process_environment(&self, environment: &Environment, github: &Object) -> Environment {
+    pub(super) fn process_environment(
+        &self,
+        environment: &Environment,
+        github: &Object,
+        search_path: SearchPath<'_>,
+    ) -> Environment {
         let mut all = environment.clone();
-        if !self.search_path.is_empty() {
-            let inherited = environment.get("PATH").or_else(|| self.host.variable("PATH"));
+        let on_host = matches!(search_path, SearchPath::Host);
+        if !self.search_path.is_empty() && !matches!(search_path, SearchPath::Own) {
+            let inherited = environment.get("PATH").or_else(|| match search_path {
+                SearchPath::Host => self.host.variable("PATH"),
+                SearchPath::Image(path) => Some(path),
+                SearchPath::Own => None,
+            });
             let parts: Vec<&str> =
                 self.search_path.iter().map(String::as_str).chain(inherited.filter(|path| !path.is_empty())).collect();
             all.set("PATH", parts.join(":"));
@@ -155,7 +188,7 @@ impl Job {
         for (name, value) in self.contexts.runner.iter() {
             all.set(format!("RUNNER_{}", name.to_ascii_uppercase()), value.to_text());
         }
-        if all.get("CI").is_none() && self.host.variable("CI").is_none() {
+        if all.get("CI").is_none() && !(on_host && self.host.variable("CI").is_some()) {
             all.set("CI", "true");
         }
         all.set("GITHUB_ACTIONS", "true");
@@ -207,6 +240,7 @@ impl Job {
         };
         self.listen_to_rest(listener);
         if let Some(ran) = ended_for {
+            child.sweep().await;
             return (ran, None);
         }
         match status.map(exit_code) {

@@ -27,6 +27,15 @@ impl Job {
 
     /// What a JavaScript action needs for artifacts and caches, and for identity tokens.
     pub(super) fn add_services(&self, all: &mut Environment) {
+        self.add_addresses(all);
+        let on = |name| self.message.variable(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        if endpoint(&self.message).is_some() && on("actions_uses_cache_service_v2") {
+            all.set("ACTIONS_CACHE_SERVICE_V2", "True");
+        }
+    }
+
+    /// The same for an action that runs in a container (actions/runner `ContainerActionHandler.cs`).
+    pub(super) fn add_addresses(&self, all: &mut Environment) {
         let Some((endpoint, token)) = endpoint(&self.message) else { return };
         all.set("ACTIONS_RUNTIME_URL", endpoint.url.as_str());
         all.set("ACTIONS_RUNTIME_TOKEN", token);
@@ -38,10 +47,6 @@ impl Job {
             if let Some(url) = endpoint.data.get(member).filter(|url| !url.is_empty()) {
                 all.set(name, url.as_str());
             }
-        }
-        let on = |name| self.message.variable(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        if on("actions_uses_cache_service_v2") {
-            all.set("ACTIONS_CACHE_SERVICE_V2", "True");
         }
         if let Some(id) = self.message.variable("system.orchestrationId") {
             all.set("ACTIONS_ORCHESTRATION_ID", id);

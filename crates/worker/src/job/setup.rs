@@ -13,6 +13,8 @@ use startline_workflow::template::Template;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::ahead::Ahead;
+use super::containers::Containers;
 use super::stages::Actions;
 use super::step::Step;
 use super::{Defaults, Host, Job, Parts, services};
@@ -32,9 +34,9 @@ const RECORD: usize = 0;
 const SWITCHES: [&str; 2] = ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"];
 
 impl Job {
-    /// A job ready for its steps, and which of them have something to run first; none when it cannot run them, and says in
+    /// A job ready for its steps, and what is to run before them; none when it cannot run them, and says in
     /// its log why.
-    pub(super) async fn set_up(parts: Parts, steps: &[Step]) -> (Self, Option<Vec<usize>>) {
+    pub(super) async fn set_up(parts: Parts, steps: &[Step]) -> (Self, Option<Vec<Ahead>>) {
         let Parts { message, host, secrets, mut console, board, stop, tasks } = parts;
         let mut all_secrets = Object::new();
         for (name, value) in &secrets {
@@ -64,6 +66,7 @@ impl Job {
             environment: Environment::default(),
             search_path: Vec::new(),
             actions: Actions::default(),
+            containers: Containers::default(),
             defaults: Defaults::default(),
             status: Conclusion::Success,
             stop,
@@ -89,9 +92,9 @@ impl Job {
                 Conclusion::Failure
             }
         };
-        let pres = (outcome == Conclusion::Success).then(|| job.announce_pres(steps));
+        let ahead = (outcome == Conclusion::Success).then(|| job.announce_ahead(steps));
         job.end(RECORD, outcome, outcome);
-        (job, pres)
+        (job, ahead)
     }
 
     async fn prepare(&mut self, secrets: &Object, steps: &[Step]) -> Result<(), String> {
@@ -100,16 +103,6 @@ impl Job {
         self.console.write(&format!("Runner version: {}", env!("CARGO_PKG_VERSION")));
         if let Some(source) = self.message.github("secret_source").map(str::to_owned) {
             self.console.write(&format!("Secret source: {source}"));
-        }
-        for (what, token) in
-            [("container", &self.message.job_container), ("services", &self.message.job_service_containers)]
-        {
-            let given = token.as_ref().is_some_and(|token| token.kind != startline_protocol::template::TokenKind::Null);
-            if given {
-                return Err(format!(
-                    "`{what}` of the job needs containers, which this worker does not run; remove it from the job"
-                ));
-            }
         }
         self.console.write("Prepare workflow directory");
         let repository = self.message.github("repository").unwrap_or_default().to_owned();
@@ -121,6 +114,7 @@ impl Job {
         self.fill_contexts(secrets);
         self.write_event()?;
         self.evaluate_environment()?;
+        self.evaluate_containers()?;
         self.evaluate_defaults()?;
         self.prepare_actions(RECORD, self.needed(steps), 0).await?;
         self.console.write(&format!("Complete job name: {}", self.message.job_display_name));

@@ -13,6 +13,7 @@ use startline_workflow::action::Runs;
 
 use super::Job;
 use super::action::{Loaded, MAX_DEPTH, Remote};
+use super::ahead::Post;
 use super::node::Node;
 use super::step::{Frame, Stage, Step, Uses};
 use crate::environment::Environment;
@@ -34,12 +35,14 @@ pub(super) struct Actions {
     pub(super) states: BTreeMap<Vec<usize>, Environment>,
     /// What runs JavaScript, once it was looked for.
     pub(super) node: Option<Node>,
+    /// The same for the job's container.
+    pub(super) node_inside: Option<Node>,
     /// Uses whose `post` is to run.
     registered: BTreeSet<Vec<usize>>,
-    /// The job's own steps among them, in the order in which they registered.
-    order: Vec<usize>,
-    /// How many steps have something that runs before all others.
-    pres: usize,
+    /// What runs after the steps, in the order in which it was registered; the job's own steps each once.
+    pub(super) order: Vec<Post>,
+    /// How many records there are before the first step's.
+    pub(super) ahead: usize,
 }
 
 impl Actions {
@@ -57,6 +60,7 @@ impl Actions {
         let Some(loaded) = self.remotes.get(remote).filter(|_| depth > 0) else { return false };
         match &loaded.manifest.runs {
             Runs::Node(node) => node.pre.is_some(),
+            Runs::Docker(docker) => docker.pre.is_some(),
             Runs::Composite { .. } => loaded.nested().iter().any(|step| self.has_pre_within(&step.uses, depth - 1)),
         }
     }
@@ -68,46 +72,18 @@ impl Actions {
 }
 
 impl Job {
-    /// Puts a record on the board for each step that has something to run first, and answers their indices.
-    pub(super) fn announce_pres(&mut self, steps: &[Step]) -> Vec<usize> {
-        let pres: Vec<usize> =
-            steps.iter().filter(|step| self.actions.has_pre(&step.uses)).map(|step| step.index).collect();
-        for (number, index) in pres.iter().enumerate() {
-            let name = self.board.name(1 + number + index).to_owned();
-            self.board.insert(1 + number, format!("Pre {name}"));
-        }
-        self.actions.pres = pres.len();
-        pres
-    }
-
     /// The record of one of the job's own steps.
     pub(super) fn record_of(&self, index: usize) -> usize {
-        1 + self.actions.pres + index
+        1 + self.actions.ahead + index
     }
 
     /// Notes that the `post` of an action is to run.
     pub(super) fn register_post(&mut self, frame: &Frame, step: &Step) {
         let of = frame.use_of(step);
         let top = of.first().copied().unwrap_or_default();
-        if self.actions.registered.insert(of) && !self.actions.order.contains(&top) {
-            self.actions.order.push(top);
+        if self.actions.registered.insert(of) && !self.actions.order.contains(&Post::Step(top)) {
             let name = format!("Post {}", self.board.name(self.record_of(top)));
-            // Before those that were registered earlier, which run later.
-            let place = self.record_of(self.message.steps.len());
-            self.board.insert(place, name);
-        }
-    }
-
-    /// Runs what was registered.
-    pub(super) async fn run_posts(&mut self, frame: &mut Frame, steps: &[Step]) {
-        frame.stage = Stage::Post;
-        frame.record = self.record_of(steps.len());
-        while let Some(step) = self.actions.order.pop().and_then(|index| steps.get(index)) {
-            if self.is_abandoned() {
-                return;
-            }
-            self.run_top(frame, step).await;
-            frame.record += 1;
+            self.register(Post::Step(top), name);
         }
     }
 
@@ -120,6 +96,8 @@ impl Job {
         match loaded.map(|loaded| &loaded.manifest.runs) {
             Some(Runs::Node(node)) if stage == Stage::Pre => node.pre_if.clone(),
             Some(Runs::Node(node)) => node.post_if.clone(),
+            Some(Runs::Docker(docker)) if stage == Stage::Pre => docker.pre_if.clone(),
+            Some(Runs::Docker(docker)) => docker.post_if.clone(),
             _ => "always()".to_owned(),
         }
     }

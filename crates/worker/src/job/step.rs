@@ -46,7 +46,7 @@ pub(super) enum Uses {
     Local(String),
     /// An action of another repository.
     Remote(Remote),
-    /// An image, which this worker does not run.
+    /// An image.
     Docker(String),
 }
 
@@ -205,6 +205,21 @@ impl Step {
         }
     }
 
+    /// Stands for something that the worker itself runs, whatever has become of the job.
+    pub(super) fn of_worker() -> Self {
+        Self {
+            context_name: String::new(),
+            index: 0,
+            uses: Uses::Script,
+            inputs: Template::new(Kind::Null),
+            condition: "always()".to_owned(),
+            environment: None,
+            continue_on_error: None,
+            timeout: None,
+            name: None,
+        }
+    }
+
     pub(super) fn from_manifest(index: usize, step: &CompiledStep) -> Self {
         Self {
             context_name: step.context_name.clone(),
@@ -244,6 +259,7 @@ impl Step {
         let (prefix, title) = match (&self.name, &self.uses) {
             (Some(name), _) => ("", text(name)?),
             (None, Uses::Script) => ("Run ", text(self.inputs.get("script")?)?),
+            (None, Uses::Docker(image)) => ("Run ", image.clone()),
             (None, uses) => ("Run ", uses.shown()),
         };
         let title = title.trim_start().lines().next().unwrap_or_default().to_owned();
@@ -257,7 +273,10 @@ impl Job {
         let mut view = self.contexts.view(self.status);
         view.set("env", environment.to_value());
         view.set("steps", frame.steps());
-        view.set("github", self.github(frame, step).into());
+        view.set("github", self.seen(self.github(frame, step)).into());
+        if self.containers.job.is_some() {
+            view.set("runner", self.seen(self.contexts.runner.clone()).into());
+        }
         view.set_status(self.step_status(frame));
         view.set_workspace(&self.directories.workspace);
         if let Some(action) = &frame.action {
@@ -375,17 +394,7 @@ impl Job {
         }
         let left = match &step.uses {
             Uses::Script => self.script(frame, step, &environment).await,
-            Uses::Local(_) | Uses::Remote(_) => self.action(frame, step, &environment, own).await,
-            Uses::Docker(image) => {
-                self.console.write(&format!("##[group]Run docker://{image}"));
-                self.console.write("##[endgroup]");
-                let message = format!(
-                    "`uses: docker://{image}` cannot be run: this worker does not run actions that run in containers, but an \
-                     official GitHub runner does: give the job to one by its labels, or use a `run` step"
-                );
-                self.error(record, &message);
-                Left::failed()
-            }
+            Uses::Local(_) | Uses::Remote(_) | Uses::Docker(_) => self.action(frame, step, &environment, own).await,
         };
         frame.deadline = outer;
         let outcome = match left.ran {

@@ -104,7 +104,7 @@ async fn what_is_wrong_with_an_action_is_named() {
     ];
     let outcome = Job::new(steps)
         .file("shellless/action.yml", "name: S\nruns:\n  using: composite\n  steps:\n    - run: echo x\n")
-        .file("image/action.yml", "name: S\nruns:\n  using: docker\n  image: Dockerfile\n")
+        .file("image/action.yml", "name: S\nruns:\n  using: docker\n  image: debian:12\n")
         .finish()
         .await;
     assert_eq!(outcome.conclusions(), [Failure; 4]);
@@ -112,7 +112,7 @@ async fn what_is_wrong_with_an_action_is_named() {
         (1, "Can't find 'action.yml' or 'action.yaml' under"),
         (2, "`shellless/action.yml` has a mistake"),
         (3, "leaves the workspace"),
-        (4, "an action that runs in a container"),
+        (4, "'debian:12' should be either '[path]/Dockerfile' or 'docker://image[:tag]'"),
     ] {
         let errors: Vec<&str> =
             outcome.step_lines(number).into_iter().filter(|line| line.starts_with("##[error]")).collect();

@@ -80,6 +80,7 @@ pub(crate) struct Job {
     pub(crate) secrets: Vec<(String, String)>,
     pub(crate) timeout_minutes: u32,
     pub(crate) workspace_from: Option<PathBuf>,
+    pub(crate) container_cli: Option<PathBuf>,
     pub(crate) service: Service,
     pub(crate) root: tempfile::TempDir,
 }
@@ -117,6 +118,7 @@ impl Job {
             secrets: Vec::new(),
             timeout_minutes: 10,
             workspace_from: None,
+            container_cli: None,
             service: Service::start(),
             root: tempfile::tempdir().unwrap(),
         }
@@ -177,6 +179,7 @@ impl Job {
             tool_cache: self.root.path().join("tools"),
             archives: self.root.path().join("archives"),
             node: None,
+            container_cli: self.container_cli.clone(),
             workspace_from: self.workspace_from.clone(),
             connection: Connection::default(),
         };

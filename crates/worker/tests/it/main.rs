@@ -5,6 +5,7 @@
 mod actions;
 mod cancel;
 mod commands;
+mod containers;
 mod harness;
 mod masks;
 mod outages;

@@ -103,6 +103,8 @@ impl Reader<'_> {
         let permissions = fields.given("permissions").and_then(|node| self.permissions(node));
         let env = fields.get("env").and_then(|node| self.flat_mapping(node, "`env`", place::JOB_ENV));
         let defaults = fields.given("defaults").map(|node| self.defaults(node, Some(place::JOB_DEFAULTS)));
+        let container = fields.given("container").and_then(|node| self.container(node));
+        let services = fields.given("services").and_then(|node| self.services(node));
         let steps = match fields.entry("steps") {
             Some(steps) => self.steps(steps, Owner::Job),
             None if calls || fields.is_misspelled("steps") => Vec::new(),
@@ -130,6 +132,8 @@ impl Reader<'_> {
             env,
             defaults: defaults.unwrap_or_default(),
             outputs,
+            container,
+            services,
             steps: steps.into(),
         };
         Some((job, needs))
@@ -146,8 +150,6 @@ impl Reader<'_> {
             }
         }
         let remedies = [
-            ("container", "remove `container`, and run the job on a runner that has the tools installed"),
-            ("services", "start the service in a step, or on the runner's machine"),
             ("environment", "remove `environment`; its protection rules and secrets would not apply"),
             ("snapshot", "remove `snapshot`"),
         ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::call::{self, Call, CallSecrets, Given};
 use super::permission::Permissions;
-use super::{FileName, Job, Runners, Trigger, Workflow, parse_for, spelling};
+use super::{FileName, Job, Trigger, Workflow, parse, spelling};
 use crate::diagnostic::{self, Diagnostic};
 use crate::expression::Value;
 use crate::span::Span;
@@ -46,8 +46,8 @@ pub struct Linked {
 /// that it declares; it asks for no permission that its caller lacks; no file calls itself; there are at most 10 levels
 /// and 50 files.
 #[must_use]
-pub fn link(source: &str, name: &FileName, files: &BTreeMap<FileName, String>, runners: Runners) -> Linked {
-    let mut linker = Linker { files, runners, read: HashMap::new(), linked: Linked::default() };
+pub fn link(source: &str, name: &FileName, files: &BTreeMap<FileName, String>) -> Linked {
+    let mut linker = Linker { files, read: HashMap::new(), linked: Linked::default() };
     let workflow = linker.file(name, source, &mut vec![name.clone()]);
     if let Some(workflow) = &workflow
         && linker.size(workflow, name)
@@ -76,7 +76,6 @@ pub fn absent(file: &FileName, called_from: &FileName, span: Span, why: &str) ->
 
 struct Linker<'a> {
     files: &'a BTreeMap<FileName, String>,
-    runners: Runners,
     /// Files read so far; none for those with mistakes.
     read: HashMap<FileName, Option<Arc<Workflow>>>,
     linked: Linked,
@@ -88,7 +87,7 @@ impl Linker<'_> {
     }
 
     fn file(&mut self, name: &FileName, source: &str, chain: &mut Vec<FileName>) -> Option<Workflow> {
-        let (workflow, findings) = parse_for(source, self.runners);
+        let (workflow, findings) = parse(source);
         for finding in findings {
             self.report(name, finding);
         }

@@ -36,6 +36,11 @@ pub(crate) const OUTPUTS: Place = place(
     &["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps", "job", "runner", "env"],
     &[],
 );
+/// `env` of a container.
+pub(crate) const CONTAINER_ENV: Place = OUTPUTS;
+/// `credentials` of a container.
+pub(crate) const CREDENTIALS: Place =
+    place(&["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "env"], &[]);
 /// A step's `if`.
 pub(crate) const STEP_IF: Place = place(
     &["github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job", "runner", "env"],
@@ -51,6 +56,8 @@ pub(crate) const ACTION_INPUT: Place = place(&["github", "strategy", "matrix", "
 /// The value of an action's output.
 pub(crate) const ACTION_OUTPUT: Place =
     place(&["github", "strategy", "matrix", "steps", "inputs", "job", "runner", "env"], &[]);
+/// `args` and `env` of an action that runs in a container.
+pub(crate) const ACTION_CONTAINER: Place = place(&["inputs"], &[]);
 /// `if` of a step of a composite action.
 pub(crate) const ACTION_STEP_IF: Place = place(
     &["github", "inputs", "strategy", "matrix", "steps", "job", "runner", "env"],

@@ -2,7 +2,6 @@
 
 use crate::diagnostic::{Diagnostic, MAX_DIAGNOSTICS};
 use crate::expression::{Expression, Piece, Scalar as Folded, Value, split};
-use crate::model::Runners;
 use crate::model::place::Place;
 use crate::span::{LineIndex, Span};
 use crate::template::{Kind, Template};
@@ -18,8 +17,6 @@ pub(crate) struct Reader<'a> {
     pub(crate) findings: Vec<Diagnostic>,
     /// What expressions may refer to by name here; absent where nothing is known.
     pub(crate) names: Names,
-    /// Whether actions that only official runners can run are an error.
-    pub(crate) native: bool,
 }
 
 /// Names that a context has at a place. None: not known, so not checked.
@@ -32,9 +29,8 @@ pub(crate) struct Names {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(source: &'a str, findings: Vec<Diagnostic>, runners: Runners) -> Self {
-        let native = runners == Runners::Native;
-        Self { source, index: LineIndex::new(source), findings, names: Names::default(), native }
+    pub(crate) fn new(source: &'a str, findings: Vec<Diagnostic>) -> Self {
+        Self { source, index: LineIndex::new(source), findings, names: Names::default() }
     }
 
     pub(crate) fn report(&mut self, finding: Diagnostic) {
@@ -165,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A key: literal keys are text whatever they look like.
-    fn key(&mut self, node: &Node, place: Place) -> Template {
+    pub(crate) fn key(&mut self, node: &Node, place: Place) -> Template {
         let Some(text) = node.text() else { return at(node, Kind::Null) };
         if !text.contains("${{") {
             return at(node, Kind::String(text.to_owned()));

@@ -275,19 +275,10 @@ impl Reader<'_> {
             Some(image) => Some(Reference::Docker { image: image.to_owned() }).filter(|_| !image.trim().is_empty()),
             None => remote(&uses),
         };
-        match &reference {
-            Some(Reference::Docker { .. }) if self.native => self.unsupported(
-                node.span,
-                &format!("the container action `{uses}`"),
-                "run the command with `run` instead, or submit to a service with an official runner",
-            ),
-            Some(_) => {}
-            None => {
-                self.report(Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action")).remedy(
-                    "write `owner/repository@ref`, `owner/repository/path@ref`, or `./path` for an action of this \
-                     repository",
-                ))
-            }
+        if reference.is_none() {
+            self.report(Diagnostic::error("uses", node.span, format!("`{uses}` does not name an action")).remedy(
+                "write `owner/repository@ref`, `owner/repository/path@ref`, or `./path` for an action of this repository",
+            ));
         }
         reference
     }

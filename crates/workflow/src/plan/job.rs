@@ -166,6 +166,8 @@ fn instances(
             env: Arc::clone(&env),
             defaults: defaults(&workflow.defaults, &job.defaults),
             outputs: job.outputs.clone(),
+            container: job.container.clone(),
+            services: job.services.clone(),
             steps: Arc::clone(&job.steps),
         })
     })

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use startline_workflow::Runners;
 use startline_workflow::model::{FileName, Linked, link};
 
 fn linked(source: &str, files: &[(&str, &str)]) -> Linked {
@@ -12,7 +11,7 @@ fn linked(source: &str, files: &[(&str, &str)]) -> Linked {
             .unwrap_or_else(|problem| panic!("{text}: {problem}"))
     };
     let files: BTreeMap<FileName, String> = files.iter().map(|(path, text)| (name(path), (*text).to_owned())).collect();
-    link(source, &FileName::local("ci.yml"), &files, Runners::Any)
+    link(source, &FileName::local("ci.yml"), &files)
 }
 
 /// `file:line:column message (remedy)` of each finding.

@@ -144,8 +144,30 @@ fn each_mistake_has_its_code_and_place() {
         (job(&format!("{run}name: ${{{{ github.ref\n")), &["7:11 expression-syntax"]),
         (job(&format!("{run}name: ${{{{ needs.b.result }}}}\n")), &["7:15 empty-reference?"]),
         (job("runs-on: x\nsteps:\n  - run: ${{ steps.none.outputs.x }}\n"), &["6:18 empty-reference?"]),
-        (job(&format!("{run}container: alpine\n")), &["7:5 unsupported"]),
-        (job(&format!("{run}services: {{}}\n")), &["7:5 unsupported"]),
+        (job(&format!("{run}container: 'docker://'\n")), &["7:16 value"]),
+        (job(&format!("{run}container: [alpine]\n")), &["7:16 type"]),
+        (job(&format!("{run}container: {{image: a, entrypoint: x}}\n")), &["7:27 unknown-key"]),
+        (job(&format!("{run}container: {{image: a, ports: 80, volumes: [{{}}]}}\n")), &["7:34 type", "7:48 type"]),
+        (job(&format!("{run}container: {{env: {{A: '${{{{ steps.x }}}}'}}}}\n")), &["7:17 missing-key"]),
+        (job(&format!("{run}container: '${{{{ secrets.A }}}}'\n")), &["7:21 expression"]),
+        (
+            job(&format!(
+                "{run}container: {{image: a, credentials: {{username: '${{{{ secrets.A }}}}', passwd: b}}}}\n"
+            )),
+            &["7:71 unknown-key"],
+        ),
+        (job(&format!("{run}services: [a]\n")), &["7:15 type"]),
+        (
+            job(&format!("{run}services: {{db: '', web: {{image: b, command: c, entrypoint: d, ports: [80]}}}}\n")),
+            &["7:20 value"],
+        ),
+        (job(&format!("{run}services: ${{{{ fromJSON(vars.A) }}}}\n")), &[]),
+        (
+            job(&format!(
+                "{run}container: {{image: '', options: 1, ports: [80, '90:90'], env: '${{{{ matrix.a }}}}', credentials: '${{{{ vars.A }}}}'}}\n"
+            )),
+            &[],
+        ),
         (job(&format!("{run}environment: production\n")), &["7:5 unsupported"]),
         (job(&format!("{run}concurrency: x\n")), &[]),
         (job(&format!("{run}concurrency: ''\n")), &["7:18 value"]),
@@ -235,21 +257,4 @@ fn more_than_a_hundred_findings_end_with_a_count() {
     let (_, findings) = parse(&format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{steps}"));
     assert_eq!(findings.len(), 100);
     assert_eq!(findings[99].notes.last().unwrap().message, "50 further findings are not shown");
-}
-
-#[test]
-fn where_our_runners_are_the_only_ones_images_are_a_mistake_and_actions_of_others_are_not() {
-    let parse = |uses: &str| {
-        let source = job(&format!("runs-on: x\nsteps:\n  - uses: {uses}\n"));
-        assert!(startline_workflow::parse(&source).0.is_some(), "{uses}");
-        startline_workflow::parse_for(&source, startline_workflow::Runners::Native)
-    };
-    for uses in ["actions/checkout@v4", "a/b/c/d@main"] {
-        assert!(parse(uses).0.is_some(), "{uses}");
-    }
-    let (workflow, findings) = parse("docker://alpine:3");
-    assert!(workflow.is_none());
-    assert_eq!((findings[0].code, findings[0].span.start.column), ("unsupported", 15));
-    assert!(findings[0].message.contains("docker://alpine:3"), "{}", findings[0].message);
-    assert!(findings[0].remedy.as_deref().unwrap().contains("official runner"));
 }

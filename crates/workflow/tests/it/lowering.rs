@@ -259,7 +259,7 @@ fn mistakes_in_actions_have_their_code_and_place() {
         ("runs: {using: node20, main: a, pre-if: 'nothing'}\n", &["1:41 expression"]),
         ("runs: {using: node20, main: a, image: b}\n", &["1:32 unknown-key"]),
         ("runs: {using: node18, main: a}\n", &["1:15 value"]),
-        ("runs: {using: docker, image: Dockerfile}\n", &["1:15 unsupported"]),
+        ("runs: {using: docker, image: debian}\n", &["1:30 value"]),
         ("runs: {using: composit, steps: []}\n", &["1:15 value"]),
         ("runs: {steps: []}\n", &["1:1 missing-key"]),
         ("runs: {using: composite}\n", &["1:1 missing-key"]),

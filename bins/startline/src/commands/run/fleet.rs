@@ -17,6 +17,7 @@ pub(super) struct Machine {
     pub workspace_from: PathBuf,
     pub parallel: u32,
     pub node: Option<PathBuf>,
+    pub container_cli: Option<PathBuf>,
     /// None means one of each runner's own.
     pub tool_cache: Option<PathBuf>,
 }
@@ -71,7 +72,7 @@ impl Fleet {
         let mut labels: BTreeSet<String> =
             startline_runner::default_labels().iter().map(|label| label.to_lowercase()).collect();
         labels.extend(names);
-        let dir = self.home.join(format!("runner-{number}"));
+        let dir = self.dir(number);
         std::fs::create_dir_all(&dir)?;
         let mut name = startline_runner::default_name();
         if number > 1 {
@@ -96,14 +97,7 @@ impl Fleet {
             replace: false,
         };
         let registered = startline_runner::register(self.transport.clone(), &options, &dir).await?;
-        let defaults = Options::new(&dir);
-        let options = Options {
-            max_parallel_jobs: self.machine.parallel,
-            workspace_from: Some(self.machine.workspace_from.clone()),
-            node: self.machine.node.clone(),
-            tool_cache: self.machine.tool_cache.clone().unwrap_or(defaults.tool_cache),
-            ..defaults
-        };
+        let options = self.options(&dir);
         let (transport, shutdown) = (self.transport.clone(), self.shutdown.clone());
         self.runners.spawn(async move {
             startline_runner::run(options, registered, transport, shutdown).await?;
@@ -111,6 +105,24 @@ impl Fleet {
         });
         self.served.push(labels);
         Ok(())
+    }
+
+    /// How the runner in `dir` runs.
+    fn options(&self, dir: &Path) -> Options {
+        let Machine { workspace_from, parallel, node, container_cli, tool_cache } = &self.machine;
+        let defaults = Options::new(dir);
+        Options {
+            max_parallel_jobs: *parallel,
+            workspace_from: Some(workspace_from.clone()),
+            node: node.clone(),
+            container_cli: container_cli.clone(),
+            tool_cache: tool_cache.clone().unwrap_or(defaults.tool_cache),
+            ..defaults
+        }
+    }
+
+    fn dir(&self, number: usize) -> PathBuf {
+        self.home.join(format!("runner-{number}"))
     }
 
     /// Ends the runners; when the run has not ended in an orderly way, their jobs too.
@@ -124,6 +136,10 @@ impl Fleet {
         }
         // Their workers see the end of their standard input and kill what they started.
         self.runners.shutdown().await;
+        // What they had in containers, if they had no time for it.
+        for number in 1..=self.served.len() {
+            self.options(&self.dir(number)).remove_leftovers().await;
+        }
     }
 }
 

@@ -6,13 +6,14 @@
 //!   is a line feed;
 //! * `# corpus: files FOLDER`: the files of `<area>/<FOLDER>/` are the work tree;
 //! * `# corpus: event JSON`: the event's body;
+//! * `# corpus: engine JSON`: containers are run by `tests/containers/docker` with these settings;
 //! * `# corpus: show preamble`: what the log says of a step before its process begins is part of the snapshot;
 //! * `# corpus: show setup`: so are the lines of "Set up job" and "Complete job" that are the same for every job.
 
 use std::path::Path;
 
 use super::snapshot::{Shown, Snapshot};
-use crate::harness::{Said, startline};
+use crate::harness::{Said, root, startline};
 
 /// One workflow of the corpus.
 pub(super) struct Case {
@@ -21,6 +22,7 @@ pub(super) struct Case {
     flags: Vec<String>,
     files: Vec<std::path::PathBuf>,
     event: Option<String>,
+    engine: Option<String>,
     shown: Shown,
 }
 
@@ -35,6 +37,7 @@ impl Case {
             flags: Vec::new(),
             files: Vec::new(),
             event: None,
+            engine: None,
             shown: Shown::default(),
         };
         for option in source.lines().map_while(|line| line.strip_prefix('#')) {
@@ -43,6 +46,7 @@ impl Case {
                 ("run", flags) => case.flags.extend(words(flags)),
                 ("files", given) => case.files.push(path.with_file_name(given)),
                 ("event", json) => case.event = Some(json.to_owned()),
+                ("engine", json) => case.engine = Some(json.to_owned()),
                 ("show", "preamble") => case.shown.preamble = true,
                 ("show", "setup") => case.shown.setup = true,
                 _ => return Err(format!("`# corpus:{option}` is not understood")),
@@ -69,6 +73,9 @@ impl Case {
         if self.event.is_some() {
             command.arg("--event-file").arg(scratch.join("event.json"));
         }
+        if self.engine.is_some() {
+            command.arg("--container-cli").arg(scratch.join("engine/docker"));
+        }
         let said: Said = command.output().map_err(|error| error.to_string())?.into();
         Snapshot { scratch: &scratch, shown: self.shown }.of(&said)
     }
@@ -79,6 +86,12 @@ impl Case {
         }
         for files in &self.files {
             copy(files, tree)?;
+        }
+        if let Some(settings) = &self.engine {
+            let engine = scratch.join("engine");
+            std::fs::create_dir_all(&engine)?;
+            std::fs::copy(root().join("tests/containers/docker"), engine.join("docker"))?;
+            std::fs::write(engine.join("settings.json"), settings)?;
         }
         if let Some(event) = &self.event {
             std::fs::write(scratch.join("event.json"), event)?;

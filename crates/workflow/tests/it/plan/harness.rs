@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use startline_workflow::Workflow;
 use startline_workflow::expression::Value;
 use startline_workflow::model::{FileName, link};
 use startline_workflow::plan::{
     ClaimState, Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext, advance, conclusion, pending,
 };
-use startline_workflow::{Runners, Workflow};
 
 pub(crate) struct Run {
     pub(crate) workflow: Workflow,
@@ -25,7 +25,7 @@ impl Run {
     /// A run of a workflow that calls these files.
     pub(crate) fn calling(source: &str, files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| (FileName::local(*path), (*text).to_owned())).collect();
-        let linked = link(source, &FileName::local("ci.yml"), &files, Runners::Any);
+        let linked = link(source, &FileName::local("ci.yml"), &files);
         assert!(linked.missing.is_empty(), "{:?}", linked.missing);
         let workflow = linked.workflow.unwrap_or_else(|| panic!("{:#?}", linked.findings));
         let context = RunContext {
