@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Run a workflow file here and now: service, runner and run in one command
-    #[command(after_help = "Example:\n  startline run .github/workflows/ci.yml --job test --secret NPM_TOKEN")]
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Run the service
     #[command(after_help = "Example:\n  startline server --listen 127.0.0.1:7070 --data-dir /var/lib/startline")]
@@ -128,7 +128,7 @@ pub(crate) struct Submission {
     #[arg(long, value_name = "NAME")]
     pub event: Option<String>,
     /// JSON file with the event's body (`github.event`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "eventpath", value_name = "FILE")]
     pub event_file: Option<PathBuf>,
     /// Start nothing, and exit with 0, unless the event starts the workflow by its types and filters
     #[arg(long)]
@@ -139,16 +139,28 @@ pub(crate) struct Submission {
     /// Input of `workflow_dispatch`; may be repeated
     #[arg(long = "input", value_name = "KEY=VALUE")]
     pub inputs: Vec<String>,
-    /// Secret; NAME alone takes the value from the environment variable of that name, which keeps it out of the
-    /// process list; may be repeated
+    /// File with inputs, a line `NAME=value` each; may be repeated [default of `run`: .input, if there is one]
+    #[arg(long = "input-file", value_name = "FILE")]
+    pub input_files: Vec<PathBuf>,
+    /// Secret; NAME alone takes the value from the environment variable of that name, else asks for it on a terminal,
+    /// which keeps it out of the process list; may be repeated
     #[arg(long = "secret", value_name = "NAME[=VALUE]")]
     pub secrets: Vec<String>,
+    /// File with secrets, a line `NAME=value` each; may be repeated [default of `run`: .secrets, if there is one]
+    #[arg(long = "secret-file", value_name = "FILE")]
+    pub secret_files: Vec<PathBuf>,
     /// Configuration variable (`vars`); may be repeated
     #[arg(long = "var", value_name = "KEY=VALUE")]
     pub variables: Vec<String>,
+    /// File with configuration variables; may be repeated [default of `run`: .vars, if there is one]
+    #[arg(long = "var-file", value_name = "FILE")]
+    pub var_files: Vec<PathBuf>,
     /// Environment variable for every step, over the workflow's own; may be repeated
     #[arg(long = "env", value_name = "KEY=VALUE")]
     pub env: Vec<String>,
+    /// File with environment variables for every step; may be repeated [default of `run`: .env, if there is one]
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
     /// Only matrix combinations with this value; may be repeated
     #[arg(long = "matrix", value_name = "KEY=VALUE")]
     pub matrix: Vec<String>,
@@ -157,11 +169,44 @@ pub(crate) struct Submission {
     pub repository: Option<String>,
 }
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  startline run .github/workflows/ci.yml
+      runs the workflow in a copy of the work tree, as it is now
+  startline run .github/workflows/ci.yml --dry-run
+      says what would run, and why not the rest
+  startline run .github/workflows/ci.yml --job test --matrix os=ubuntu-latest
+      runs one job, with what it needs, and of its matrix one combination
+  startline run .github/workflows/ci.yml --watch
+      runs again whenever a file changes that git does not ignore
+  startline run .github/workflows/ci.yml --secret NPM_TOKEN --secret-file ~/.ci-secrets
+      takes a secret from the environment (or asks for it) and others from a file
+  startline run .github/workflows/ci.yml --event pull_request --event-file pr.json
+      runs what a pull request starts, with its body as GitHub sends it
+  startline run .github/workflows/release.yml --input version=1.2.3 --in-place
+      dispatches it with an input, and lets it change the work tree
+
+Files with these names in the root of the work tree are read, unless others are named: .env, .secrets, .vars, .input.
+Flags win over files.";
+
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub submission: Submission,
-    /// How many jobs may run at the same time [default: the number of cores]
+    /// Work in a copy of the work tree, one for each job, as it is now; the default
+    #[arg(long, conflicts_with = "in_place")]
+    pub copy: bool,
+    /// Work in the work tree itself: jobs may change and delete everything in it, ignored files too. Refused unless
+    /// everything is committed
+    #[arg(long)]
+    pub in_place: bool,
+    /// Work in the work tree even though git could not bring back what is lost in it
+    #[arg(long, requires = "in_place")]
+    pub allow_dirty: bool,
+    /// Run again whenever files change, until Ctrl-C
+    #[arg(long, short, conflicts_with = "look")]
+    pub watch: bool,
+    /// How many jobs may run at the same time [default: the number of cores; 1 with --in-place]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub parallel: Option<u32>,
     /// Program that runs JavaScript actions [default: `node` on PATH]

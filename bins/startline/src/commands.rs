@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
 mod audit;
+mod dotenv;
 mod events;
 mod follow;
+mod given;
 mod group;
 mod listing;
 mod load;
@@ -12,6 +14,7 @@ mod server;
 mod submission;
 mod submit;
 mod token;
+mod tree;
 mod unit;
 mod value;
 

@@ -1,7 +1,5 @@
 //! Randomness from the operating system.
 
-use aws_lc_rs::rand;
-
 /// `N` bytes that nobody can guess.
 ///
 /// # Panics
@@ -9,7 +7,7 @@ use aws_lc_rs::rand;
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes).expect("the operating system gives random bytes");
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }
 

@@ -57,6 +57,8 @@ pub struct Options {
     pub worker_command: Vec<OsString>,
     /// A directory whose files are copied into every empty workspace.
     pub workspace_from: Option<PathBuf>,
+    /// Jobs work in that directory itself, and nothing is copied. They may change and delete everything in it.
+    pub in_place: bool,
     /// Passed on to workers; the runner itself uses the transport that it is given.
     pub connection: Connection,
     /// End after one job, as an ephemeral runner does.
@@ -86,6 +88,7 @@ impl Options {
             max_parallel_jobs: 1,
             worker_command: Vec::new(),
             workspace_from: None,
+            in_place: false,
             connection: Connection::default(),
             once: false,
             exit_when_idle: None,

@@ -247,6 +247,7 @@ impl Job<'_> {
             node: options.node.clone(),
             container_cli: options.container_cli.clone(),
             workspace_from: options.workspace_from.clone(),
+            in_place: options.in_place,
             connection: options.connection.clone(),
         }
     }

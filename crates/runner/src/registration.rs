@@ -35,6 +35,8 @@ pub struct RegisterOptions {
     pub ephemeral: bool,
     /// Take the name over from an earlier registration, here or elsewhere.
     pub replace: bool,
+    /// The registration is to survive a loss of power, which takes the time of two writes to the disk.
+    pub durable: bool,
 }
 
 /// A registration as kept in `runner.json`.
@@ -108,6 +110,10 @@ impl Registration {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        self.save_as(dir, true)
+    }
+
+    fn save_as(&self, dir: &Path, durable: bool) -> Result<(), Error> {
         let path = Self::path(dir);
         let fresh = dir.join("runner.json.new");
         let write = || {
@@ -115,6 +121,9 @@ impl Registration {
             let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
             serde_json::to_writer_pretty(&mut file, self)?;
             file.write_all(b"\n")?;
+            if !durable {
+                return fs::rename(&fresh, &path);
+            }
             // A token that is lost in a power cut can never be had again.
             file.sync_all()?;
             fs::rename(&fresh, &path)?;
@@ -192,7 +201,7 @@ pub async fn register(transport: Transport, options: &RegisterOptions, dir: &Pat
         poll_timeout_seconds: response.poll_timeout_seconds,
         heartbeat_interval_seconds: response.heartbeat_interval_seconds,
     };
-    if let Err(error) = registration.save(dir) {
+    if let Err(error) = registration.save_as(dir, options.durable) {
         // Nobody could ever use it.
         if let Err(error) = client.with_retry(Retry::BRIEF).session(credentials).deregister(false).await {
             tracing::warn!(%error, runner_id = %registration.runner_id, "cannot give the registration back");

@@ -65,7 +65,7 @@ const BODY_LIMIT: usize = 8 * 1024 * 1024;
 /// How many assertions are remembered, so that none is used twice.
 const REPLAYS: usize = 200_000;
 /// How many keys for just-in-time runners lie ready.
-const KEYS_READY: usize = 64;
+pub(crate) const KEYS_READY: usize = 64;
 
 /// What the Actions protocol needs of its own.
 pub(crate) struct Actions {
@@ -92,6 +92,7 @@ pub(crate) struct Actions {
 pub(crate) struct Given {
     pub tokens: PurposeKey,
     pub addresses: UrlKey,
+    pub keys: KeyPool,
     pub storage: Storage,
     pub identity: Identity,
     pub scale_sets: Arc<ScaleSets>,
@@ -104,11 +105,11 @@ pub(crate) struct Given {
 
 impl Actions {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { tokens, addresses, storage, identity, scale_sets, url, poll_timeout, lease, apps } = given;
+        let Given { tokens, addresses, keys, storage, identity, scale_sets, url, poll_timeout, lease, apps } = given;
         Self {
             tokens,
             addresses,
-            keys: KeyPool::new(KEYS_READY),
+            keys,
             making: Semaphore::new(makers()),
             replays: Mutex::new(ReplayCache::new(REPLAYS)),
             sessions: Sessions::default(),

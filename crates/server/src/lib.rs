@@ -21,6 +21,7 @@ mod front;
 mod groups;
 mod housekeeping;
 mod intake;
+mod keeping;
 mod leases;
 mod limits;
 mod message;
@@ -48,7 +49,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::SignedDuration;
-use startline_crypto::{JobTokenKey, KeyRing, PurposeKey, UrlKey};
+use startline_crypto::{JobTokenKey, KeyRing};
 use startline_daemon::trace::{Collector, Exporter, TraceMetrics, Tracer};
 use startline_daemon::{BuildInfo, ClientAddress, Clock, Drain, Health, Listener, Report, health_router, serve_with};
 use startline_dispatcher::Dispatcher;
@@ -62,6 +63,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer as _;
+
+use keeping::Keeping;
 
 pub use actions::Door;
 pub use config::{ActionsArgs, Args, ScaleSetMode, ServerConfig, ServerLayer, Synchronous};
@@ -210,12 +213,30 @@ pub async fn start(config: ServerConfig, new_admin_token: bool) -> anyhow::Resul
     start_by(Clock::system(), config, new_admin_token).await
 }
 
+/// Starts a service that is as passing as its process: records and keys are in memory alone, so that nothing waits for a
+/// disk. Logs, artifacts and caches are files in the data directory, as always.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_passing(config: ServerConfig) -> anyhow::Result<Running> {
+    start_kept(Clock::system(), config, false, Keeping::InMemory).await
+}
+
 /// Starts the service as [`start`] does, by another clock than the system's: offers, leases, signs of life and tokens end
 /// by it.
 ///
 /// # Errors
 /// As [`start`].
 pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool) -> anyhow::Result<Running> {
+    start_kept(clock, config, new_admin_token, Keeping::OnDisk).await
+}
+
+async fn start_kept(
+    clock: Clock,
+    config: ServerConfig,
+    new_admin_token: bool,
+    keeping: Keeping,
+) -> anyhow::Result<Running> {
     config.check()?;
     // Before anything is touched: a second service on the same port must not open the first one's data.
     let listener = Listener::bind(config.listen).await?;
@@ -227,23 +248,10 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let mut registry = startline_daemon::Metrics::new(build);
     let metrics = metrics::Metrics::register(registry.registry());
 
-    let observer = Arc::clone(&metrics);
-    let options = startline_store::sqlite::Options {
-        synchronous: match config.synchronous {
-            Synchronous::Full => startline_store::sqlite::Synchronous::Full,
-            Synchronous::Normal => startline_store::sqlite::Synchronous::Normal,
-        },
-        observer: Some(Arc::new(move |took, batch| observer.commit(took, batch))),
-        ..startline_store::sqlite::Options::new(startline_crypto::sha256)
+    let kept = match keeping {
+        Keeping::OnDisk => keeping::Kept::on_disk(&config, &directory, &metrics)?,
+        Keeping::InMemory => keeping::Kept::in_memory(&directory)?,
     };
-    let store: Arc<dyn Store> = Arc::new(startline_store::sqlite::Sqlite::open(&directory.database(), &options)?);
-    let logs = Logs::open(&directory.logs(), &startline_store::logs::Options::default())?;
-    let job_tokens = JobTokenKey::load_or_create(directory.job_token_key())?;
-    let secrets_key = config.secrets_key_file.clone().unwrap_or_else(|| directory.secrets_key());
-    let sealing = KeyRing::load_or_create(&secrets_key)?;
-    tracing::info!(key = %sealing.current().id(), keys = sealing.len(), file = %secrets_key.display(), "secrets are sealed");
-    let bearers = PurposeKey::load_or_create(directory.bearer_key())?;
-    let addresses = UrlKey::load_or_create(directory.url_key())?;
     let quotas = actions::Quotas {
         artifacts: config.artifact_quota.bytes(),
         caches: config.cache_quota.bytes(),
@@ -283,8 +291,9 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
     let (tracer, exporter) = traces(&config, build.version, TraceMetrics::register(registry.registry()))?;
     let app = Arc::new(App {
         actions: actions::Actions::new(actions::Given {
-            tokens: bearers,
-            addresses,
+            tokens: kept.bearers,
+            addresses: kept.addresses,
+            keys: kept.runner_keys,
             storage,
             identity: actions::Identity::new(&settings.url, directory.id_token_key(), config.identity_rules()?),
             scale_sets,
@@ -293,8 +302,8 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
             lease: signed(config.actions_lease.get()),
             apps: actions::Apps::read(config.apps_file.as_deref())?,
         }),
-        store,
-        logs,
+        store: kept.store,
+        logs: kept.logs,
         clock: clock.clone(),
         config: settings,
         dispatch,
@@ -312,8 +321,8 @@ pub async fn start_by(clock: Clock, config: ServerConfig, new_admin_token: bool)
         refusals: audit::Refusals::default(),
         limits: limits::Limits::new(&config),
         turns,
-        job_tokens,
-        sealing,
+        job_tokens: kept.job_tokens,
+        sealing: kept.sealing,
         metrics,
         tracer,
         tasks,

@@ -46,12 +46,14 @@ pub enum LogError {
 pub struct Options {
     /// Largest size of one log in bytes.
     pub limit: u64,
+    /// Whether logs are to survive a loss of power; otherwise [`Logs::sync`] does nothing.
+    pub durable: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // A gigabyte of short lines takes several with their stamps.
-        Self { limit: 4 << 30 }
+        Self { limit: 4 << 30, durable: true }
     }
 }
 
@@ -67,6 +69,7 @@ type Key = (JobId, u32);
 struct Shared {
     directory: PathBuf,
     limit: u64,
+    durable: bool,
     /// Logs that are being written or followed at the moment.
     open: Mutex<HashMap<Key, Arc<OpenLog>>>,
 }
@@ -172,7 +175,8 @@ impl Logs {
     /// [`Error::Unusable`] when it cannot be made or written to.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, Error> {
         crate::directory::prepare(directory)?;
-        let shared = Shared { directory: directory.to_owned(), limit: options.limit, open: Mutex::default() };
+        let Options { limit, durable } = *options;
+        let shared = Shared { directory: directory.to_owned(), limit, durable, open: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -209,6 +213,9 @@ impl Logs {
     /// # Errors
     /// [`LogError::Io`].
     pub async fn sync(&self, job: JobId, attempt: u32) -> Result<(), LogError> {
+        if !self.shared.durable {
+            return Ok(());
+        }
         self.blocking((job, attempt), "sync", |shared, key| files::sync(&shared.path(key))).await
     }
 

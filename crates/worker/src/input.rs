@@ -48,6 +48,9 @@ pub struct WorkerInput {
     /// A directory whose files are copied into the workspace before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_from: Option<PathBuf>,
+    /// The job works in that directory itself, and nothing is copied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_place: bool,
     /// How to reach the service.
     #[serde(default)]
     pub connection: Connection,

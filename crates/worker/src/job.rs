@@ -72,6 +72,8 @@ pub(crate) struct Host {
     /// Where actions come from.
     pub(crate) launch: Option<LaunchClient>,
     pub(crate) workspace_from: Option<PathBuf>,
+    /// `workspace_from` is the workspace, and what is in it is somebody's.
+    pub(crate) in_place: bool,
     pub(crate) runner_name: String,
     pub(crate) runner_os: String,
     pub(crate) runner_arch: String,

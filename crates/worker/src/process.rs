@@ -208,6 +208,7 @@ fn host(input: WorkerInput, launch: Option<LaunchClient>) -> Host {
         container_cli: input.container_cli,
         launch,
         workspace_from: input.workspace_from,
+        in_place: input.in_place,
         runner_name: input.runner_name,
         runner_os: input.runner_os,
         runner_arch: input.runner_arch,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Deepest directory copied.
 const MAX_DEPTH: usize = 128;
@@ -156,17 +156,25 @@ fn remove_what_is_ours(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes `to` a copy of `from` and says how many files were copied. Of a git work tree those files are taken that git
-/// tracks or would track; otherwise everything. Nothing is taken from below `except`; links stay links.
-pub(crate) fn copy(from: &Path, to: &Path, except: &[PathBuf], interrupt: &AtomicBool) -> Result<usize, Error> {
+/// tracks or would track; otherwise everything. Nothing is taken from below `except`; links stay links. `copied` counts.
+pub(crate) fn copy(
+    from: &Path,
+    to: &Path,
+    except: &[PathBuf],
+    interrupt: &AtomicBool,
+    copied: &AtomicUsize,
+) -> Result<usize, Error> {
     let from = std::fs::canonicalize(from).map_err(failed("find", from))?;
-    let except: Vec<PathBuf> = except.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    let mut except: Vec<PathBuf> = except.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
     if except.iter().any(|path| from.starts_with(path)) {
         let inside = io::Error::new(io::ErrorKind::InvalidInput, "it lies inside the work directory");
         return Err(failed("copy", &from)(inside));
     }
     remove(to)?;
     std::fs::create_dir_all(to).map_err(failed("create", to))?;
-    let mut copy = Copy { from: &from, to, except: &except, interrupt, files: 0 };
+    // A copy within the tree does not hold itself.
+    except.extend(std::fs::canonicalize(to).ok().filter(|to| to.starts_with(&from)));
+    let mut copy = Copy { from: &from, to, except: &except, interrupt, copied, files: 0 };
     match git_files(&from) {
         Some(files) => files.iter().try_for_each(|file| copy.entry(file, 0))?,
         None => copy.children(Path::new(""), 0)?,
@@ -195,6 +203,7 @@ struct Copy<'a> {
     to: &'a Path,
     except: &'a [PathBuf],
     interrupt: &'a AtomicBool,
+    copied: &'a AtomicUsize,
     files: usize,
 }
 
@@ -238,6 +247,7 @@ impl Copy<'_> {
             return Ok(());
         }
         self.files += 1;
+        self.copied.store(self.files, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -298,7 +308,7 @@ mod tests {
         let work = root.path().join("_work");
         let target = work.join("demo/demo");
         write(&target, &["stale"]);
-        let copied = copy(root.path(), &target, &[work], &AtomicBool::new(false)).unwrap();
+        let copied = copy(root.path(), &target, &[work], &AtomicBool::new(false), &AtomicUsize::new(0)).unwrap();
         assert_eq!(listing(&target), [".hidden", "a", "broken", "link", "sub/b"]);
         assert_eq!(copied, 5);
         assert_eq!(std::fs::read_link(target.join("link")).unwrap(), Path::new("sub/b"));
@@ -317,7 +327,7 @@ mod tests {
         git(&["add", "tracked", "deleted"]);
         std::fs::remove_file(root.path().join("deleted")).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(root.path(), target.path(), &[], &AtomicBool::new(false)).unwrap();
+        copy(root.path(), target.path(), &[], &AtomicBool::new(false), &AtomicUsize::new(0)).unwrap();
         assert_eq!(listing(target.path()), [".gitignore", "sub/é x", "tracked", "untracked"]);
     }
 
@@ -326,9 +336,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &["a"]);
         let target = tempfile::tempdir().unwrap();
-        let error = copy(root.path(), target.path(), &[], &AtomicBool::new(true)).unwrap_err();
+        let error = copy(root.path(), target.path(), &[], &AtomicBool::new(true), &AtomicUsize::new(0)).unwrap_err();
         assert!(matches!(error, Error::Interrupted(_)));
-        let error = copy(&root.path().join("absent"), target.path(), &[], &AtomicBool::new(false)).unwrap_err();
+        let error =
+            copy(&root.path().join("absent"), target.path(), &[], &AtomicBool::new(false), &AtomicUsize::new(0))
+                .unwrap_err();
         assert!(error.to_string().contains("absent"), "{error}");
     }
 }

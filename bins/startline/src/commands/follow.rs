@@ -1,6 +1,10 @@
 //! Watching a run until it ends: every job's log, live, and what becomes of the run.
 
-use std::collections::{BTreeMap, HashSet};
+mod failures;
+mod silence;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use anstream::{eprintln, println};
@@ -9,12 +13,15 @@ use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::runs_api::{JobView, LogEvent, RunDetail};
 use startline_protocol::state::{Conclusion, JobStatus};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::failures::FailedStep;
+use self::silence::Silence;
 use crate::exit;
-use crate::render::log::JobLog;
-use crate::render::style::{DIM, RESET, YELLOW, harmless};
+use crate::render::log::{self, JobLog};
+use crate::render::style::{BOLD, DIM, RED, RESET, YELLOW, harmless};
 
 /// How long one look at a run is held by the service.
 const HOLD: Duration = Duration::from_secs(20);
@@ -34,9 +41,11 @@ pub(super) enum Form {
 #[derive(serde::Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line<'a> {
+    Begin { root: &'a Path, in_place: bool, value_files: Vec<&'a str> },
     Log { job_id: JobId, attempt: u32, offset: u64, text: &'a str },
     Console { job_id: JobId, attempt: u32, step_id: Option<Uuid>, first_line: Option<u64>, lines: &'a [String] },
     Job { job: &'a JobView },
+    FailedStep(&'a FailedStep),
     Run { detail: &'a RunDetail },
 }
 
@@ -56,7 +65,14 @@ pub(super) struct Follower {
     explained: HashSet<JobId>,
     /// What was told of waits.
     told: HashSet<String>,
+    silence: Silence,
+    /// Lines printed so far, and how many there were when the end of a failed step (by its number) had been.
+    printed: u64,
+    failed: HashMap<(JobId, u32), u64>,
 }
+
+/// A failed step's last lines are repeated when more than so many others have come since.
+const BURIED: u64 = 10;
 
 impl Follower {
     pub(super) fn new(client: ApiClient, form: Form) -> Self {
@@ -74,7 +90,15 @@ impl Follower {
             open: 0,
             explained: HashSet::new(),
             told: HashSet::new(),
+            silence: Silence::new(form == Form::Text),
+            printed: 0,
+            failed: HashMap::new(),
         }
+    }
+
+    /// Says to programs where the jobs of a local run work, and which files their values are from.
+    pub(super) fn begin(&self, root: &Path, in_place: bool, value_files: Vec<&str>) {
+        line(&Line::Begin { root, in_place, value_files });
     }
 
     /// Follows the run to its end and returns what it came to. `changed` sees every state on the way.
@@ -99,10 +123,33 @@ impl Follower {
                 self.show(job, event);
             }
         }
+        self.repeat_failures(&detail).await;
         if self.form == Form::Json {
             line(&Line::Run { detail: &detail });
         }
         Ok(detail)
+    }
+
+    /// Repeats the last lines of failed steps: for people those that other lines have buried.
+    async fn repeat_failures(&self, detail: &RunDetail) {
+        let buried =
+            |job, number| self.failed.get(&(job, number)).is_some_and(|at| self.printed.saturating_sub(*at) > BURIED);
+        let wanted = |job, number| self.form == Form::Json || buried(job, number);
+        for failed in failures::collect(&self.client, detail, wanted).await {
+            if self.form == Form::Json {
+                line(&Line::FailedStep(&failed));
+                continue;
+            }
+            let exit = failed.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+            println!(
+                "\n{RED}✗{RESET} {BOLD}{} / {}{RESET} failed{exit}; its last lines:",
+                harmless(&failed.job),
+                harmless(&failed.step)
+            );
+            for line in log::lines_for_people(&failed.lines) {
+                println!("{line}");
+            }
+        }
     }
 
     /// Waits for the run to change, printing logs meanwhile.
@@ -115,6 +162,7 @@ impl Follower {
         let mut patience = std::pin::pin!(patience);
         let mut told = waiting.is_empty();
         loop {
+            let silent = self.silence.until();
             tokio::select! {
                 biased;
                 Some((job, event)) = self.receiver.recv() => self.show(job, event),
@@ -124,6 +172,10 @@ impl Follower {
                     for job in &waiting {
                         self.explain(job).await;
                     }
+                }
+                () = sleep_until(silent.unwrap_or_else(Instant::now)), if silent.is_some() => {
+                    let running = self.views.values().filter_map(JobLog::running).collect::<Vec<_>>().join("; ");
+                    self.silence.tell(&running);
                 }
             }
         }
@@ -201,7 +253,15 @@ impl Follower {
             },
             Form::Text => {
                 let Some(view) = self.views.get_mut(&id) else { return };
-                for line in view.lines(event) {
+                let lines = view.lines(event);
+                if !lines.is_empty() {
+                    self.silence.broken();
+                }
+                for (number, at) in view.take_failed() {
+                    self.failed.insert((id, number), self.printed + at as u64);
+                }
+                self.printed += lines.len() as u64;
+                for line in lines {
                     println!("{line}");
                 }
             }
@@ -214,6 +274,7 @@ impl Follower {
             return;
         }
         self.explained.insert(job.id);
+        self.silence.broken();
         eprintln!("{YELLOW}waiting{RESET}: job {} ({}): {}", harmless(&job.name), job.id, found.summary);
         for candidate in found.candidates.iter().take(5) {
             eprintln!("  runner {}: {}", harmless(&candidate.runner_name), harmless(&candidate.missing.join(", ")));

@@ -132,6 +132,7 @@ async fn attempt(plan: &Plan, transport: &Transport, dir: &Path) -> anyhow::Resu
         capabilities: startline_runner::detect(dir, plan.parallel, &Overrides::default()),
         ephemeral: plan.ephemeral,
         replace: plan.replace,
+        durable: true,
     };
     Ok(startline_runner::register(transport.clone(), &options, dir).await?)
 }

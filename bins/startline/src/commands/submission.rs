@@ -1,8 +1,7 @@
 //! From the command line's words to a submission.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anstream::eprint;
 use anyhow::Context;
@@ -11,24 +10,43 @@ use startline_protocol::problem::kind;
 use startline_protocol::runs_api::{RunDetail, SubmitRequest};
 use startline_workflow::model::{self, FileName, Finding};
 
+use super::given::{Given, Read, pairs};
+use super::tree::{Tree, git};
 use crate::cli::Submission;
 use crate::exit::{Nothing, Usage};
+use crate::render::style::{RESET, YELLOW};
 
 /// A workflow file that compiles, and what is to be done with it.
 pub(crate) struct Prepared {
     pub request: SubmitRequest,
-    /// The work tree that the file belongs to, or its directory.
-    pub root: PathBuf,
+    /// The work tree that the file belongs to.
+    pub tree: Tree,
+    /// Files with values that were read.
+    pub files: Vec<Read>,
+}
+
+/// Where the job's values come from besides flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usual {
+    /// From files with the usual names, too.
+    Read,
+    /// From files that are named.
+    Ignored,
 }
 
 /// Reads and checks everything that can be checked before anything is started. `None` when the workflow has mistakes:
 /// they were printed.
-pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
+pub(crate) fn prepare(args: &Submission, usual: Usual) -> anyhow::Result<Option<Prepared>> {
     let source = read(&args.file)?;
-    let root = root(&args.file)?;
+    let tree = Tree::ask(&args.file)?.told();
+    let root = tree.root.clone();
     let absolute = std::fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
     let path = absolute.strip_prefix(&root).unwrap_or(&args.file).display().to_string();
     let Some(files) = called(&source, &path, &root, args) else { return Ok(None) };
+    let given = Given::read(args, (usual == Usual::Read).then_some(root.as_path()))?;
+    for warning in &given.warnings {
+        eprint!("{YELLOW}warning{RESET}: {warning}\n");
+    }
     let event = match &args.event_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
@@ -51,20 +69,20 @@ pub(crate) fn prepare(args: &Submission) -> anyhow::Result<Option<Prepared>> {
         repository: Some(args.repository.clone().unwrap_or_else(|| local_name(&root))),
         event_name: args.event.clone(),
         event,
-        git_ref: git(&root, &["symbolic-ref", "-q", "HEAD"]),
-        sha: git(&root, &["rev-parse", "HEAD"]),
-        actor: git(&root, &["config", "user.name"]),
-        inputs: pairs("--input", &args.inputs)?.into_iter().collect(),
-        secrets: secrets(&args.secrets)?,
-        variables: pairs("--var", &args.variables)?.into_iter().collect(),
-        env: pairs("--env", &args.env)?.into_iter().collect(),
+        git_ref: tree.git_ref.clone(),
+        sha: tree.sha.clone(),
+        actor: tree.actor.clone(),
+        inputs: given.inputs,
+        secrets: given.secrets,
+        variables: given.variables,
+        env: given.env,
         job: args.job.clone(),
         matrix,
         untrusted: false,
         only_if_triggered: args.if_triggered,
         changed_files: (!args.changed.is_empty()).then(|| args.changed.clone()),
     };
-    Ok(Some(Prepared { request, root }))
+    Ok(Some(Prepared { request, tree, files: given.files }))
 }
 
 /// The files of the repository that the workflow calls, directly or indirectly; those of other repositories are left to
@@ -100,7 +118,7 @@ fn called(source: &str, path: &str, root: &Path, args: &Submission) -> Option<BT
 }
 
 /// A path as people write it: from where they are.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().and_then(std::fs::canonicalize).ok();
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).display().to_string()
 }
@@ -152,47 +170,6 @@ fn read(file: &Path) -> anyhow::Result<String> {
     })?)
 }
 
-fn pairs(flag: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-    given
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(Usage(format!("{flag} `{text}` is not KEY=VALUE")).into()),
-        })
-        .collect()
-}
-
-fn secrets(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
-    given
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => {
-                #[expect(clippy::disallowed_methods, reason = "the user names the variable on the command line")]
-                let value = std::env::var(text).map_err(|_| {
-                    Usage(format!(
-                        "--secret {text}: the environment variable {text} is not set; set it or give {text}=VALUE"
-                    ))
-                })?;
-                Ok((text.clone(), value))
-            }
-        })
-        .collect()
-}
-
-/// The root of the git work tree that holds the file; without git the current directory if the file is below it, else the
-/// file's own directory.
-fn root(file: &Path) -> anyhow::Result<PathBuf> {
-    let absolute =
-        std::fs::canonicalize(file).with_context(|| format!("cannot find the workflow file {}", file.display()))?;
-    let parent = absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    if let Some(root) = git(&parent, &["rev-parse", "--show-toplevel"]) {
-        return Ok(PathBuf::from(root));
-    }
-    let here = std::env::current_dir().and_then(std::fs::canonicalize).ok();
-    Ok(here.filter(|here| absolute.starts_with(here) && here.parent().is_some()).unwrap_or(parent))
-}
-
 /// The event with the branch that the repository was cloned from, which the service cannot know; a body that says one
 /// stays as it is.
 fn with_default_branch(event: Option<serde_json::Value>, root: &Path) -> Option<serde_json::Value> {
@@ -205,13 +182,6 @@ fn with_default_branch(event: Option<serde_json::Value>, root: &Path) -> Option<
         repository.entry("default_branch").or_insert_with(|| branch.into());
     }
     Some(event)
-}
-
-/// What git says, if there is a git and it says anything.
-fn git(directory: &Path, args: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(directory).args(args).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !text.is_empty()).then_some(text)
 }
 
 /// `local/<directory>`, with everything replaced that a repository's name may not hold.
@@ -228,13 +198,6 @@ fn local_name(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pair_without_a_key_is_named_with_its_flag() {
-        let error = pairs("--env", &["=x".to_owned()]).unwrap_err();
-        assert_eq!(error.to_string(), "--env `=x` is not KEY=VALUE");
-        assert_eq!(pairs("--env", &["A=b=c".to_owned()]).unwrap(), [("A".to_owned(), "b=c".to_owned())]);
-    }
 
     #[test]
     fn a_directory_becomes_a_repository_name() {

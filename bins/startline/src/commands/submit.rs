@@ -7,13 +7,13 @@ use startline_client::ApiClient;
 use startline_protocol::runs_api::{RerunRequest, RunDetail};
 
 use super::follow::{self, Follower, Form};
-use super::submission;
+use super::submission::{self, Usual};
 use crate::cli::{CancelArgs, RerunArgs, SubmitArgs};
 use crate::exit;
 use crate::render::summary;
 
 pub(super) async fn execute(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let Some(prepared) = submission::prepare(&args.submission)? else {
+    let Some(prepared) = submission::prepare(&args.submission, Usual::Ignored)? else {
         return Ok(ExitCode::from(exit::USAGE));
     };
     let client = args.connect.client()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use startline_protocol::runs_api::{JobView, LogEvent};
-use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::state::{Conclusion, JobStatus, StepStatus};
 use startline_protocol::step::StepRecord;
 
 use super::live::Live;
@@ -32,12 +32,26 @@ pub(crate) struct JobLog {
     /// with official runners.
     held: Vec<(u64, u32, String)>,
     live: Live,
+    /// Steps, by number, whose end was printed and was a failure, and the number of lines of that event before it was.
+    failed: Vec<(u32, usize)>,
 }
 
 impl JobLog {
     /// A log whose lines begin with `prefix`.
     pub(crate) fn new(prefix: String) -> Self {
         Self { prefix, ..Self::default() }
+    }
+
+    /// The failed steps whose end was among the lines of the last event, by number, each with its place among them.
+    pub(crate) fn take_failed(&mut self) -> Vec<(u32, usize)> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// The job and its step that runs, as text; none when none does.
+    pub(crate) fn running(&self) -> Option<String> {
+        let job = self.job.as_ref().filter(|job| job.status == JobStatus::Running)?;
+        let step = self.steps().iter().find(|step| step.status == StepStatus::Running)?;
+        Some(format!("{}: {}", style::harmless(&job.name), style::harmless(&step.name)))
     }
 
     /// The lines that `event` adds.
@@ -119,9 +133,7 @@ impl JobLog {
         for line in text.split_inclusive('\n') {
             self.finish_steps(at, out);
             self.begin_steps(at, out);
-            let shown = line.trim_end_matches('\n');
-            // The time stamp in front is for the record, not for the terminal.
-            let shown = shown.split_once(' ').map_or(shown, |(stamp, rest)| if is_stamp(stamp) { rest } else { shown });
+            let shown = without_stamp(line.trim_end_matches('\n'));
             let step = self.step_at(at).and_then(|step| step.id);
             if step.is_none_or(|step| self.live.is_new(step)) {
                 self.line(shown, out);
@@ -212,10 +224,12 @@ impl JobLog {
                 break;
             }
             let line = ended(step, conclusion);
+            let failed = (conclusion == Conclusion::Failure).then_some(step.number);
             if self.begun == self.ended {
                 self.begin_step(out);
             }
             out.push(line);
+            self.failed.extend(failed.map(|number| (number, out.len())));
             self.ended += 1;
         }
     }
@@ -244,6 +258,20 @@ impl JobLog {
     }
 }
 
+/// Lines of a log as they are shown, without the steps that they are of.
+pub(crate) fn lines_for_people(lines: &[String]) -> Vec<String> {
+    let (mut log, mut out) = (JobLog::default(), Vec::new());
+    for line in lines {
+        log.line(line, &mut out);
+    }
+    out
+}
+
+/// A line of a log without the time stamp in front, which is for the record and not for people.
+pub(crate) fn without_stamp(line: &str) -> &str {
+    line.split_once(' ').map_or(line, |(stamp, rest)| if is_stamp(stamp) { rest } else { line })
+}
+
 fn ended(step: &StepRecord, conclusion: Conclusion) -> String {
     let (sign, colour) = style::conclusion(conclusion);
     let took = elapsed(step.started_at, step.completed_at).filter(|_| conclusion != Conclusion::Skipped);
@@ -265,7 +293,6 @@ fn is_stamp(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use startline_protocol::ids::{JobId, RunId};
-    use startline_protocol::state::StepStatus;
 
     use super::*;
 

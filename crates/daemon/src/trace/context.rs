@@ -40,7 +40,7 @@ impl TraceContext {
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() || bytes == [0; N] {
+    if getrandom::fill(&mut bytes).is_err() || bytes == [0; N] {
         bytes[N - 1] = 1;
     }
     bytes

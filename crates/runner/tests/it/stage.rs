@@ -62,6 +62,7 @@ impl Stage {
             capabilities: Capabilities::default(),
             ephemeral: self.ephemeral,
             replace: false,
+            durable: true,
         };
         register(transport(), &options, &self.options.dir).await
     }

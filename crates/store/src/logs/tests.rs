@@ -66,7 +66,7 @@ async fn a_gap_is_refused_and_names_where_to_go_on() {
 
 #[tokio::test]
 async fn a_log_ends_at_its_limit() {
-    let bench = bench_with(&Options { limit: 8 });
+    let bench = bench_with(&Options { limit: 8, ..Options::default() });
     assert_eq!(bench.logs.append(JOB, 1, 0, b"12345678").await, Ok(8));
     assert_eq!(bench.logs.append(JOB, 1, 8, b"9").await, Err(LogError::TooLarge { limit: 8 }));
     assert_eq!(bench.logs.append(JOB, 1, 4, b"5678").await, Ok(8), "what is there already is not too large");

@@ -63,6 +63,7 @@ impl Job {
             return Ok(if own { Served::Git } else { Served::Action });
         }
         if let Some(from) = self.host.workspace_from.clone() {
+            self.spare_the_tree(given)?;
             if self.asks_for_this_run(given) {
                 return Ok(Served::Files(from));
             }
@@ -70,6 +71,21 @@ impl Job {
             self.prepare_actions(frame.record, vec![remote.clone()], frame.depth()).await?;
         }
         Ok(if self.actions.loaded(remote).is_some() { Served::Action } else { Served::Git })
+    }
+
+    /// Refuses a checkout that would replace files of a work tree in which the job runs: they may be nowhere else.
+    fn spare_the_tree(&self, given: &[(String, String)]) -> Result<(), String> {
+        let directory = self.checkout_directory(input(given, "path"))?;
+        let is_workspace = directory == self.directories.workspace;
+        let harmless = if is_workspace { self.asks_for_this_run(given) } else { directory.symlink_metadata().is_err() };
+        if !self.host.in_place || harmless {
+            return Ok(());
+        }
+        Err(format!(
+            "the checkout would replace what is in `{}`, and the job runs in your files themselves: give it a `path` that \
+             does not exist, or run without --in-place",
+            directory.display()
+        ))
     }
 
     /// Whether a checkout asks for the files that the run is about.
@@ -90,7 +106,9 @@ impl Job {
             let files = self.copy_files(from, &directory).await?;
             self.console.write(&format!("Copied {files} files to {}; nothing is fetched.", directory.display()));
         }
-        self.console.write("They are the work tree as it is, without .git.");
+        if !self.host.in_place {
+            self.console.write("They are the work tree as it is, without .git.");
+        }
         Ok(Left { ran: Ran::Success, outputs: self.checked_out("ref", "sha") })
     }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +12,7 @@ use startline_protocol::state::Conclusion;
 use startline_workflow::expression::{Object, Value};
 use startline_workflow::template::Template;
 use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
 use uuid::Uuid;
 
 use super::ahead::Ahead;
@@ -28,6 +30,9 @@ use crate::stop::Stop;
 use crate::workspace::{self, Directories};
 
 const RECORD: usize = 0;
+
+/// How often a long copy says how far it is.
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Variables whose values are switches and not secrets, even when they come as secrets (actions/runner
 /// `Runner.Worker/Worker.cs`).
@@ -107,8 +112,13 @@ impl Job {
         self.console.write("Prepare workflow directory");
         let repository = self.message.github("repository").unwrap_or_default().to_owned();
         self.directories = Directories::prepare(&host.work_dir, &repository).map_err(|error| error.to_string())?;
-        if let Some(from) = &host.workspace_from {
-            let files = self.copy_files(from, &self.directories.workspace).await?;
+        if let Some(from) = host.workspace_from.as_ref().filter(|_| host.in_place) {
+            let found = std::fs::canonicalize(from);
+            self.directories.workspace =
+                found.map_err(|error| format!("cannot find the workspace `{}`: {error}", from.display()))?;
+            self.console.write(&format!("The workspace is {} itself", from.display()));
+        } else if let Some(from) = &host.workspace_from {
+            let files = self.copy_files(from, &self.directories.workspace.clone()).await?;
             self.console.write(&format!("Copied {files} files from {}", from.display()));
         }
         self.fill_contexts(secrets);
@@ -121,23 +131,32 @@ impl Job {
         Ok(())
     }
 
-    /// Makes `to` a copy of `from`, unless the job is cancelled before; says how many files it has.
-    pub(super) async fn copy_files(&self, from: &Path, to: &Path) -> Result<usize, String> {
+    /// Makes `to` a copy of `from`, unless the job is cancelled before; says how many files it has, and now and then how far
+    /// it is.
+    pub(super) async fn copy_files(&mut self, from: &Path, to: &Path) -> Result<usize, String> {
         let (from, to) = (from.to_owned(), to.to_owned());
         let except = [self.host.work_dir.clone(), self.host.job_dir.clone()];
-        let interrupt = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupt);
-        let mut copy = self.tasks.spawn_blocking(move || workspace::copy(&from, &to, &except, &flag));
+        let (interrupt, copied) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (flag, counter) = (Arc::clone(&interrupt), Arc::clone(&copied));
+        let mut copy = self.tasks.spawn_blocking(move || workspace::copy(&from, &to, &except, &flag, &counter));
         let mut stop: watch::Receiver<Stop> = self.stop.clone();
-        let stopped = async { stop.wait_for(Stop::is_cancelled).await.is_ok() };
-        let copied = tokio::select! {
-            copied = &mut copy => copied,
-            true = stopped => {
-                interrupt.store(true, Ordering::Relaxed);
-                copy.await
+        let mut stopped = std::pin::pin!(async {
+            if stop.wait_for(Stop::is_cancelled).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+        let mut progress = interval_at(Instant::now() + PROGRESS, PROGRESS);
+        let result = loop {
+            tokio::select! {
+                result = &mut copy => break result,
+                () = &mut stopped, if !interrupt.load(Ordering::Relaxed) => interrupt.store(true, Ordering::Relaxed),
+                _ = progress.tick() => {
+                    self.console.write(&format!("Copied {} files so far", copied.load(Ordering::Relaxed)));
+                    self.console.flush();
+                }
             }
         };
-        copied.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        result.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     fn fill_contexts(&mut self, secrets: &Object) {

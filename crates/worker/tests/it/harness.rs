@@ -81,6 +81,7 @@ pub(crate) struct Job {
     pub(crate) timeout_minutes: u32,
     pub(crate) workspace_from: Option<PathBuf>,
     pub(crate) container_cli: Option<PathBuf>,
+    pub(crate) in_place: bool,
     pub(crate) service: Service,
     pub(crate) root: tempfile::TempDir,
 }
@@ -119,6 +120,7 @@ impl Job {
             timeout_minutes: 10,
             workspace_from: None,
             container_cli: None,
+            in_place: false,
             service: Service::start(),
             root: tempfile::tempdir().unwrap(),
         }
@@ -181,6 +183,7 @@ impl Job {
             node: None,
             container_cli: self.container_cli.clone(),
             workspace_from: self.workspace_from.clone(),
+            in_place: self.in_place,
             connection: Connection::default(),
         };
         let (reader, mut stdin) = std::io::pipe().unwrap();

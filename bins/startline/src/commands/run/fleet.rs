@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 /// What the runners use of the machine.
 pub(super) struct Machine {
     pub workspace_from: PathBuf,
+    /// Whether jobs work there, instead of in a copy.
+    pub in_place: bool,
     pub parallel: u32,
     pub node: Option<PathBuf>,
     pub container_cli: Option<PathBuf>,
@@ -95,6 +97,7 @@ impl Fleet {
             capabilities: startline_runner::detect(&dir, self.machine.parallel, &Overrides::default()),
             ephemeral: false,
             replace: false,
+            durable: false,
         };
         let registered = startline_runner::register(self.transport.clone(), &options, &dir).await?;
         let options = self.options(&dir);
@@ -109,11 +112,12 @@ impl Fleet {
 
     /// How the runner in `dir` runs.
     fn options(&self, dir: &Path) -> Options {
-        let Machine { workspace_from, parallel, node, container_cli, tool_cache } = &self.machine;
+        let Machine { workspace_from, in_place, parallel, node, container_cli, tool_cache } = &self.machine;
         let defaults = Options::new(dir);
         Options {
             max_parallel_jobs: *parallel,
             workspace_from: Some(workspace_from.clone()),
+            in_place: *in_place,
             node: node.clone(),
             container_cli: container_cli.clone(),
             tool_cache: tool_cache.clone().unwrap_or(defaults.tool_cache),
