@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::{command, folder, run_in, steps, write};
+use super::{command, folder, run_in, steps};
 use crate::attended::Attended;
 use crate::harness::{Said, Service};
 
@@ -124,15 +124,12 @@ async fn a_service_elsewhere_is_sent_no_file_that_was_not_named() {
 }
 
 #[test]
-fn an_event_file_of_act_means_what_it_means_there() {
-    let workflow = "on:\n  workflow_dispatch:\n    inputs: {who: {type: string}}\n  pull_request:\njobs:\n  a:\n    runs-on: x\n    \
-                    steps:\n      - run: 'echo \"<${{ inputs.who }}> <${{ github.event.inputs.who }}> <${{ github.head_ref }}> <${{ github.event.act }}>\"'\n";
-    let tree = folder(&[("w.yml", workflow), ("dispatch.json", r#"{"act": true, "inputs": {"who": "Ada"}}"#)]);
-    let said = run_in(tree.path(), &["--eventpath", "dispatch.json"]);
-    assert!(said.out.contains("<Ada> <Ada> <> <true>"), "{said:?}");
-    let said = run_in(tree.path(), &["--eventpath", "dispatch.json", "--input", "who=Grace"]);
-    assert!(said.out.contains("<Grace> <Grace> <> <true>"), "{said:?}");
-    write(tree.path(), &[("pr.json", r#"{"pull_request": {"head": {"ref": "topic"}, "base": {"ref": "main"}}}"#)]);
-    let said = run_in(tree.path(), &["--event", "pull_request", "--eventpath", "pr.json"]);
-    assert!(said.out.contains("<> <> <topic> <>"), "{said:?}");
+fn an_event_file_has_the_name_that_act_gives_it_too() {
+    let workflow = "on: [pull_request]\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: 'echo \"<${{ github.head_ref }}> <${{ github.base_ref }}> <${{ github.event.act }}>\"'\n";
+    let body = r#"{"act": true, "pull_request": {"head": {"ref": "topic"}, "base": {"ref": "main"}}}"#;
+    let tree = folder(&[("w.yml", workflow), ("pr.json", body)]);
+    for flag in ["--eventpath", "--event-file"] {
+        let said = run_in(tree.path(), &["--event", "pull_request", flag, "pr.json"]);
+        assert!(said.out.contains("  <topic> <main> <true>"), "{said:?}");
+    }
 }
