@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::permission::Permission;
 use crate::scope::Scope;
 use crate::token::{ApiToken, TokenKind};
+use crate::value_scope::ValueScope;
 
 /// `POST /api/v1/tokens`: mints an API token. 201 [`CreatedToken`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +166,7 @@ pub struct SecretView {
     /// Its name, upper case.
     pub name: String,
     /// Where it is set.
-    pub scope: Scope,
+    pub scope: ValueScope,
     /// First set.
     pub created_at: Timestamp,
     /// Last set.
@@ -189,7 +190,7 @@ pub struct VariableView {
     /// Its value.
     pub value: String,
     /// Where it is set.
-    pub scope: Scope,
+    pub scope: ValueScope,
     /// First set.
     pub created_at: Timestamp,
     /// Last set.

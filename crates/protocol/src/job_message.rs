@@ -16,6 +16,10 @@ use crate::template::TemplateToken;
 pub const MESSAGE_TYPE: &str = "RunnerJobRequest";
 /// The variable with the `traceparent` (W3C Trace Context) of the job's execution; ours, and there only in traced jobs.
 pub const TRACEPARENT: &str = "startline.traceparent";
+/// The variable with the minutes that a cancelled job may still take; ours, and there only where it is not 5.
+pub const CANCEL_TIMEOUT: &str = "startline.cancel_timeout_minutes";
+/// Minutes that a cancelled job may still take unless its message says otherwise.
+const DEFAULT_CANCEL_TIMEOUT: u32 = 5;
 
 /// What a worker executes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +64,9 @@ pub struct JobMessage {
     /// `outputs` of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_outputs: Option<TemplateToken>,
+    /// The environment that the job deploys to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions_environment: Option<ActionsEnvironment>,
     /// `container` of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_container: Option<TemplateToken>,
@@ -95,11 +102,30 @@ impl JobMessage {
         self.variable(TRACEPARENT)
     }
 
+    /// Minutes that the job may still take once it is cancelled.
+    #[must_use]
+    pub fn cancel_timeout_minutes(&self) -> u32 {
+        self.variable(CANCEL_TIMEOUT).and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_CANCEL_TIMEOUT)
+    }
+
     /// A text member of the `github` context.
     #[must_use]
     pub fn github(&self, name: &str) -> Option<&str> {
         self.context_data.get("github").and_then(|github| github.get(name)).and_then(ContextData::as_str)
     }
+}
+
+/// The environment that a job deploys to (actions/runner `Sdk/DTPipelines/Pipelines/ActionsEnvironmentReference.cs`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ActionsEnvironment {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Where what was deployed can be seen; evaluated after the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<TemplateToken>,
 }
 
 /// The run attempt that a job belongs to.

@@ -19,3 +19,4 @@ pub mod state;
 pub mod step;
 pub mod template;
 pub mod token;
+pub mod value_scope;

@@ -270,6 +270,9 @@ pub struct CompleteRequest {
     /// Job outputs; values that contain a secret are left out.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
+    /// Where what was deployed can be seen; for a job with an environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_url: Option<String>,
     /// All steps.
     #[serde(default)]
     pub steps: Vec<StepRecord>,
@@ -282,7 +285,7 @@ impl CompleteRequest {
     /// The end of a job without outputs, steps and annotations.
     #[must_use]
     pub const fn new(conclusion: Conclusion) -> Self {
-        Self { conclusion, outputs: BTreeMap::new(), steps: Vec::new(), annotations: Vec::new() }
+        Self { conclusion, outputs: BTreeMap::new(), environment_url: None, steps: Vec::new(), annotations: Vec::new() }
     }
 }
 

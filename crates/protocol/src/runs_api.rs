@@ -292,6 +292,17 @@ pub struct RunPage {
     pub next_cursor: Option<String>,
 }
 
+/// The environment that a job deploys to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct JobEnvironment {
+    /// Its name, as the workflow spells it.
+    pub name: String,
+    /// Where what was deployed can be seen, as the job said at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -322,6 +333,9 @@ pub struct JobView {
     /// That runner's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_name: Option<String>,
+    /// The environment that it deploys to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<JobEnvironment>,
     /// Why it waits, was re-queued or ended as it did, when there is more to say than the conclusion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

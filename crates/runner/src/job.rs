@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use startline_client::JobClient;
+use startline_protocol::job_message::{CANCEL_TIMEOUT, JobMessage};
 use startline_protocol::runner_api::JobAssignment;
 use startline_protocol::state::Conclusion;
 use startline_worker::input::{Control, JobState, STATE_FILE, WorkerInput};
@@ -27,6 +28,9 @@ mod worker;
 
 /// How long a worker may go on beyond the job's own time limit, which it enforces itself.
 const OVERTIME: Duration = Duration::from_secs(330);
+
+/// How long a worker may take to report once it has ended a cancelled job's steps.
+const TO_REPORT: Duration = Duration::from_secs(30);
 
 /// How long a report may hold up the end of the runner.
 const REPORT_AT_SHUTDOWN: Duration = Duration::from_secs(3);
@@ -90,7 +94,8 @@ pub(crate) async fn run(
     let client =
         JobClient::new(context.transport.clone(), assignment.urls.clone(), token).with_traceparent(traceparent);
     let interval = Duration::from_secs(assignment.renew_interval_seconds.clamp(1, 60).into());
-    let job = Job { context, slot, client: &client, wanted };
+    let cancel_within = assignment.job_definition.as_deref().and_then(cancel_within);
+    let job = Job { context, slot, client: &client, wanted, cancel_within };
     tokio::select! {
         ending = Box::pin(job.execute(assignment)) => ending,
         never = Box::pin(lease::keep(&client, interval, orders, context.options.cancel_timeout)) => match never {},
@@ -102,6 +107,15 @@ struct Job<'a> {
     slot: usize,
     client: &'a JobClient,
     wanted: watch::Receiver<Order>,
+    /// How long a cancelled job may take, where it says that itself.
+    cancel_within: Option<Duration>,
+}
+
+/// How long a job's worker may take after a cancel where its workflow says that: the worker ends the steps itself, and
+/// has some time left to report.
+fn cancel_within(message: &JobMessage) -> Option<Duration> {
+    message.variable(CANCEL_TIMEOUT)?;
+    Some(Duration::from_secs(u64::from(message.cancel_timeout_minutes()) * 60) + TO_REPORT)
 }
 
 /// Where a job's files are.
@@ -150,7 +164,7 @@ impl Job<'_> {
                     let (reason, within) = match order {
                         Order::Run => continue,
                         Order::Abandon => return self.abandon(places, worker).await,
-                        Order::Cancel { reason, within } => (reason, within),
+                        Order::Cancel { reason, within } => (reason, self.cancel_within.unwrap_or(within)),
                         Order::Shutdown { within } => ("the runner is shutting down".to_owned(), within),
                     };
                     worker.control(Control::Cancel { reason });

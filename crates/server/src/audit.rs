@@ -14,6 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 use startline_store::{Answer, AuditRecord, JobRecord, NewAudit};
 
 use crate::App;
@@ -228,6 +229,14 @@ impl Record {
     pub(crate) fn scope(&mut self, scope: Scope) {
         if let Some(entry) = &mut self.entry {
             entry.scope = scope;
+        }
+    }
+
+    /// Says where the values are set that are concerned.
+    pub(crate) fn place(&mut self, place: &ValueScope) {
+        self.scope(place.scope());
+        if let ValueScope::Environment { name, .. } = place {
+            self.detail("environment", name);
         }
     }
 

@@ -142,6 +142,18 @@ impl App {
         crate::message::complete(message, &context);
         Ok(())
     }
+
+    /// Gives a job with an environment the variables of that, which the service itself does not see.
+    pub(crate) async fn add_variables_of_environment(
+        &self,
+        message: &mut JobMessage,
+        run: &RunRecord,
+        job: &JobRecord,
+    ) -> Result<(), startline_store::Error> {
+        let Some(compiled) = self.runs.get(run.id).filter(|_| job.environment.is_some()) else { return Ok(()) };
+        crate::message::set_variables(message, &self.variables_of_job(&compiled, job).await?);
+        Ok(())
+    }
 }
 
 /// What the workflow's `run-name` comes to; the run's own id and number may be in it, so it is known only now.

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use startline_protocol::context::ContextData;
 use startline_protocol::job_message::{
-    ActionStep, Authorization, Endpoint, JobMessage, MESSAGE_TYPE, Plan, Resources, StepKind, StepReference, Timeline,
-    Variable,
+    ActionStep, ActionsEnvironment, Authorization, CANCEL_TIMEOUT, Endpoint, JobMessage, MESSAGE_TYPE, Plan, Resources,
+    StepKind, StepReference, Timeline, Variable,
 };
 use startline_protocol::runs_api::JobDefinition;
 use startline_protocol::template::{Position, TemplateToken, TokenKind};
 use startline_workflow::expression::Value;
 use startline_workflow::model::{Access, CompiledStep, FileName, Permissions, Reference, RepositoryRef};
-use startline_workflow::plan::{JobInstance, RunContext};
+use startline_workflow::plan::{DEFAULT_CANCEL_TIMEOUT_MINUTES, JobInstance, RunContext};
 use startline_workflow::template::{Kind, Template};
 use uuid::Uuid;
 
@@ -62,6 +62,7 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         variables: {
             let mut all = variables(run.plan_id, &job.key, &job.id, &name);
             all.extend(job.permissions.as_ref().map(permissions));
+            all.extend(cancel_timeout(job.cancel_timeout_minutes));
             all.extend(job.file.iter().flat_map(|_| place.variables()));
             all
         },
@@ -78,6 +79,10 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         environment_variables: environment,
         defaults: job.defaults.iter().map(token).collect(),
         job_outputs: job.outputs.as_ref().map(token),
+        actions_environment: job.environment.as_ref().map(|environment| ActionsEnvironment {
+            name: environment.name.clone(),
+            url: environment.url.as_ref().map(token),
+        }),
         job_container: job.container.as_ref().map(token),
         job_service_containers: job.services.as_ref().map(token),
         mask: Vec::new(),
@@ -146,6 +151,7 @@ pub(crate) fn single(plan_id: Uuid, key: &str, name: &str, definition: JobDefini
         environment_variables: definition.environment_variables,
         defaults: definition.defaults,
         job_outputs: definition.job_outputs,
+        actions_environment: None,
         job_container: None,
         job_service_containers: None,
         mask: Vec::new(),
@@ -201,6 +207,17 @@ fn permissions(granted: &Permissions) -> (String, Variable) {
         .collect();
     let value = serde_json::Value::from(scopes).to_string();
     (PERMISSIONS.to_owned(), Variable { value, is_secret: false })
+}
+
+/// Says how long the job may take once it is cancelled, where that is not what workers do of themselves.
+fn cancel_timeout(minutes: u32) -> Option<(String, Variable)> {
+    let value = Variable { value: minutes.to_string(), is_secret: false };
+    (minutes != DEFAULT_CANCEL_TIMEOUT_MINUTES).then(|| (CANCEL_TIMEOUT.to_owned(), value))
+}
+
+/// Replaces the `vars` context.
+pub(crate) fn set_variables(message: &mut JobMessage, variables: &Value) {
+    message.context_data.insert("vars".to_owned(), ContextData::from_plain(variables.to_json()));
 }
 
 /// Adds what belongs to one attempt: its GUID, and the endpoint with its bearer and the services that the bearer opens.

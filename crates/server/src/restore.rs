@@ -68,7 +68,12 @@ impl App {
         match (job.status, job.runner_id) {
             (JobStatus::Running, Some(runner)) => {
                 self.leases.begin(job.id, job.epoch, job.cancel_reason.clone());
-                self.actions.stops.acquired(job.id, job.epoch, job_guid(plan_id, job.id, job.epoch));
+                self.actions.stops.acquired(
+                    job.id,
+                    job.epoch,
+                    job_guid(plan_id, job.id, job.epoch),
+                    job.cancel_timeout_minutes,
+                );
                 self.set_deadline(job);
                 let mut inner = self.dispatch.lock();
                 if let Err(error) = inner.dispatcher.restore_lease(now, runner, dispatch::spec(job)) {

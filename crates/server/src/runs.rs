@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use startline_dispatcher::{CancelOutcome, Requirement};
 use startline_protocol::ids::{JobId, RunId};
+use startline_protocol::runs_api::JobEnvironment;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::{ClaimRecord, JobRecord, NewJob, RunRecord};
 use startline_workflow::model::Workflow;
@@ -223,6 +224,10 @@ impl App {
                             trusted: run.run.trusted,
                             priority: 0,
                             timeout_minutes: job.timeout_minutes,
+                            cancel_timeout_minutes: job.cancel_timeout_minutes,
+                            environment: job
+                                .environment
+                                .map(|environment| JobEnvironment { name: environment.name, url: None }),
                             continue_on_error: job.continue_on_error,
                             requeues_left: self.config.requeues,
                             message,
@@ -292,6 +297,8 @@ impl App {
             trusted: run.run.trusted,
             priority: 0,
             timeout_minutes: 0,
+            cancel_timeout_minutes: 0,
+            environment: None,
             continue_on_error: false,
             requeues_left: 0,
             message: String::new(),

@@ -1,9 +1,10 @@
-//! The secrets and variables that a run gets: its own, over those of its repository, the repository's organization and
-//! the instance.
+//! The secrets and variables that a job gets: its run's own, over those of its environment, its repository, the
+//! repository's organization and the instance.
 
 use std::collections::BTreeMap;
 
 use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 use startline_store::{JobRecord, RunRecord};
 use startline_workflow::expression::Value;
 use startline_workflow::plan::{self, Instance, RunContext};
@@ -32,19 +33,41 @@ pub(crate) enum SecretsError {
 }
 
 /// What a sealed secret is bound to, so that the database cannot pass it off as another.
-pub(crate) fn bound_to(scope: &Scope, name: &str) -> String {
+pub(crate) fn bound_to(scope: &ValueScope, name: &str) -> String {
     format!("secret:{scope}:{name}")
 }
 
 impl App {
-    /// The secrets of a run by name, in clear: for the runner that has acquired one of its jobs, and nobody else. None for
-    /// a run whose code is not trusted.
-    pub(crate) async fn secrets_of(&self, run: &RunRecord) -> Result<BTreeMap<String, String>, SecretsError> {
+    /// The secrets of one job by name, in clear: for the runner that has acquired it, and nobody else. None for a run whose
+    /// code is not trusted.
+    ///
+    /// They are those of the job's environment and of its run; in a workflow that was called, of the latter those that its
+    /// callers hand over.
+    pub(crate) async fn secrets_of_job(
+        &self,
+        run: &RunRecord,
+        job: &JobRecord,
+    ) -> Result<BTreeMap<String, String>, SecretsError> {
         if !run.run.trusted {
             return Ok(BTreeMap::new());
         }
+        let environment = self.opened(environment(job)).await?;
+        let own = self.own_secrets(run)?;
+        let all = self.opened(scopes(&run.run.repository)).await?;
+        let Some(compiled) = self.runs.get(run.id).filter(|_| job.key.contains('.')) else {
+            return Ok(over(over(all, environment), own));
+        };
+        let context = self.context_of(&compiled, run).await?;
+        let instances: Vec<Instance> =
+            self.store.jobs_of_run(run.id).await?.iter().map(crate::runs::instance).collect();
+        let handed = plan::secrets(&compiled.workflow, &context, &instances, &job.key, over(all, own));
+        handed.map(|handed| over(handed, environment)).map_err(SecretsError::Call)
+    }
+
+    /// The secrets of these scopes, later ones over earlier ones.
+    async fn opened(&self, scopes: Vec<ValueScope>) -> Result<BTreeMap<String, String>, SecretsError> {
         let mut secrets = BTreeMap::new();
-        for found in self.store.sealed_secrets(scopes(&run.run.repository)).await? {
+        for found in self.store.sealed_secrets(scopes).await? {
             let bound = bound_to(&found.scope, &found.name);
             let sealed = |cause: String| SecretsError::Sealed {
                 what: format!("secret {} of {}", found.name, found.scope),
@@ -54,27 +77,7 @@ impl App {
             let text = String::from_utf8(open).map_err(|error| sealed(error.to_string()))?;
             secrets.insert(found.name, text);
         }
-        for (name, value) in self.own_secrets(run)? {
-            // Names are compared without case, and the run's own win.
-            secrets.retain(|known, _| !known.eq_ignore_ascii_case(&name));
-            secrets.insert(name, value);
-        }
         Ok(secrets)
-    }
-
-    /// The secrets of one job by name, in clear: those of its run or, in a workflow that was called, those that its callers
-    /// hand over.
-    pub(crate) async fn secrets_of_job(
-        &self,
-        run: &RunRecord,
-        job: &JobRecord,
-    ) -> Result<BTreeMap<String, String>, SecretsError> {
-        let all = self.secrets_of(run).await?;
-        let Some(compiled) = self.runs.get(run.id).filter(|_| job.key.contains('.')) else { return Ok(all) };
-        let context = self.context_of(&compiled, run).await?;
-        let instances: Vec<Instance> =
-            self.store.jobs_of_run(run.id).await?.iter().map(crate::runs::instance).collect();
-        plan::secrets(&compiled.workflow, &context, &instances, &job.key, all).map_err(SecretsError::Call)
     }
 
     /// The secrets that came with a run's submission, in clear: for its jobs, or to be sealed again for another run.
@@ -98,19 +101,43 @@ impl App {
 
     /// The `vars` context of a run.
     async fn variables_of(&self, submission: &Submission) -> Result<Value, startline_store::Error> {
-        let mut variables: BTreeMap<String, String> = BTreeMap::new();
-        for found in self.store.variables(scopes(&submission.repository)).await? {
-            variables.insert(found.name, found.value);
-        }
-        for (name, value) in &submission.variables {
-            variables.retain(|known, _| !known.eq_ignore_ascii_case(name));
-            variables.insert(name.clone(), value.clone());
-        }
+        self.variables(submission, scopes(&submission.repository)).await
+    }
+
+    /// The `vars` context of a job with an environment.
+    pub(crate) async fn variables_of_job(
+        &self,
+        compiled: &Compiled,
+        job: &JobRecord,
+    ) -> Result<Value, startline_store::Error> {
+        let mut all = scopes(&compiled.submission.repository);
+        all.extend(environment(job));
+        self.variables(&compiled.submission, all).await
+    }
+
+    async fn variables(&self, submission: &Submission, from: Vec<ValueScope>) -> Result<Value, startline_store::Error> {
+        let found = self.store.variables(from).await?;
+        let variables = found.into_iter().map(|found| (found.name, found.value)).collect();
+        let variables = over(variables, submission.variables.clone());
         Ok(Value::object(variables.into_iter().map(|(name, value)| (name, Value::string(value)))))
     }
 }
 
+/// Both, the second winning. Names are compared without case.
+fn over(mut values: BTreeMap<String, String>, winning: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    values.retain(|known, _| !winning.keys().any(|name| name.eq_ignore_ascii_case(known)));
+    values.extend(winning);
+    values
+}
+
 /// Where the values of a repository come from, the narrowest last.
-fn scopes(repository: &str) -> Vec<Scope> {
-    Scope::repository(repository).map_or_else(|_| vec![Scope::Instance], |scope| scope.ancestry())
+fn scopes(repository: &str) -> Vec<ValueScope> {
+    let scopes = Scope::repository(repository).map_or_else(|_| vec![Scope::Instance], |scope| scope.ancestry());
+    scopes.into_iter().map(ValueScope::from).collect()
+}
+
+/// Where the values of a job's environment come from, if it has one.
+fn environment(job: &JobRecord) -> Vec<ValueScope> {
+    let scope = job.environment.as_ref().map(|found| ValueScope::environment(&job.repository, &found.name));
+    scope.into_iter().flatten().collect()
 }

@@ -37,6 +37,7 @@ pub(crate) fn job(record: JobRecord) -> JobView {
         attempt: record.attempt,
         labels: record.labels,
         concurrency_group: record.claim.map(|claim| claim.group),
+        environment: record.environment,
         runner_id: record.runner_id,
         runner_name: record.runner_name,
         reason: record.reason,

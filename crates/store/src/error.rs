@@ -2,6 +2,7 @@
 
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 
 /// Why a step was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +74,7 @@ pub enum Error {
         /// `secrets` or `variables`.
         what: &'static str,
         /// Where.
-        scope: Scope,
+        scope: ValueScope,
         /// How many that is.
         limit: u32,
     },

@@ -31,6 +31,7 @@ use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
+use startline_protocol::value_scope::ValueScope;
 use uuid::Uuid;
 
 pub use actions::ActionsStore;
@@ -133,19 +134,19 @@ pub trait Store: ActionsStore + ClaimStore {
     // Secrets and variables. Names are kept in upper case and compared without case.
 
     /// Sets a secret. [`Error::TooMany`] when it would be the 101st of its scope.
-    fn put_secret(&self, scope: Scope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord>;
+    fn put_secret(&self, scope: ValueScope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord>;
     /// Deletes a secret; false when there is none.
-    fn delete_secret(&self, scope: Scope, name: String) -> Answer<bool>;
+    fn delete_secret(&self, scope: ValueScope, name: String) -> Answer<bool>;
     /// The secrets of one scope without their values, by name.
-    fn secrets(&self, scope: Scope) -> Answer<Vec<SecretRecord>>;
+    fn secrets(&self, scope: ValueScope) -> Answer<Vec<SecretRecord>>;
     /// The secrets of these scopes with their values, in the order of the scopes and then by name.
-    fn sealed_secrets(&self, scopes: Vec<Scope>) -> Answer<Vec<SealedSecret>>;
+    fn sealed_secrets(&self, scopes: Vec<ValueScope>) -> Answer<Vec<SealedSecret>>;
     /// Sets a variable. [`Error::TooMany`] when it would be the 501st of its scope.
-    fn put_variable(&self, scope: Scope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord>;
+    fn put_variable(&self, scope: ValueScope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord>;
     /// Deletes a variable; false when there is none.
-    fn delete_variable(&self, scope: Scope, name: String) -> Answer<bool>;
+    fn delete_variable(&self, scope: ValueScope, name: String) -> Answer<bool>;
     /// The variables of these scopes, in the order of the scopes and then by name.
-    fn variables(&self, scopes: Vec<Scope>) -> Answer<Vec<VariableRecord>>;
+    fn variables(&self, scopes: Vec<ValueScope>) -> Answer<Vec<VariableRecord>>;
 
     // The audit log. It only grows.
 

@@ -24,6 +24,7 @@ use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
+use startline_protocol::value_scope::ValueScope;
 use uuid::Uuid;
 
 use crate::record::{
@@ -59,8 +60,8 @@ struct State {
     last_claim: i64,
     /// By scope and key.
     groups: BTreeMap<(Scope, String), Group>,
-    secrets: BTreeMap<(Scope, String), (Vec<u8>, SecretRecord)>,
-    variables: BTreeMap<(Scope, String), VariableRecord>,
+    secrets: BTreeMap<(ValueScope, String), (Vec<u8>, SecretRecord)>,
+    variables: BTreeMap<(ValueScope, String), VariableRecord>,
     audit: Vec<AuditRecord>,
     scale_sets: BTreeMap<i64, ScaleSetRecord>,
     last_scale_set: i64,
@@ -247,31 +248,31 @@ impl Store for Memory {
         self.step(|state| state.delete_group(scope, name, now))
     }
 
-    fn put_secret(&self, scope: Scope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord> {
+    fn put_secret(&self, scope: ValueScope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord> {
         self.step(|state| state.put_secret(scope, &name, sealed, now))
     }
 
-    fn delete_secret(&self, scope: Scope, name: String) -> Answer<bool> {
+    fn delete_secret(&self, scope: ValueScope, name: String) -> Answer<bool> {
         self.step(|state| Ok(state.delete_secret(scope, &name)))
     }
 
-    fn secrets(&self, scope: Scope) -> Answer<Vec<SecretRecord>> {
+    fn secrets(&self, scope: ValueScope) -> Answer<Vec<SecretRecord>> {
         self.step(|state| Ok(state.secrets(&scope)))
     }
 
-    fn sealed_secrets(&self, scopes: Vec<Scope>) -> Answer<Vec<SealedSecret>> {
+    fn sealed_secrets(&self, scopes: Vec<ValueScope>) -> Answer<Vec<SealedSecret>> {
         self.step(|state| Ok(state.sealed_secrets(&scopes)))
     }
 
-    fn put_variable(&self, scope: Scope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord> {
+    fn put_variable(&self, scope: ValueScope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord> {
         self.step(|state| state.put_variable(scope, &name, value, now))
     }
 
-    fn delete_variable(&self, scope: Scope, name: String) -> Answer<bool> {
+    fn delete_variable(&self, scope: ValueScope, name: String) -> Answer<bool> {
         self.step(|state| Ok(state.delete_variable(scope, &name)))
     }
 
-    fn variables(&self, scopes: Vec<Scope>) -> Answer<Vec<VariableRecord>> {
+    fn variables(&self, scopes: Vec<ValueScope>) -> Answer<Vec<VariableRecord>> {
         self.step(|state| Ok(state.variables(&scopes)))
     }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
+use startline_protocol::runs_api::JobEnvironment;
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
 use startline_protocol::step::{Annotation, StepRecord};
 use uuid::Uuid;
@@ -124,6 +125,10 @@ pub struct NewJob {
     pub priority: i32,
     /// Longest run time.
     pub timeout_minutes: u32,
+    /// Minutes that it may still take once it is cancelled.
+    pub cancel_timeout_minutes: u32,
+    /// What it deploys to.
+    pub environment: Option<JobEnvironment>,
     /// A failure does not fail the run.
     pub continue_on_error: bool,
     /// How often it may be re-queued after a lost runner.
@@ -169,6 +174,10 @@ pub struct JobRecord {
     pub priority: i32,
     /// Longest run time.
     pub timeout_minutes: u32,
+    /// Minutes that it may still take once it is cancelled.
+    pub cancel_timeout_minutes: u32,
+    /// What it deploys to, with the URL that it ended with.
+    pub environment: Option<JobEnvironment>,
     /// A failure does not fail the run.
     pub continue_on_error: bool,
     /// How often it may still be re-queued after a lost runner.
@@ -206,6 +215,9 @@ pub struct Completion {
     pub conclusion: Conclusion,
     /// Job outputs.
     pub outputs: BTreeMap<String, String>,
+    /// The URL of what it deployed; kept for a job with an environment.
+    #[serde(default)]
+    pub environment_url: Option<String>,
     /// All steps.
     pub steps: Vec<StepRecord>,
     /// Messages for people.
@@ -278,6 +290,8 @@ impl NewJob {
             trusted: self.trusted,
             priority: self.priority,
             timeout_minutes: self.timeout_minutes,
+            cancel_timeout_minutes: self.cancel_timeout_minutes,
+            environment: self.environment,
             continue_on_error: self.continue_on_error,
             requeues_left: self.requeues_left,
             attempt: 1,

@@ -251,12 +251,21 @@ impl Job {
         self.observe_stop(record);
         let mut conclusion = Conclusion::Success;
         let mut outputs = BTreeMap::new();
+        let mut environment_url = None;
         if let Some(mut frame) = frame {
             frame.record = record;
             match self.outputs(&frame) {
                 Ok(found) => outputs = found,
                 Err(error) => {
                     self.error(record, &format!("Fail to evaluate job outputs. {error}"));
+                    conclusion = Conclusion::Failure;
+                    self.fail();
+                }
+            }
+            match self.environment_url(&frame) {
+                Ok(found) => environment_url = found,
+                Err(error) => {
+                    self.error(record, &format!("Fail to evaluate environment url. {error}"));
                     conclusion = Conclusion::Failure;
                     self.fail();
                 }
@@ -276,6 +285,7 @@ impl Job {
         Some(CompleteRequest {
             conclusion: self.status,
             outputs,
+            environment_url,
             steps: self.board.steps().to_vec(),
             annotations: self.annotations.into_list(),
         })
@@ -289,6 +299,24 @@ impl Job {
 
     fn kill_processes(&self) -> Vec<(i32, String)> {
         procfs::kill_marked(&format!("{}={}", script::TRACKING_VARIABLE, self.tracking_id))
+    }
+
+    /// Where what was deployed can be seen.
+    fn environment_url(&mut self, frame: &Frame) -> Result<Option<String>, String> {
+        let Some(environment) = &self.message.actions_environment else { return Ok(None) };
+        let Some(token) = &environment.url else { return Ok(None) };
+        let (name, template) = (environment.name.clone(), crate::contexts::lower(token));
+        self.console.write("Evaluate and set environment url");
+        let mut view = self.view(frame, &self.environment, None);
+        view.remove("secrets");
+        let url = view.text("environment.url", &template)?;
+        if self.console.masker.touches(&url) {
+            let message = format!("Skip setting environment url as environment '{name}' may contain secret.");
+            self.warning(frame.record, &message);
+            return Ok(None);
+        }
+        self.console.write(&format!("Evaluated environment url: {url}"));
+        Ok(Some(url).filter(|url| !url.is_empty()))
     }
 
     fn outputs(&mut self, frame: &Frame) -> Result<BTreeMap<String, String>, String> {

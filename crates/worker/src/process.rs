@@ -23,9 +23,6 @@ use crate::stop::{Stop, raise};
 /// The longest first line, a little more than the largest job message.
 const LONGEST_INPUT: u64 = 64 * 1024 * 1024;
 
-/// How long steps of a cancelled job may still run; GitHub's default of `cancel-timeout-minutes`.
-const CANCEL_GRACE: Duration = Duration::from_secs(5 * 60);
-
 /// Reports must reach a service that is back within 5 s.
 const RETRY: Retry =
     Retry { min_delay: Duration::from_millis(100), max_delay: Duration::from_millis(2_400), max_times: None };
@@ -87,7 +84,8 @@ async fn begin_and_run(stdin: impl Read + Send + 'static) -> Result<Exit, Error>
     let done = CancellationToken::new();
     let tasks = TaskTracker::new();
     let minutes = input.assignment.timeout_minutes;
-    let limits = Limits { minutes, job: Duration::from_secs(u64::from(minutes) * 60), grace: CANCEL_GRACE };
+    let seconds = |minutes: u32| Duration::from_secs(u64::from(minutes) * 60);
+    let limits = Limits { minutes, job: seconds(minutes), grace: seconds(message.cancel_timeout_minutes()) };
     let supervisor = supervise(lines, stopper.clone(), limits);
     let supervisor = tasks.spawn(done.clone().run_until_cancelled_owned(supervisor));
     let report = tasks.spawn({
@@ -221,6 +219,8 @@ fn host(input: WorkerInput, launch: Option<LaunchClient>) -> Host {
 mod tests {
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(300);
+
     fn lines(lines: &[&str]) -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
         let (sender, receiver) = mpsc::channel(8);
         for line in lines {
@@ -233,8 +233,7 @@ mod tests {
     async fn a_job_that_runs_into_its_limit_is_cancelled_with_a_message_that_names_it() {
         let (_open, lines) = lines(&[]);
         let (stopper, mut stop) = watch::channel(Stop::Not);
-        let supervise =
-            supervise(lines, stopper, Limits { minutes: 30, job: Duration::from_millis(20), grace: CANCEL_GRACE });
+        let supervise = supervise(lines, stopper, Limits { minutes: 30, job: Duration::from_millis(20), grace: GRACE });
         let stopped = tokio::select! {
             () = supervise => panic!("the supervisor ended"),
             stopped = stop.wait_for(|stop| *stop != Stop::Not) => stopped.unwrap().clone(),
@@ -247,7 +246,7 @@ mod tests {
     async fn control_lines_cancel_nonsense_is_ignored_and_the_end_abandons() {
         let (sender, lines) = lines(&["nonsense\n", "{\"type\":\"cancel\",\"reason\":\"asked\"}\n"]);
         let (stopper, mut stop) = watch::channel(Stop::Not);
-        let supervise = supervise(lines, stopper, Limits { minutes: 0, job: Duration::ZERO, grace: CANCEL_GRACE });
+        let supervise = supervise(lines, stopper, Limits { minutes: 0, job: Duration::ZERO, grace: GRACE });
         tokio::pin!(supervise);
         let stopped = tokio::select! {
             () = &mut supervise => panic!("the supervisor ended"),

@@ -12,6 +12,7 @@ pub(crate) mod concurrency;
 pub(crate) mod condition;
 mod container;
 mod cron;
+mod environment;
 mod event;
 mod fields;
 mod file_name;
@@ -34,6 +35,7 @@ mod workflow;
 
 pub use call::{Call, CallSecrets, DeclaredSecret};
 pub use concurrency::{Concurrency, Queue};
+pub use environment::Environment;
 pub(crate) use fields::Fields;
 pub use file_name::{FileName, RepositoryRef};
 pub use input::{Input, InputError, InputKind, resolve_inputs};
@@ -106,8 +108,12 @@ pub struct Job {
     pub concurrency: Option<Concurrency>,
     /// `timeout-minutes`.
     pub timeout_minutes: Option<Template>,
+    /// `cancel-timeout-minutes`.
+    pub cancel_timeout_minutes: Option<Template>,
     /// `continue-on-error`.
     pub continue_on_error: Option<Template>,
+    /// `environment`.
+    pub environment: Option<Environment>,
     /// `permissions`; replaces the workflow's.
     pub permissions: Option<Permissions>,
     /// `env`.

@@ -28,6 +28,8 @@ pub use selection::{Selection, SelectionError};
 
 /// Minutes that a job may take unless it says otherwise.
 pub const DEFAULT_TIMEOUT_MINUTES: u32 = 360;
+/// Minutes that a cancelled job may still take unless it says otherwise.
+pub const DEFAULT_CANCEL_TIMEOUT_MINUTES: u32 = 5;
 
 /// What is the same for all jobs of a run.
 #[derive(Clone, Debug, Default)]
@@ -206,6 +208,15 @@ pub struct RunsOn {
     pub labels: Vec<String>,
 }
 
+/// The environment that a job deploys to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// Its name; never empty.
+    pub name: String,
+    /// Where what was deployed can be seen, for the worker to evaluate.
+    pub url: Option<Template>,
+}
+
 /// A job, ready to be made into a job message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobInstance {
@@ -231,8 +242,12 @@ pub struct JobInstance {
     pub runs_on: RunsOn,
     /// Minutes it may take.
     pub timeout_minutes: u32,
+    /// Minutes it may still take once it is cancelled.
+    pub cancel_timeout_minutes: u32,
     /// Whether its failure counts as success.
     pub continue_on_error: bool,
+    /// What it deploys to.
+    pub environment: Option<Deployment>,
     /// What its token may do: its own `permissions`, or else those of the workflow, never more than a caller's.
     pub permissions: Option<Permissions>,
     /// The `matrix` context; null without a matrix.

@@ -163,7 +163,7 @@ pub(crate) struct DeleteGroupArgs {
     pub connect: Connect,
 }
 
-/// Where a secret or a variable is set.
+/// What is looked at or set: an organization's or a repository's.
 #[derive(Args, Debug)]
 pub(crate) struct Place {
     /// Of this organization, for all its repositories [default: your token's own scope]
@@ -172,6 +172,16 @@ pub(crate) struct Place {
     /// Of this repository
     #[arg(long, value_name = "OWNER/NAME")]
     pub repository: Option<String>,
+}
+
+/// Where a secret or a variable is set, environments included.
+#[derive(Args, Debug)]
+pub(crate) struct ValuePlace {
+    #[command(flatten)]
+    pub place: Place,
+    /// Of this environment of the repository, for the jobs that name it
+    #[arg(long, value_name = "NAME", requires = "repository")]
+    pub environment: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -185,6 +195,7 @@ pub(crate) enum ValueCommand {
     /// One line break at the end of standard input is not part of the value; a file is taken as it is.
     #[command(after_help = "Examples:\n  startline secret set NPM_TOKEN --repository acme/demo < token.txt\n  \
                             startline secret set DEPLOY_KEY --organization acme --file deploy.pem\n  \
+                            startline secret set DEPLOY_KEY --repository acme/demo --environment production --env KEY\n  \
                             startline variable set REGION=eu-1 --repository acme/demo")]
     Set(SetValueArgs),
     /// Delete one
@@ -196,7 +207,7 @@ pub(crate) enum ValueCommand {
 #[derive(Args, Debug)]
 pub(crate) struct ListValuesArgs {
     #[command(flatten)]
-    pub place: Place,
+    pub place: ValuePlace,
     #[command(flatten)]
     pub list: ListArgs,
 }
@@ -214,7 +225,7 @@ pub(crate) struct SetValueArgs {
     #[arg(long, value_name = "VARIABLE")]
     pub env: Option<String>,
     #[command(flatten)]
-    pub place: Place,
+    pub place: ValuePlace,
     #[command(flatten)]
     pub connect: Connect,
 }
@@ -225,7 +236,7 @@ pub(crate) struct DeleteValueArgs {
     #[arg(value_name = "NAME")]
     pub name: String,
     #[command(flatten)]
-    pub place: Place,
+    pub place: ValuePlace,
     #[command(flatten)]
     pub connect: Connect,
 }

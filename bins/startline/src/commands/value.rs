@@ -8,9 +8,10 @@ use anyhow::Context;
 use jiff::Timestamp;
 use startline_protocol::admin_api::ValueRequest;
 use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 
 use super::listing::{json, table};
-use crate::cli::{DeleteValueArgs, ListValuesArgs, Place, SetValueArgs, ValueCommand};
+use crate::cli::{DeleteValueArgs, ListValuesArgs, Place, SetValueArgs, ValueCommand, ValuePlace};
 use crate::exit::Usage;
 use crate::render::style::{RESET, YELLOW};
 use crate::render::table::{Listing, ago};
@@ -51,12 +52,21 @@ pub(super) fn scope(place: &Place) -> anyhow::Result<Option<Scope>> {
     Ok(Some(parsed))
 }
 
-pub(super) fn shown(scope: Option<&Scope>) -> String {
+fn value_scope(args: &ValuePlace) -> anyhow::Result<Option<ValueScope>> {
+    Ok(match (scope(&args.place)?, &args.environment) {
+        (Some(Scope::Repository(repository)), Some(name)) => {
+            Some(ValueScope::environment(&repository, name).map_err(|error| Usage(format!("--environment: {error}")))?)
+        }
+        (found, _) => found.map(ValueScope::from),
+    })
+}
+
+pub(super) fn shown(scope: Option<&impl ToString>) -> String {
     scope.map_or_else(|| "the token's own scope".to_owned(), ToString::to_string)
 }
 
 async fn list(kind: Kind, args: ListValuesArgs) -> anyhow::Result<ExitCode> {
-    let (client, scope) = (args.list.connect.client()?, scope(&args.place)?);
+    let (client, scope) = (args.list.connect.client()?, value_scope(&args.place)?);
     let now = Timestamp::now();
     let empty = format!("there are no {}s of {}", kind.name(), shown(scope.as_ref()));
     match kind {
@@ -88,7 +98,7 @@ async fn list(kind: Kind, args: ListValuesArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn set(kind: Kind, args: SetValueArgs) -> anyhow::Result<ExitCode> {
-    let scope = scope(&args.place)?;
+    let scope = value_scope(&args.place)?;
     let client = args.connect.client()?;
     let (name, value) = name_and_value(kind, &args)?;
     let request = ValueRequest { value };
@@ -168,7 +178,7 @@ fn text(bytes: Vec<u8>, what: &str) -> Result<String, Usage> {
 }
 
 async fn delete(kind: Kind, args: DeleteValueArgs) -> anyhow::Result<ExitCode> {
-    let (client, scope) = (args.connect.client()?, scope(&args.place)?);
+    let (client, scope) = (args.connect.client()?, value_scope(&args.place)?);
     match kind {
         Kind::Secret => client.delete_secret(&args.name, scope.as_ref()).await?,
         Kind::Variable => client.delete_variable(&args.name, scope.as_ref()).await?,

@@ -138,6 +138,7 @@ fn success() -> CompleteRequest {
         conclusion: Conclusion::Success,
         outputs: BTreeMap::from([("answer".to_owned(), "42".to_owned())]),
         steps: vec![step(StepStatus::Completed)],
+        environment_url: None,
         annotations: vec![],
     }
 }

@@ -110,6 +110,7 @@ impl FakeRunners {
             conclusion: Conclusion::Success,
             outputs: BTreeMap::new(),
             steps: vec![],
+            environment_url: None,
             annotations: vec![],
         };
         job.complete_job(&request).await?;

@@ -17,6 +17,7 @@ mod conformance;
 mod containers;
 mod corpus;
 mod deploy;
+mod environments;
 mod events;
 mod examples;
 mod fake_runner;

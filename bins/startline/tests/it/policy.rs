@@ -6,14 +6,15 @@ use startline_protocol::admin_api::{GroupRequest, ValueRequest};
 use startline_protocol::runs_api::{JobView, SubmitRequest};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::value_scope::ValueScope;
 
 use crate::harness::{Service, eventually};
 
-fn value(text: &str) -> ValueRequest {
+pub(crate) fn value(text: &str) -> ValueRequest {
     ValueRequest { value: text.to_owned() }
 }
 
-fn submission(repository: &str, workflow: &str) -> SubmitRequest {
+pub(crate) fn submission(repository: &str, workflow: &str) -> SubmitRequest {
     SubmitRequest { workflow: workflow.to_owned(), repository: Some(repository.to_owned()), ..SubmitRequest::default() }
 }
 
@@ -25,17 +26,18 @@ const SHOW: &str = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps
 async fn the_narrower_scope_wins_and_others_get_nothing() {
     let mut service = Service::start(&[]);
     let _runner = service.runner("one", &[]);
-    let organization = Scope::organization("acme").unwrap();
-    let repository = Scope::repository("acme/demo").unwrap();
+    let instance = ValueScope::from(Scope::Instance);
+    let organization = ValueScope::from(Scope::organization("acme").unwrap());
+    let repository = ValueScope::from(Scope::repository("acme/demo").unwrap());
     let client = service.client.clone();
     for name in ["A", "B", "C"] {
-        client.put_secret(name, Some(&Scope::Instance), &value("instance")).await.unwrap();
+        client.put_secret(name, Some(&instance), &value("instance")).await.unwrap();
     }
     for name in ["b", "C"] {
         client.put_secret(name, Some(&organization), &value("organization")).await.unwrap();
     }
     client.put_secret("C", Some(&repository), &value("repository")).await.unwrap();
-    client.put_variable("REGION", Some(&Scope::Instance), &value("eu")).await.unwrap();
+    client.put_variable("REGION", Some(&instance), &value("eu")).await.unwrap();
     client.put_variable("tier", Some(&repository), &value("gold")).await.unwrap();
 
     let run = service.submit_with(submission("acme/demo", SHOW)).await;
@@ -60,7 +62,7 @@ async fn the_narrower_scope_wins_and_others_get_nothing() {
     client.delete_secret("B", Some(&organization)).await.unwrap();
     assert_eq!(client.secrets(Some(&organization)).await.unwrap().len(), 1);
     for bad in ["GITHUB_TOKEN", "1A"] {
-        assert!(client.put_secret(bad, Some(&Scope::Instance), &value("x")).await.is_err(), "{bad}");
+        assert!(client.put_secret(bad, Some(&instance), &value("x")).await.is_err(), "{bad}");
     }
 }
 
@@ -68,7 +70,7 @@ async fn the_narrower_scope_wins_and_others_get_nothing() {
 async fn untrusted_jobs_get_no_secrets_and_only_ephemeral_runners_of_groups_that_take_them() {
     let service = Service::start(&[]);
     let _long_lived = service.runner("long-lived", &[]);
-    service.client.put_secret("A", Some(&Scope::Instance), &value("instance")).await.unwrap();
+    service.client.put_secret("A", Some(&Scope::Instance.into()), &value("instance")).await.unwrap();
     let request = SubmitRequest { untrusted: true, ..submission("acme/demo", SHOW) };
     let run = service.submit_with(request).await;
     let job = service.job(run, "the job waits", |job| job.status == JobStatus::Queued).await;

@@ -144,6 +144,7 @@ async fn late_reports_of_a_lost_runner_are_refused() {
         conclusion: Conclusion::Failure,
         outputs: BTreeMap::new(),
         steps: vec![],
+        environment_url: None,
         annotations: vec![],
     };
     assert!(first.complete_job(&late).await.unwrap_err().is_stale());

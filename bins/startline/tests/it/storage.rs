@@ -3,6 +3,8 @@
 #[cfg(feature = "s3")]
 mod objects;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
 use serde_json::{Value, json};
 use startline_protocol::admin_api::GroupRequest;
@@ -298,7 +300,7 @@ async fn parts_of_the_older_cache_service_come_in_any_order() {
 async fn id_tokens_are_for_trusted_jobs_that_ask_and_only_while_they_run() {
     let service = Service::start(&SHORT);
     let asking = |trusted: bool| SubmitRequest {
-        workflow: JOB.replace("runs-on", "permissions: {id-token: write}, runs-on"),
+        workflow: JOB.replace("runs-on", "permissions: {id-token: write}, environment: Production, runs-on"),
         untrusted: !trusted,
         ..SubmitRequest::default()
     };
@@ -314,7 +316,14 @@ async fn id_tokens_are_for_trusted_jobs_that_ask_and_only_while_they_run() {
         assert_eq!(refused.code(), 403, "{refused:?}");
     }
     let reply = wire.get(path(&service, &url), &granted.token).await;
-    assert_eq!((reply.code(), reply.json()["value"].as_str().unwrap().split('.').count()), (200, 3));
+    assert_eq!(reply.code(), 200, "{reply:?}");
+    let value = reply.json()["value"].as_str().unwrap().to_owned();
+    let parts: Vec<&str> = value.split('.').collect();
+    let [_, claims, _] = parts[..] else { panic!("{value}") };
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    assert_eq!((&claims["environment"], &claims["aud"]), (&json!("Production"), &json!("sts")));
+    let subject = claims["sub"].as_str().unwrap();
+    assert!(subject.starts_with("repo:") && subject.ends_with(":environment:Production"), "{claims}");
     assert_eq!(granted.complete(&service, "succeeded", json!({})).await.code(), 204);
     assert_eq!(wire.get(path(&service, &url), &granted.token).await.code(), 401, "it has ended");
 }

@@ -9,6 +9,7 @@ use startline_protocol::admin_api::{
 };
 use startline_protocol::scope::Scope;
 use startline_protocol::token::TokenKind;
+use startline_protocol::value_scope::ValueScope;
 
 use super::lines::Lines;
 use super::{ApiClient, escaped, number, query};
@@ -37,8 +38,20 @@ fn at(path: &str, scope: Option<&Scope>) -> String {
     format!("/api/v1/{path}{}", query(&[("organization", organization), ("repository", repository)]))
 }
 
-fn named(collection: &str, name: &str, scope: Option<&Scope>) -> String {
-    at(&format!("{collection}/{}", escaped(name)), scope)
+/// A path of values in one place.
+fn of(path: &str, place: Option<&ValueScope>) -> String {
+    match place {
+        None => at(path, None),
+        Some(ValueScope::Scope(scope)) => at(path, Some(scope)),
+        Some(ValueScope::Environment { repository, name }) => {
+            let place = [("repository", Some(repository.as_str())), ("environment", Some(name.as_str()))];
+            format!("/api/v1/{path}{}", query(&place))
+        }
+    }
+}
+
+fn named(collection: &str, name: &str, place: Option<&ValueScope>) -> String {
+    of(&format!("{collection}/{}", escaped(name)), place)
 }
 
 /// In all calls below that take a scope, `None` and [`Scope::Instance`] mean the token's own.
@@ -106,15 +119,15 @@ impl ApiClient {
     ///
     /// # Errors
     /// When the service refuses, or does not answer in all tries.
-    pub async fn secrets(&self, scope: Option<&Scope>) -> Result<Vec<SecretView>, Error> {
-        self.get::<SecretPage>(&at("secrets", scope)).await.map(|page| page.secrets)
+    pub async fn secrets(&self, scope: Option<&ValueScope>) -> Result<Vec<SecretView>, Error> {
+        self.get::<SecretPage>(&of("secrets", scope)).await.map(|page| page.secrets)
     }
 
     /// Sets a secret in `scope`; jobs that begin from now on get it.
     ///
     /// # Errors
     /// When the name is none or the value too long; otherwise as every call.
-    pub async fn put_secret(&self, name: &str, scope: Option<&Scope>, value: &ValueRequest) -> Result<(), Error> {
+    pub async fn put_secret(&self, name: &str, scope: Option<&ValueScope>, value: &ValueRequest) -> Result<(), Error> {
         self.put(&named("secrets", name, scope), value).await
     }
 
@@ -122,7 +135,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// When there is none; otherwise as every call.
-    pub async fn delete_secret(&self, name: &str, scope: Option<&Scope>) -> Result<(), Error> {
+    pub async fn delete_secret(&self, name: &str, scope: Option<&ValueScope>) -> Result<(), Error> {
         self.delete(&named("secrets", name, scope)).await
     }
 
@@ -130,15 +143,20 @@ impl ApiClient {
     ///
     /// # Errors
     /// When the service refuses, or does not answer in all tries.
-    pub async fn variables(&self, scope: Option<&Scope>) -> Result<Vec<VariableView>, Error> {
-        self.get::<VariablePage>(&at("variables", scope)).await.map(|page| page.variables)
+    pub async fn variables(&self, scope: Option<&ValueScope>) -> Result<Vec<VariableView>, Error> {
+        self.get::<VariablePage>(&of("variables", scope)).await.map(|page| page.variables)
     }
 
     /// Sets a variable in `scope`.
     ///
     /// # Errors
     /// When the name is none or the value too long; otherwise as every call.
-    pub async fn put_variable(&self, name: &str, scope: Option<&Scope>, value: &ValueRequest) -> Result<(), Error> {
+    pub async fn put_variable(
+        &self,
+        name: &str,
+        scope: Option<&ValueScope>,
+        value: &ValueRequest,
+    ) -> Result<(), Error> {
         self.put(&named("variables", name, scope), value).await
     }
 
@@ -146,7 +164,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// When there is none; otherwise as every call.
-    pub async fn delete_variable(&self, name: &str, scope: Option<&Scope>) -> Result<(), Error> {
+    pub async fn delete_variable(&self, name: &str, scope: Option<&ValueScope>) -> Result<(), Error> {
         self.delete(&named("variables", name, scope)).await
     }
 

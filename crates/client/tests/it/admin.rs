@@ -7,6 +7,7 @@ use startline_protocol::admin_api::{CreateTokenRequest, GroupRequest, ValueReque
 use startline_protocol::permission::Permission;
 use startline_protocol::scope::Scope;
 use startline_protocol::token::{ApiToken, TokenKind};
+use startline_protocol::value_scope::ValueScope;
 
 use crate::script::{Server, answer, cut, empty, problem, quick, transport};
 
@@ -34,13 +35,15 @@ fn ndjson(text: String) -> Response {
 async fn names_and_scopes_go_where_the_service_looks_for_them() {
     let server = Server::start(|_, _| async { empty(204) }).await;
     let client = client(&server);
-    let organization = Scope::organization("acme").unwrap();
-    let repository = Scope::repository("acme/demo").unwrap();
+    let organization = ValueScope::from(Scope::organization("acme").unwrap());
+    let repository = ValueScope::from(Scope::repository("acme/demo").unwrap());
+    let production = ValueScope::environment("acme/demo", "Production EU").unwrap();
     let value = ValueRequest { value: "1".to_owned() };
     client.put_secret("KEY", Some(&repository), &value).await.unwrap();
     client.delete_secret("KEY", Some(&organization)).await.unwrap();
     client.put_variable("A B", None, &value).await.unwrap();
-    client.delete_variable("X", Some(&Scope::Instance)).await.unwrap();
+    client.delete_variable("X", Some(&Scope::Instance.into())).await.unwrap();
+    client.delete_variable("X", Some(&production)).await.unwrap();
     client.put_group("big ones/x", Some("acme"), &GroupRequest::default()).await.unwrap();
     client.delete_group("big", None).await.unwrap();
     client.revoke_token(TokenKind::Registration, 7).await.unwrap();
@@ -52,6 +55,7 @@ async fn names_and_scopes_go_where_the_service_looks_for_them() {
             "DELETE /api/v1/secrets/KEY?organization=acme",
             "PUT /api/v1/variables/A%20B",
             "DELETE /api/v1/variables/X",
+            "DELETE /api/v1/variables/X?repository=acme%2Fdemo&environment=production%20eu",
             "PUT /api/v1/runner-groups/big%20ones%2Fx?organization=acme",
             "DELETE /api/v1/runner-groups/big",
             "DELETE /api/v1/tokens/registration/7",

@@ -27,6 +27,7 @@ fn complete() -> CompleteRequest {
         conclusion: Conclusion::Success,
         outputs: BTreeMap::new(),
         steps: Vec::new(),
+        environment_url: None,
         annotations: Vec::new(),
     }
 }

@@ -50,10 +50,9 @@ pub(super) async fn report(
     let completion = match state.completion {
         Some(completion) => completion,
         None => CompleteRequest {
-            conclusion: failure.conclusion,
-            outputs: std::collections::BTreeMap::new(),
             steps: closed(state.steps, failure.conclusion, now, end),
             annotations: vec![annotation(failure)],
+            ..CompleteRequest::new(failure.conclusion)
         },
     };
     client.complete_job(&completion).await?;

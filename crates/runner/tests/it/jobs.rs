@@ -99,6 +99,30 @@ async fn a_worker_that_does_not_end_after_a_cancel_is_killed_and_its_job_ends_ca
 }
 
 #[tokio::test]
+async fn a_job_that_says_how_long_its_cancel_may_take_has_that_time() {
+    let stopping = "trap '' INT TERM; touch $stage/begun; read -r control; touch $stage/cancelled; await go";
+    let mut stage = Stage::new(stopping).await.once();
+    stage.options.cancel_timeout = Duration::ZERO;
+    let message = json!({
+        "messageType": "RunnerJobRequest", "plan": { "planId": uuid(1) }, "timeline": { "id": uuid(2) }, "jobId": uuid(3),
+        "variables": { "startline.cancel_timeout_minutes": { "value": "3" } },
+    });
+    stage.service.queue_job_with(5, &json!({ "job_definition": message }));
+    let running = stage.start().await;
+    wait_until("the worker", || stage.place("begun").exists()).await;
+    stage.service.change(|state| state.cancel = Some("asked for".into()));
+    wait_until("the cancel", || stage.place("cancelled").exists()).await;
+    stage.service.until("a renewal after the cancel", |state| state.renewals.len() >= 3).await;
+    stage.touch("go");
+    assert_eq!(running.end().await.unwrap(), ended(None), "the worker has reported the end by itself");
+    assert!(stage.service.look(|state| state.completions.is_empty()));
+}
+
+fn uuid(number: u8) -> String {
+    format!("00000000-0000-0000-0000-0000000000{number:02}")
+}
+
+#[tokio::test]
 async fn a_crashed_workers_log_steps_and_end_are_reported_and_its_children_killed() {
     let script = r#"
         step() { echo "{\"number\":$1,\"name\":\"s\",\"status\":\"$2\",\"log_start\":0}"; }

@@ -104,14 +104,22 @@ impl Service {
 
     /// Queues a job that is to be renewed every second.
     pub(crate) fn queue_job(&self, job_id: i64) {
+        self.queue_job_with(job_id, &json!({}));
+    }
+
+    /// Queues a job whose assignment has these members too.
+    pub(crate) fn queue_job_with(&self, job_id: i64, more: &Value) {
         let url = |what: &str| format!("{}/api/v1/runners/jobs/{job_id}/{what}", self.url());
-        let job = json!({
+        let mut job = json!({
             "job_assigned": true, "job_id": job_id, "workflow_run_id": 3, "attempt": 1, "epoch": 2,
             "timeout_minutes": 60, "renew_interval_seconds": 1, "lease_expires_at": 4_000_000_000_i64,
             "job_token": "eyJ.secret.token", "secrets": { "PASSWORD": "hunter2" },
             "urls": { "acquire": url("acquire"), "renew": url("renew"), "status": url("status"), "logs": url("logs"),
                       "complete": url("complete") },
         });
+        for (name, value) in more.as_object().unwrap() {
+            job[name] = value.clone();
+        }
         self.change(|state| state.queue.push_back(job));
     }
 }

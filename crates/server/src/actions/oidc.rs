@@ -78,6 +78,9 @@ async fn token(State(app): State<Arc<App>>, holder: Holder, Query(asked): Query<
             github["job_workflow_ref"] = file.into();
             github["job_workflow_sha"] = variable(crate::message::FILE_SHA).into();
         }
+        if let Some(environment) = &message.actions_environment {
+            github["environment"] = environment.name.clone().into();
+        }
         let value = app.actions.identity.mint(&github, audience.as_deref(), app.clock.now()).await?;
         Ok(Json(Token { value }))
     }

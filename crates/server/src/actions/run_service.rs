@@ -65,7 +65,7 @@ async fn acquire(
     let delivery = Delivery::new(&app, &assignment);
     let taken = delivery.settle(polls::take(&app, &assignment, &listener.origin).await)?;
     app.actions.sessions.settle(runner);
-    app.actions.stops.acquired(job, epoch, taken.message.job_id);
+    app.actions.stops.acquired(job, epoch, taken.message.job_id, taken.job.cancel_timeout_minutes);
     let group = app.dispatch.lock().dispatcher.runner(runner).map(|live| live.group).unwrap_or_default();
     Ok(Json(official::message(taken, &app.actions.urls, &group)))
 }
@@ -118,6 +118,7 @@ async fn complete(
         let completion = CompleteRequest {
             conclusion,
             outputs: request.outputs.into_iter().filter_map(|(name, output)| Some((name, value(output)?))).collect(),
+            environment_url: request.environment_url,
             steps: steps::ended(known.steps, &request.step_results, conclusion),
             annotations: steps::annotations(&request.step_results, &request.annotations),
         };

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::App;
 
-/// What a runner is given to stop; it kills the worker 15 s before the end.
+/// What a runner is given to stop where nothing is known of the job; it kills the worker 15 s before the end.
 const TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 /// What the service waits beyond that for a completion.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -26,6 +26,8 @@ pub(crate) struct Stops {
 struct Held {
     epoch: Epoch,
     guid: Uuid,
+    /// `cancel-timeout-minutes` of the job.
+    timeout: SignedDuration,
     /// When the runner's time to stop is over.
     stop_by: Option<Timestamp>,
 }
@@ -35,11 +37,12 @@ impl Stops {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes under which GUID a runner knows its job. A repeat changes nothing.
-    pub(crate) fn acquired(&self, job: JobId, epoch: Epoch, guid: Uuid) {
+    /// Notes under which GUID a runner knows its job, and how long that may take to stop. A repeat changes nothing.
+    pub(crate) fn acquired(&self, job: JobId, epoch: Epoch, guid: Uuid, minutes: u32) {
         let mut held = self.lock();
         if held.get(&job).is_none_or(|known| known.epoch != epoch) {
-            held.insert(job, Held { epoch, guid, stop_by: None });
+            let timeout = SignedDuration::from_mins(i64::from(minutes));
+            held.insert(job, Held { epoch, guid, timeout, stop_by: None });
         }
     }
 
@@ -58,7 +61,8 @@ impl Stops {
         let mut held = self.lock();
         let held = held.get_mut(&job).filter(|held| held.epoch == epoch)?;
         let first = held.stop_by.is_none();
-        let stop_by = *held.stop_by.get_or_insert(now + TIMEOUT);
+        let end = now.saturating_add(held.timeout).unwrap_or(Timestamp::MAX);
+        let stop_by = *held.stop_by.get_or_insert(end);
         Some((stop_by.duration_since(now).max(SignedDuration::ZERO), first))
     }
 }
@@ -109,7 +113,9 @@ mod tests {
     fn copies_of_a_cancel_carry_the_time_that_is_left() {
         let stops = Stops::default();
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        stops.acquired(JobId(1), Epoch(2), Uuid::nil());
+        stops.acquired(JobId(1), Epoch(2), Uuid::nil(), 5);
+        stops.acquired(JobId(7), Epoch(1), Uuid::nil(), 1);
+        assert_eq!(stops.stop_within(JobId(7), Epoch(1), at(0)), Some((SignedDuration::from_mins(1), true)));
         assert_eq!(stops.stop_within(JobId(1), Epoch(2), at(0)), Some((TIMEOUT, true)));
         assert_eq!(stops.stop_within(JobId(1), Epoch(2), at(50)), Some((SignedDuration::from_secs(250), false)));
         assert_eq!(stops.stop_within(JobId(1), Epoch(2), at(900)), Some((SignedDuration::ZERO, false)));

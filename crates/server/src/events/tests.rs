@@ -61,6 +61,8 @@ fn job(id: i64, epoch: i64, status: JobStatus) -> JobRecord {
         trusted: true,
         priority: 0,
         timeout_minutes: 1,
+        cancel_timeout_minutes: 5,
+        environment: None,
         continue_on_error: false,
         requeues_left: 0,
         attempt: 1,

@@ -115,6 +115,7 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
     })?;
     app.complete_single(&mut message, &run).await?;
+    app.add_variables_of_environment(&mut message, &run, &job).await?;
     let secrets = match app.secrets_of_job(&run, &job).await {
         Ok(secrets) => secrets,
         Err(SecretsError::Store(error)) => return Err(error.into()),

@@ -119,6 +119,8 @@ fn taken_over(run: &RunRecord, job: &JobRecord) -> NewJob {
         trusted: job.trusted,
         priority: job.priority,
         timeout_minutes: job.timeout_minutes,
+        cancel_timeout_minutes: job.cancel_timeout_minutes,
+        environment: job.environment.clone(),
         continue_on_error: job.continue_on_error,
         requeues_left: 0,
         message: String::new(),

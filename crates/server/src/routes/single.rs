@@ -13,6 +13,7 @@ use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{JobRequest, JobView, SubmitRequest};
 use startline_protocol::state::JobStatus;
 use startline_store::NewJob;
+use startline_workflow::plan::DEFAULT_CANCEL_TIMEOUT_MINUTES;
 
 use super::Body;
 use super::runs::check_secret_name;
@@ -98,6 +99,8 @@ async fn create(
             trusted: !request.untrusted,
             priority: request.priority,
             timeout_minutes: request.timeout_minutes.unwrap_or(DEFAULT_TIMEOUT),
+            cancel_timeout_minutes: DEFAULT_CANCEL_TIMEOUT_MINUTES,
+            environment: None,
             continue_on_error: false,
             requeues_left,
             message: serde_json::to_string(&message).unwrap_or_default(),

@@ -288,34 +288,34 @@ fn groups_and_values() -> [Endpoint; 9] {
         Endpoint::new(GET, "/api/v1/secrets", "listSecrets", values::secrets)
             .says("List the secrets of one scope", "Never their values.")
             .api(Permission::SecretsRead)
-            .query::<tokens::Whose>()
+            .query::<values::Where>()
             .answers::<SecretPage>(200, "Their names."),
         Endpoint::new(PUT, "/api/v1/secrets/{name}", "putSecret", values::put_secret)
             .says("Set a secret", "Its value is sealed and never returned.")
             .api(Permission::SecretsWrite)
-            .query::<tokens::Whose>()
+            .query::<values::Where>()
             .json::<ValueRequest>()
             .answers::<SecretView>(200, "The secret, without its value."),
         Endpoint::new(DELETE, "/api/v1/secrets/{name}", "deleteSecret", values::delete_secret)
             .says("Delete a secret", "A repeat changes nothing.")
             .api(Permission::SecretsWrite)
-            .query::<tokens::Whose>()
+            .query::<values::Where>()
             .answers_nothing(204, "It is gone."),
         Endpoint::new(GET, "/api/v1/variables", "listVariables", values::variables)
             .says("List the variables of one scope", "")
             .api(Permission::VariablesRead)
-            .query::<tokens::Whose>()
+            .query::<values::Where>()
             .answers::<VariablePage>(200, "The variables."),
         Endpoint::new(PUT, "/api/v1/variables/{name}", "putVariable", values::put_variable)
             .says("Set a variable", "")
             .api(Permission::VariablesWrite)
-            .query::<tokens::Whose>()
+            .query::<values::Where>()
             .json::<ValueRequest>()
             .answers::<VariableView>(200, "The variable."),
         Endpoint::new(DELETE, "/api/v1/variables/{name}", "deleteVariable", values::delete_variable)
             .says("Delete a variable", "A repeat changes nothing.")
             .api(Permission::VariablesWrite)
-            .query::<tokens::Whose>()
+            .query::<values::Where>()
             .answers_nothing(204, "It is gone."),
     ]
 }

@@ -1,20 +1,23 @@
-//! Secrets and variables of the instance, of organizations and of repositories.
+//! Secrets and variables of the instance, of organizations, of repositories and of their environments.
 //!
-//! A job gets those of its repository, of the repository's organization and of the instance, the narrower scope
-//! winning. A secret's value goes in and never comes out again, except sealed in the answer to an acquisition.
+//! A job gets those of its environment, of its repository, of the repository's organization and of the instance, the
+//! narrower one winning. A secret's value goes in and never comes out again, except sealed in the answer to an acquisition.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use startline_protocol::admin_api::{SecretPage, SecretView, ValueRequest, VariablePage, VariableView};
 use startline_protocol::permission::Permission;
+use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 use startline_store::{SecretRecord, VariableRecord};
 
 use super::Body;
 use super::extract::{Path, Query};
-use super::tokens::Whose;
 use crate::problem::{ApiError, ApiResult};
 use crate::values::bound_to;
 use crate::{App, auth};
@@ -22,10 +25,40 @@ use crate::{App, auth};
 /// Largest value, as on GitHub.
 const LARGEST: usize = 48 * 1024;
 
+/// Where the values are set; in the scope of the caller's token when all are absent.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Where {
+    /// An organization.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}$"))]
+    organization: Option<String>,
+    /// A repository, `owner/name`; not together with `organization`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$"))]
+    repository: Option<String>,
+    /// An environment of the repository.
+    #[schemars(length(min = 1, max = 255))]
+    environment: Option<String>,
+}
+
+impl Where {
+    fn scope(&self, admin: &auth::Admin) -> ApiResult<ValueScope> {
+        let scope = admin.scope(self.organization.as_deref(), self.repository.as_deref())?;
+        match (&self.environment, scope) {
+            (None, scope) => Ok(scope.into()),
+            (Some(name), Scope::Repository(repository)) => {
+                ValueScope::environment(&repository, name).map_err(|error| ApiError::invalid(error.to_string()))
+            }
+            (Some(name), scope) => {
+                Err(ApiError::invalid(format!("`{}` would be an environment of {scope}", name.escape_debug()))
+                    .detail("environments belong to repositories; give `repository` too"))
+            }
+        }
+    }
+}
+
 pub(super) async fn secrets(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<Where>,
 ) -> ApiResult<Json<SecretPage>> {
     admin.need(Permission::SecretsRead)?;
     let records = app.store.secrets(whose.scope(&admin)?).await?;
@@ -36,14 +69,14 @@ pub(super) async fn put_secret(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
     Path(name): Path<String>,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<Where>,
     Body(request): Body<ValueRequest>,
 ) -> ApiResult<Json<SecretView>> {
     let mut record = app.audit(&admin, "secret.set", format_args!("secret:{name}"));
     let result = async {
         admin.need(Permission::SecretsWrite)?;
         let scope = whose.scope(&admin)?;
-        record.scope(scope.clone());
+        record.place(&scope);
         check(&name, "secret", &request.value)?;
         let name = name.to_ascii_uppercase();
         let sealed = app.sealing.seal(request.value.as_bytes(), bound_to(&scope, &name).as_bytes());
@@ -57,13 +90,13 @@ pub(super) async fn delete_secret(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
     Path(name): Path<String>,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<Where>,
 ) -> ApiResult<StatusCode> {
     let mut record = app.audit(&admin, "secret.delete", format_args!("secret:{name}"));
     let result = async {
         admin.need(Permission::SecretsWrite)?;
         let scope = whose.scope(&admin)?;
-        record.scope(scope.clone());
+        record.place(&scope);
         app.store.delete_secret(scope, name).await?;
         Ok(StatusCode::NO_CONTENT)
     };
@@ -74,7 +107,7 @@ pub(super) async fn delete_secret(
 pub(super) async fn variables(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<Where>,
 ) -> ApiResult<Json<VariablePage>> {
     admin.need(Permission::VariablesRead)?;
     let records = app.store.variables(vec![whose.scope(&admin)?]).await?;
@@ -85,14 +118,14 @@ pub(super) async fn put_variable(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
     Path(name): Path<String>,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<Where>,
     Body(request): Body<ValueRequest>,
 ) -> ApiResult<Json<VariableView>> {
     let mut record = app.audit(&admin, "variable.set", format_args!("variable:{name}"));
     let result = async {
         admin.need(Permission::VariablesWrite)?;
         let scope = whose.scope(&admin)?;
-        record.scope(scope.clone());
+        record.place(&scope);
         check(&name, "variable", &request.value)?;
         Ok(Json(variable(app.store.put_variable(scope, name, request.value, app.clock.now()).await?)))
     };
@@ -104,13 +137,13 @@ pub(super) async fn delete_variable(
     State(app): State<Arc<App>>,
     admin: auth::Admin,
     Path(name): Path<String>,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<Where>,
 ) -> ApiResult<StatusCode> {
     let mut record = app.audit(&admin, "variable.delete", format_args!("variable:{name}"));
     let result = async {
         admin.need(Permission::VariablesWrite)?;
         let scope = whose.scope(&admin)?;
-        record.scope(scope.clone());
+        record.place(&scope);
         app.store.delete_variable(scope, name).await?;
         Ok(StatusCode::NO_CONTENT)
     };

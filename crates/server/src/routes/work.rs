@@ -21,6 +21,8 @@ use crate::auth::JobBearer;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
 
+/// Longest URL of a deployment.
+const LONGEST_URL: usize = 2048;
 /// How long it takes until a write that failed is tried again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -168,6 +170,7 @@ pub(crate) async fn end(
     let completion = Completion {
         conclusion: request.conclusion,
         outputs: request.outputs,
+        environment_url: request.environment_url.filter(|url| !url.is_empty() && url.len() <= LONGEST_URL),
         steps: request.steps,
         annotations: request.annotations,
     };

@@ -181,6 +181,9 @@ impl State {
             return Err(stale(current, epoch));
         }
         current.outputs = completion.outputs;
+        if let Some(environment) = &mut current.environment {
+            environment.url = completion.environment_url;
+        }
         current.steps = completion.steps;
         current.annotations = completion.annotations;
         self.end(job, completion.conclusion, None, now).map(CompleteOutcome::Completed)

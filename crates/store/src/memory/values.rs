@@ -1,7 +1,7 @@
 //! Secrets and variables.
 
 use jiff::Timestamp;
-use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 
 use super::State;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::record::{MAX_SECRETS, MAX_VARIABLES, SealedSecret, SecretRecord, Vari
 impl State {
     pub(super) fn put_secret(
         &mut self,
-        scope: Scope,
+        scope: ValueScope,
         name: &str,
         sealed: Vec<u8>,
         now: Timestamp,
@@ -26,15 +26,15 @@ impl State {
         Ok(record)
     }
 
-    pub(super) fn delete_secret(&mut self, scope: Scope, name: &str) -> bool {
+    pub(super) fn delete_secret(&mut self, scope: ValueScope, name: &str) -> bool {
         self.secrets.remove(&(scope, value_key(name))).is_some()
     }
 
-    pub(super) fn secrets(&self, scope: &Scope) -> Vec<SecretRecord> {
+    pub(super) fn secrets(&self, scope: &ValueScope) -> Vec<SecretRecord> {
         self.secrets_of(scope).map(|(_, known)| known.clone()).collect()
     }
 
-    pub(super) fn sealed_secrets(&self, scopes: &[Scope]) -> Vec<SealedSecret> {
+    pub(super) fn sealed_secrets(&self, scopes: &[ValueScope]) -> Vec<SealedSecret> {
         let sealed = |(sealed, known): &(Vec<u8>, SecretRecord)| SealedSecret {
             scope: known.scope.clone(),
             name: known.name.clone(),
@@ -43,13 +43,13 @@ impl State {
         scopes.iter().flat_map(|scope| self.secrets_of(scope)).map(sealed).collect()
     }
 
-    fn secrets_of(&self, scope: &Scope) -> impl Iterator<Item = &(Vec<u8>, SecretRecord)> {
+    fn secrets_of(&self, scope: &ValueScope) -> impl Iterator<Item = &(Vec<u8>, SecretRecord)> {
         self.secrets.values().filter(move |(_, known)| known.scope == *scope)
     }
 
     pub(super) fn put_variable(
         &mut self,
-        scope: Scope,
+        scope: ValueScope,
         name: &str,
         value: String,
         now: Timestamp,
@@ -65,15 +65,15 @@ impl State {
         Ok(record)
     }
 
-    pub(super) fn delete_variable(&mut self, scope: Scope, name: &str) -> bool {
+    pub(super) fn delete_variable(&mut self, scope: ValueScope, name: &str) -> bool {
         self.variables.remove(&(scope, value_key(name))).is_some()
     }
 
-    pub(super) fn variables(&self, scopes: &[Scope]) -> Vec<VariableRecord> {
+    pub(super) fn variables(&self, scopes: &[ValueScope]) -> Vec<VariableRecord> {
         scopes.iter().flat_map(|scope| self.variables_of(scope)).cloned().collect()
     }
 
-    fn variables_of(&self, scope: &Scope) -> impl Iterator<Item = &VariableRecord> {
+    fn variables_of(&self, scope: &ValueScope) -> impl Iterator<Item = &VariableRecord> {
         self.variables.values().filter(move |known| known.scope == *scope)
     }
 }

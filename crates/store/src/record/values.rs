@@ -1,7 +1,7 @@
 //! Secrets and variables.
 
 use jiff::Timestamp;
-use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 
 /// Most secrets of one scope.
 pub(crate) const MAX_SECRETS: u32 = 100;
@@ -12,7 +12,7 @@ pub(crate) const MAX_VARIABLES: u32 = 500;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRecord {
     /// Where it is set.
-    pub scope: Scope,
+    pub scope: ValueScope,
     /// Its name, upper case.
     pub name: String,
     /// First set.
@@ -25,7 +25,7 @@ pub struct SecretRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedSecret {
     /// Where it is set.
-    pub scope: Scope,
+    pub scope: ValueScope,
     /// Its name, upper case.
     pub name: String,
     /// The value, sealed by the caller.
@@ -36,7 +36,7 @@ pub struct SealedSecret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VariableRecord {
     /// Where it is set.
-    pub scope: Scope,
+    pub scope: ValueScope,
     /// Its name, upper case.
     pub name: String,
     /// Its value.

@@ -16,7 +16,8 @@ macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT j.id, j.run_id, r.repository, j.key, j.idx, j.name, j.status, j.conclusion, j.reason, j.labels, \
-             j.runner_group, j.claim, j.trusted, j.priority, j.timeout_minutes, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
+             j.runner_group, j.claim, j.trusted, j.priority, j.timeout_minutes, j.cancel_timeout_minutes, \
+             j.environment, j.continue_on_error, j.requeues_left, j.attempt, j.epoch, \
              j.runner_id, j.runner_name, j.cancel_reason, j.queued_at, j.started_at, j.completed_at, j.finished, \
              j.outputs, j.steps, j.annotations FROM jobs j JOIN runs r ON r.id = j.run_id ",
             $tail
@@ -51,6 +52,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         trusted: columns.get()?,
         priority: columns.get()?,
         timeout_minutes: columns.get()?,
+        cancel_timeout_minutes: columns.get()?,
+        environment: columns.optional_json()?,
         continue_on_error: columns.get()?,
         requeues_left: columns.get()?,
         attempt: columns.get()?,
@@ -73,8 +76,9 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
     let mut known = db.prepare_cached("SELECT 1 FROM jobs WHERE run_id = ?1 AND key = ?2 AND idx = ?3")?;
     let mut insert = db.prepare_cached(
         "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, claim, trusted, \
-         priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished, outputs) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+         priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished, outputs, \
+         environment, cancel_timeout_minutes) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
     )?;
     let mut insert_message = db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?;
     jobs.iter().try_for_each(NewJob::check)?;
@@ -104,6 +108,8 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
             job.conclusion.map(|_| Time(job.queued_at)),
             finished,
             Json(&job.outputs),
+            job.environment.as_ref().map(Json),
+            job.cancel_timeout_minutes,
         ])?;
         let (record, message) = job.into_record(JobId(id), run, repository.to_owned(), finished);
         insert_message.execute((id, message))?;
@@ -245,9 +251,13 @@ pub(super) fn complete(
         JobStatus::Running if job.epoch == epoch => {}
         _ => return Err(stale(&job, epoch)),
     }
-    let Completion { conclusion, outputs, steps, annotations } = completion;
-    let sql = "UPDATE jobs SET outputs = ?2, steps = ?3, annotations = ?4 WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((job.id.0, Json(&outputs), Json(&steps), Json(&annotations)))?;
+    let Completion { conclusion, outputs, environment_url, steps, annotations } = completion;
+    if let Some(environment) = &mut job.environment {
+        environment.url = environment_url;
+    }
+    let sql = "UPDATE jobs SET outputs = ?2, steps = ?3, annotations = ?4, environment = ?5 WHERE id = ?1";
+    let environment = job.environment.as_ref().map(Json);
+    db.prepare_cached(sql)?.execute((job.id.0, Json(&outputs), Json(&steps), Json(&annotations), environment))?;
     end(db, &mut job, conclusion, None, now)?;
     job.outputs = outputs;
     job.steps = steps;

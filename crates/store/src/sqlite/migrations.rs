@@ -17,6 +17,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "runner_names", sql: include_str!("migrations/0004_runner_names.sql") },
     Migration { version: 5, name: "scale_set_jobs", sql: include_str!("migrations/0005_scale_set_jobs.sql") },
     Migration { version: 6, name: "claims", sql: include_str!("migrations/0006_claims.sql") },
+    Migration { version: 7, name: "environments", sql: include_str!("migrations/0007_environments.sql") },
 ];
 
 /// `STLN`: what `file` and other programs may know the database by.

@@ -7,6 +7,7 @@ use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_protocol::step::StepRecord;
+use startline_protocol::value_scope::ValueScope;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -128,31 +129,31 @@ impl Store for Sqlite {
         self.write("delete a runner group", move |db| groups::delete(db, scope, &name, now))
     }
 
-    fn put_secret(&self, scope: Scope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord> {
+    fn put_secret(&self, scope: ValueScope, name: String, sealed: Vec<u8>, now: Timestamp) -> Answer<SecretRecord> {
         self.write("set a secret", move |db| values::put_secret(db, scope, &name, &sealed, now))
     }
 
-    fn delete_secret(&self, scope: Scope, name: String) -> Answer<bool> {
+    fn delete_secret(&self, scope: ValueScope, name: String) -> Answer<bool> {
         self.write("delete a secret", move |db| values::delete_secret(db, scope, &name))
     }
 
-    fn secrets(&self, scope: Scope) -> Answer<Vec<SecretRecord>> {
+    fn secrets(&self, scope: ValueScope) -> Answer<Vec<SecretRecord>> {
         self.read("list secrets", move |db| values::secrets(db, scope))
     }
 
-    fn sealed_secrets(&self, scopes: Vec<Scope>) -> Answer<Vec<SealedSecret>> {
+    fn sealed_secrets(&self, scopes: Vec<ValueScope>) -> Answer<Vec<SealedSecret>> {
         self.read("read secrets", move |db| values::sealed_secrets(db, scopes))
     }
 
-    fn put_variable(&self, scope: Scope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord> {
+    fn put_variable(&self, scope: ValueScope, name: String, value: String, now: Timestamp) -> Answer<VariableRecord> {
         self.write("set a variable", move |db| values::put_variable(db, scope, &name, value, now))
     }
 
-    fn delete_variable(&self, scope: Scope, name: String) -> Answer<bool> {
+    fn delete_variable(&self, scope: ValueScope, name: String) -> Answer<bool> {
         self.write("delete a variable", move |db| values::delete_variable(db, scope, &name))
     }
 
-    fn variables(&self, scopes: Vec<Scope>) -> Answer<Vec<VariableRecord>> {
+    fn variables(&self, scopes: Vec<ValueScope>) -> Answer<Vec<VariableRecord>> {
         self.read("list variables", move |db| values::variables(db, scopes))
     }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
-use startline_protocol::scope::Scope;
+use startline_protocol::value_scope::ValueScope;
 
 use super::columns::{Columns, Text, Time};
 use super::failure::Failure;
@@ -13,7 +13,7 @@ use crate::record::{MAX_SECRETS, MAX_VARIABLES, SealedSecret, SecretRecord, Vari
 fn begun(
     db: &Connection,
     (find, count): (&str, &str),
-    (scope, name): (&Scope, &str),
+    (scope, name): (&ValueScope, &str),
     now: Timestamp,
     (what, limit): (&'static str, u32),
 ) -> Result<Timestamp, Failure> {
@@ -30,7 +30,7 @@ fn begun(
 
 pub(super) fn put_secret(
     db: &Connection,
-    scope: Scope,
+    scope: ValueScope,
     name: &str,
     sealed: &[u8],
     now: Timestamp,
@@ -45,12 +45,12 @@ pub(super) fn put_secret(
     Ok(SecretRecord { scope, name, created_at, updated_at: kept(now) })
 }
 
-pub(super) fn delete_secret(db: &Connection, scope: Scope, name: &str) -> Result<bool, Failure> {
+pub(super) fn delete_secret(db: &Connection, scope: ValueScope, name: &str) -> Result<bool, Failure> {
     let sql = "DELETE FROM secrets WHERE scope = ?1 AND name = ?2";
     Ok(db.prepare_cached(sql)?.execute((Text(scope), value_key(name)))? > 0)
 }
 
-pub(super) fn secrets(db: &Connection, scope: Scope) -> Result<Vec<SecretRecord>, Failure> {
+pub(super) fn secrets(db: &Connection, scope: ValueScope) -> Result<Vec<SecretRecord>, Failure> {
     let sql = "SELECT name, created_at, updated_at FROM secrets WHERE scope = ?1 ORDER BY name";
     let mut select = db.prepare_cached(sql)?;
     let secrets = select.query_map([Text(&scope)], |row| {
@@ -65,7 +65,7 @@ pub(super) fn secrets(db: &Connection, scope: Scope) -> Result<Vec<SecretRecord>
     Ok(secrets.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn sealed_secrets(db: &Connection, scopes: Vec<Scope>) -> Result<Vec<SealedSecret>, Failure> {
+pub(super) fn sealed_secrets(db: &Connection, scopes: Vec<ValueScope>) -> Result<Vec<SealedSecret>, Failure> {
     // All scopes at the same moment.
     let _snapshot = db.unchecked_transaction()?;
     let mut select = db.prepare_cached("SELECT name, sealed FROM secrets WHERE scope = ?1 ORDER BY name")?;
@@ -84,7 +84,7 @@ pub(super) fn sealed_secrets(db: &Connection, scopes: Vec<Scope>) -> Result<Vec<
 
 pub(super) fn put_variable(
     db: &Connection,
-    scope: Scope,
+    scope: ValueScope,
     name: &str,
     value: String,
     now: Timestamp,
@@ -99,12 +99,12 @@ pub(super) fn put_variable(
     Ok(VariableRecord { scope, name, value, created_at, updated_at: kept(now) })
 }
 
-pub(super) fn delete_variable(db: &Connection, scope: Scope, name: &str) -> Result<bool, Failure> {
+pub(super) fn delete_variable(db: &Connection, scope: ValueScope, name: &str) -> Result<bool, Failure> {
     let sql = "DELETE FROM variables WHERE scope = ?1 AND name = ?2";
     Ok(db.prepare_cached(sql)?.execute((Text(scope), value_key(name)))? > 0)
 }
 
-pub(super) fn variables(db: &Connection, scopes: Vec<Scope>) -> Result<Vec<VariableRecord>, Failure> {
+pub(super) fn variables(db: &Connection, scopes: Vec<ValueScope>) -> Result<Vec<VariableRecord>, Failure> {
     // All scopes at the same moment.
     let _snapshot = db.unchecked_transaction()?;
     let sql = "SELECT name, value, created_at, updated_at FROM variables WHERE scope = ?1 ORDER BY name";

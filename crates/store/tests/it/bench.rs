@@ -10,9 +10,11 @@ use startline_protocol::admin_api::GroupRequest;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::permission::Permission;
+use startline_protocol::runs_api::JobEnvironment;
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus, StepStatus};
 use startline_protocol::step::{Annotation, AnnotationLevel, StepRecord};
+use startline_protocol::value_scope::ValueScope;
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite};
 use startline_store::{
@@ -49,6 +51,10 @@ pub(crate) fn hash(number: u32) -> Hash {
 }
 
 /// The scope that `text` spells.
+pub(crate) fn place(text: &str) -> ValueScope {
+    text.parse().unwrap()
+}
+
 pub(crate) fn scope(text: &str) -> Scope {
     text.parse().unwrap()
 }
@@ -187,6 +193,8 @@ pub(crate) fn new_job(key: &str) -> NewJob {
         trusted: true,
         priority: -3,
         timeout_minutes: 360,
+        cancel_timeout_minutes: 7,
+        environment: Some(JobEnvironment { name: "Production".to_owned(), url: None }),
         continue_on_error: true,
         requeues_left: 2,
         message: format!(r#"{{"key":"{key}"}}"#),
@@ -240,6 +248,7 @@ pub(crate) fn completion(conclusion: Conclusion) -> Completion {
         conclusion,
         outputs: BTreeMap::from([("version".to_owned(), "1.2".to_owned())]),
         steps: vec![step(1), step(2)],
+        environment_url: Some("https://demo.example.test".to_owned()),
         annotations: vec![annotation],
     }
 }

@@ -191,6 +191,7 @@ claims! {
         a_secret_is_deleted_once
         secrets_are_listed_by_name_for_one_scope
         secrets_are_delivered_in_the_order_of_the_scopes
+        values_of_an_environment_are_not_its_repositorys
         a_scope_has_a_hundred_secrets
         a_variable_keeps_its_value
         a_variable_is_replaced_under_its_name_without_case

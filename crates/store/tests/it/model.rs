@@ -11,6 +11,7 @@ use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{ClaimState, Conclusion, JobStatus};
+use startline_protocol::value_scope::ValueScope;
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
 use startline_store::{Answer, AuditFilter, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner, Store};
@@ -192,6 +193,10 @@ const SCOPES: [&str; 5] =
     ["instance", "organization:acme", "repository:acme/demo", "organization:acme-b", "repository:acme/other"];
 const NAMES: [&str; 3] = ["default", "gpu", "GPU"];
 
+fn places(of: &str) -> Vec<ValueScope> {
+    scope(of).ancestry().into_iter().map(ValueScope::from).collect()
+}
+
 fn scope_of(number: u8) -> Scope {
     scope(SCOPES[usize::from(number)])
 }
@@ -335,13 +340,17 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
             Box::pin(words(store.delete_group(scope_of(of), name_of(name), at(now))))
         }
         Step::PutSecret { scope, name, value, now } => {
-            Box::pin(words(store.put_secret(scope_of(scope), name_of(name), vec![value], at(now))))
+            Box::pin(words(store.put_secret(scope_of(scope).into(), name_of(name), vec![value], at(now))))
         }
-        Step::DeleteSecret { scope, name } => Box::pin(words(store.delete_secret(scope_of(scope), name_of(name)))),
+        Step::DeleteSecret { scope, name } => {
+            Box::pin(words(store.delete_secret(scope_of(scope).into(), name_of(name))))
+        }
         Step::PutVariable { scope, name, value, now } => {
-            Box::pin(words(store.put_variable(scope_of(scope), name_of(name), value.to_string(), at(now))))
+            Box::pin(words(store.put_variable(scope_of(scope).into(), name_of(name), value.to_string(), at(now))))
         }
-        Step::DeleteVariable { scope, name } => Box::pin(words(store.delete_variable(scope_of(scope), name_of(name)))),
+        Step::DeleteVariable { scope, name } => {
+            Box::pin(words(store.delete_variable(scope_of(scope).into(), name_of(name))))
+        }
         Step::Audit { number, scope } => {
             Box::pin(words(store.append_audit(NewAudit { scope: scope_of(scope), ..audit_entry(number) })))
         }
@@ -424,9 +433,9 @@ async fn read(store: &dyn Store) -> Vec<String> {
         for name in NAMES {
             seen.push(words(store.group(scope(of), name.to_owned())).await);
         }
-        seen.push(words(store.secrets(scope(of))).await);
-        seen.push(words(store.sealed_secrets(scope(of).ancestry())).await);
-        seen.push(words(store.variables(scope(of).ancestry())).await);
+        seen.push(words(store.secrets(scope(of).into())).await);
+        seen.push(words(store.sealed_secrets(places(of))).await);
+        seen.push(words(store.variables(places(of))).await);
         let filter = AuditFilter { scope: Some(scope(of)), ..AuditFilter::default() };
         seen.push(words(store.audit(1, 3, filter)).await);
     }

@@ -8,7 +8,7 @@ use super::place;
 use super::{Reader, Trigger, Workflow, spelling};
 use crate::diagnostic::Diagnostic;
 use crate::expression::Value;
-use crate::template::article;
+use crate::template::{Template, article};
 use crate::yaml::{Entry, Literal, Node};
 
 /// Most inputs of one `workflow_dispatch`.
@@ -25,6 +25,8 @@ pub struct Input {
     pub required: bool,
     /// `default`, of the type of the input.
     pub default: Option<Value>,
+    /// `default` of a called workflow's input where that is an expression.
+    pub computed: Option<Template>,
     /// `options` of a choice.
     pub options: Vec<String>,
     /// `description`.
@@ -176,6 +178,10 @@ impl Input {
     }
 }
 
+fn has_expression(node: &Node) -> bool {
+    node.text().is_some_and(|text| text.contains("${{"))
+}
+
 impl Reader<'_> {
     /// `inputs` of `workflow_dispatch`.
     pub(crate) fn dispatch_inputs(&mut self, node: &Node) -> Vec<Input> {
@@ -230,6 +236,7 @@ impl Reader<'_> {
             kind: InputKind::String,
             required: false,
             default: None,
+            computed: None,
             options: Vec::new(),
             description: None,
         };
@@ -266,8 +273,13 @@ impl Reader<'_> {
             ),
             (_, None) => {}
         }
-        if let Some(node) = fields.given("default") {
-            input.default = self.input_default(node, &input, &what);
+        match fields.given("default") {
+            // Only inputs of calls have no `options`.
+            Some(node) if !keys.contains(&"options") && has_expression(node) => {
+                input.computed = Some(self.scalar(node, place::RUN));
+            }
+            Some(node) => input.default = self.input_default(node, &input, &what),
+            None => {}
         }
         Some(input)
     }
@@ -291,9 +303,10 @@ impl Reader<'_> {
             self.wrong_type(node, "`default`", "text, a number or a boolean");
             return None;
         };
-        if scalar.text.contains("${{") {
-            self.scalar(node, place::RUN);
-            self.unsupported(node.span, &format!("an expression as `default` of {what}"), "write the value out");
+        if has_expression(node) {
+            let message = format!("the `default` of {what} cannot hold an expression");
+            let remedy = "write the value out, or compute it in a job from the empty input";
+            self.report(Diagnostic::error("expression-not-allowed", node.span, message).remedy(remedy));
             return None;
         }
         if scalar.literal == Literal::String && input.kind == InputKind::Boolean {

@@ -77,7 +77,6 @@ impl Reader<'_> {
         self.refuse_unsupported(&fields, &id);
         let call = fields.entry("uses").and_then(|uses| self.call(uses, &fields));
         let calls = fields.entry("uses").is_some();
-        self.warn_about_unenforced(&fields);
 
         let name = fields.given("name").and_then(|node| self.text(node, "`name`", place::JOB));
         let condition = self.condition(fields.get("if"), place::JOB_IF);
@@ -98,6 +97,10 @@ impl Reader<'_> {
         let concurrency = fields.entry("concurrency").and_then(|entry| self.concurrency(entry, place::JOB));
         let timeout_minutes =
             fields.given("timeout-minutes").and_then(|node| self.minutes(node, "`timeout-minutes`", place::JOB));
+        let cancel_timeout_minutes = fields
+            .given("cancel-timeout-minutes")
+            .and_then(|node| self.minutes(node, "`cancel-timeout-minutes`", place::JOB));
+        let environment = fields.entry("environment").and_then(|entry| self.environment(entry));
         let continue_on_error =
             fields.given("continue-on-error").and_then(|node| self.boolean(node, "`continue-on-error`", place::JOB));
         let permissions = fields.given("permissions").and_then(|node| self.permissions(node));
@@ -127,7 +130,9 @@ impl Reader<'_> {
             runs_on: runs_on.unwrap_or_else(|| Template::new(Kind::Null)),
             concurrency,
             timeout_minutes,
+            cancel_timeout_minutes,
             continue_on_error,
+            environment,
             permissions,
             env,
             defaults: defaults.unwrap_or_default(),
@@ -149,29 +154,11 @@ impl Reader<'_> {
                 }
             }
         }
-        let remedies = [
-            ("environment", "remove `environment`; its protection rules and secrets would not apply"),
-            ("snapshot", "remove `snapshot`"),
-        ];
-        for (key, remedy) in remedies {
-            if let Some(entry) = fields.entry(key) {
-                self.unsupported(entry.key.span, &format!("`{key}` of the job `{id}`"), remedy);
-            }
+        if let Some(entry) = fields.entry("snapshot") {
+            self.unsupported(entry.key.span, &format!("`snapshot` of the job `{id}`"), "remove `snapshot`");
         }
     }
 
-    fn warn_about_unenforced(&mut self, fields: &super::Fields<'_>) {
-        if let Some(entry) = fields.entry("cancel-timeout-minutes") {
-            self.minutes(&entry.value, "`cancel-timeout-minutes`", place::JOB);
-            self.report(
-                Diagnostic::warning("not-enforced", entry.key.span, "`cancel-timeout-minutes` is not enforced yet")
-                    .remedy(
-                        "leave it out: a step of a cancelled job is told to end and killed 10 seconds later, and steps with \
-                         `always()` have 5 minutes",
-                    ),
-            );
-        }
-    }
 
     /// `defaults` of a workflow (`place` is none: no expressions) or a job.
     pub(crate) fn defaults(&mut self, node: &Node, place: Option<Place>) -> Defaults {

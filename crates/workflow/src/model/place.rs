@@ -23,7 +23,8 @@ pub(crate) const JOB_IF: Place = place(
 );
 /// `strategy`.
 pub(crate) const STRATEGY: Place = place(&["github", "inputs", "vars", "needs"], &[]);
-/// What the server evaluates for each job of a matrix: `name`, `runs-on`, `timeout-minutes`, `continue-on-error`.
+/// What the server evaluates for each job of a matrix: `name`, `runs-on`, `timeout-minutes`, `continue-on-error`,
+/// `environment`.
 pub(crate) const JOB: Place = place(&["github", "inputs", "vars", "needs", "strategy", "matrix"], &[]);
 /// A job's `env`.
 pub(crate) const JOB_ENV: Place = place(&["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets"], &[]);
@@ -31,6 +32,9 @@ pub(crate) const JOB_ENV: Place = place(&["github", "inputs", "vars", "needs", "
 pub(crate) const CALL_OUTPUT: Place = place(&["github", "inputs", "vars", "jobs"], &[]);
 /// A job's `defaults.run`.
 pub(crate) const JOB_DEFAULTS: Place = place(&["github", "inputs", "vars", "needs", "strategy", "matrix", "env"], &[]);
+/// The `url` of a job's `environment`.
+pub(crate) const ENVIRONMENT_URL: Place =
+    place(&["github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job", "runner", "env"], &[]);
 /// A job's `outputs`.
 pub(crate) const OUTPUTS: Place = place(
     &["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps", "job", "runner", "env"],

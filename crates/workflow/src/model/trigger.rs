@@ -198,6 +198,20 @@ impl Reader<'_> {
         Some(Patterns { ignore: negated, patterns })
     }
 
+    /// A name of the IANA database. Which of them there are is for whoever starts runs by the clock to know.
+    fn timezone(&mut self, node: &Node) {
+        let Some(name) = self.literal(node, "`timezone`") else { return };
+        let is_part = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic())
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+'))
+        };
+        if !name.split('/').all(is_part) {
+            let message = format!("`{name}` is not the name of a time zone");
+            let remedy = "name one of the IANA database, for example `Europe/Berlin`";
+            self.report(Diagnostic::error("value", node.span, message).remedy(remedy));
+        }
+    }
+
     fn schedule(&mut self, entry: &Entry) -> Vec<String> {
         let Some(items) = entry.value.sequence() else {
             self.wrong_type(&entry.value, "`schedule`", "a list of `- cron: '…'`");
@@ -206,8 +220,8 @@ impl Reader<'_> {
         let mut lines = Vec::new();
         for item in items {
             let Some(fields) = self.fields(item, "an entry of `schedule`", &["cron", "timezone"]) else { continue };
-            if let Some(timezone) = fields.entry("timezone") {
-                self.unsupported(timezone.key.span, "`timezone` of `schedule`", "write the times in UTC");
+            if let Some(node) = fields.given("timezone") {
+                self.timezone(node);
             }
             let Some(node) = fields.get("cron") else {
                 self.missing(item.span, "cron", "an entry of `schedule`", "write `- cron: '30 5 * * 1-5'`");

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::concurrency::{self, Claim, Held};
 use super::scope::JobScope;
 use super::status::Status;
-use super::{DEFAULT_TIMEOUT_MINUTES, JobInstance, RunContext, RunsOn, Selection};
+use super::{
+    DEFAULT_CANCEL_TIMEOUT_MINUTES, DEFAULT_TIMEOUT_MINUTES, Deployment, JobInstance, RunContext, RunsOn, Selection,
+};
 use crate::expression::{Expression, Scope, Value};
 use crate::matrix::{self, Strategy, display_name};
-use crate::model::{Call, Defaults, Job, Permissions, Workflow};
+use crate::model::{Call, Defaults, FileName, Input, Job, Permissions, Workflow};
 use crate::span::narrow;
 use crate::template::{self, Kind, Template, article};
 
@@ -157,8 +159,12 @@ fn instances(
             held: place.held,
             claim: claim(scope, job, &scope.run.held)?,
             runs_on: runs_on(scope, &job.runs_on)?,
-            timeout_minutes: timeout(scope, job)?,
+            timeout_minutes: minutes(scope, job.timeout_minutes.as_ref(), "`timeout-minutes`")?
+                .unwrap_or(DEFAULT_TIMEOUT_MINUTES),
+            cancel_timeout_minutes: minutes(scope, job.cancel_timeout_minutes.as_ref(), "`cancel-timeout-minutes`")?
+                .unwrap_or(DEFAULT_CANCEL_TIMEOUT_MINUTES),
             continue_on_error: continue_on_error(scope, job)?,
+            environment: environment(scope, job)?,
             permissions: permissions(scope.run, workflow, job),
             matrix: scope.matrix.clone(),
             strategy: scope.strategy.clone(),
@@ -267,6 +273,7 @@ fn inputs(scope: &JobScope<'_>, call: &Call, workflow: &Workflow) -> Result<Valu
                 .accept(&value.clone())
                 .map_err(|reason| format!("the input `{}` of `{}`: {reason}", input.name, call.file))?,
             (_, Some(default)) => default.clone(),
+            (_, None) if input.computed.is_some() => default(scope, input, &call.file)?,
             (None, None) if input.required => {
                 return Err(format!("the call of `{}` lacks the input `{}`", call.file, input.name));
             }
@@ -275,6 +282,16 @@ fn inputs(scope: &JobScope<'_>, call: &Call, workflow: &Workflow) -> Result<Valu
         values.push((input.name.clone(), value));
     }
     Ok(Value::object(values))
+}
+
+/// The value of a default that is an expression; it sees the caller's run.
+fn default(scope: &JobScope<'_>, input: &Input, file: &FileName) -> Result<Value, String> {
+    let Some(template) = &input.computed else { return Ok(Value::Null) };
+    let what = format!("the default of the input `{}` of `{file}`", input.name);
+    match evaluate(scope, template, &what)? {
+        Value::Null => Ok(input.empty()),
+        value => input.accept(&value).map_err(|reason| format!("{what}: {reason}")),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of jobs are small")]
@@ -352,16 +369,35 @@ fn source(template: &Template) -> String {
     }
 }
 
-fn timeout(scope: &JobScope<'_>, job: &Job) -> Result<u32, String> {
-    let Some(template) = &job.timeout_minutes else { return Ok(DEFAULT_TIMEOUT_MINUTES) };
-    match evaluate(scope, template, "`timeout-minutes`")? {
+fn minutes(scope: &JobScope<'_>, template: Option<&Template>, what: &str) -> Result<Option<u32>, String> {
+    let Some(template) = template else { return Ok(None) };
+    match evaluate(scope, template, what)? {
         Value::Number(minutes) if minutes > 0.0 => {
             // A fraction of a minute is a whole one.
-            matrix::whole(minutes.ceil()).ok_or_else(|| "`timeout-minutes` is too large".to_owned())
+            matrix::whole(minutes.ceil()).map(Some).ok_or_else(|| format!("{what} is too large"))
         }
-        Value::Number(_) => Err(format!("`timeout-minutes` must be more than 0{}", source(template))),
-        other => Err(format!("`timeout-minutes` must be a number, not {}{}", article(&other), source(template))),
+        Value::Number(_) => Err(format!("{what} must be more than 0{}", source(template))),
+        other => Err(format!("{what} must be a number, not {}{}", article(&other), source(template))),
     }
+}
+
+/// Most characters of an environment's name, as on GitHub.
+const LONGEST_ENVIRONMENT: usize = 255;
+
+fn environment(scope: &JobScope<'_>, job: &Job) -> Result<Option<Deployment>, String> {
+    let Some(environment) = &job.environment else { return Ok(None) };
+    let value = evaluate(scope, &environment.name, "`environment`")?;
+    if !value.is_primitive() {
+        return Err(format!("`environment` must be text, not {}{}", article(&value), source(&environment.name)));
+    }
+    let name = value.to_text().trim().to_owned();
+    if name.chars().count() > LONGEST_ENVIRONMENT || name.chars().any(char::is_control) {
+        return Err(format!(
+            "`environment` must be at most {LONGEST_ENVIRONMENT} characters on one line{}",
+            source(&environment.name)
+        ));
+    }
+    Ok((!name.is_empty()).then(|| Deployment { name, url: environment.url.clone() }))
 }
 
 fn continue_on_error(scope: &JobScope<'_>, job: &Job) -> Result<bool, String> {

@@ -361,7 +361,7 @@ impl Play {
         conclusion: Conclusion,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let holder = self.holder(number);
-        let request = CompleteRequest { conclusion, outputs: BTreeMap::new(), steps: vec![], annotations: vec![] };
+        let request = CompleteRequest::new(conclusion);
         async move { holder.complete_job(&request).await }
     }
 

@@ -42,6 +42,8 @@ const FROM_CONTEXT: [&str; 19] = [
 /// Claims that are made here.
 const OWN: [&str; 10] =
     ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "job_workflow_ref", "job_workflow_sha", "runner_environment"];
+/// The claim of jobs that have an environment, and of no others.
+const ENVIRONMENT: &str = "environment";
 
 /// What the administrator says of claims.
 #[derive(Clone, Debug, Default)]
@@ -63,14 +65,16 @@ impl FromStr for IdentityRules {
             let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not `name=value`"))?;
             let (name, value) = (name.trim(), value.trim().to_owned());
             for claim in placeholders(&value)? {
-                if !FROM_CONTEXT.contains(&claim) && !["job_workflow_ref", "job_workflow_sha"].contains(&claim) {
+                if !FROM_CONTEXT.contains(&claim)
+                    && !["job_workflow_ref", "job_workflow_sha", ENVIRONMENT].contains(&claim)
+                {
                     return Err(format!("`{{{claim}}}` in `{name}` is not a claim that can be put there"));
                 }
             }
             let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             match name {
                 "sub" => rules.subject = Some(value),
-                _ if OWN.contains(&name) || FROM_CONTEXT.contains(&name) => {
+                _ if OWN.contains(&name) || FROM_CONTEXT.contains(&name) || name == ENVIRONMENT => {
                     return Err(format!("the claim `{name}` cannot be set"));
                 }
                 _ if is_name => drop(rules.extra.insert(name.to_owned(), value)),
@@ -128,7 +132,11 @@ impl Identity {
 
     /// Names of all claims that a token may have.
     pub(super) fn claims(&self) -> Vec<&str> {
-        OWN.into_iter().chain(FROM_CONTEXT).chain(self.rules.extra.keys().map(String::as_str)).collect()
+        OWN.into_iter()
+            .chain(FROM_CONTEXT)
+            .chain([ENVIRONMENT])
+            .chain(self.rules.extra.keys().map(String::as_str))
+            .collect()
     }
 
     /// A token for the job of a run with this `github` context.
@@ -154,9 +162,14 @@ fn claims(
         claims.insert(claim.to_owned(), of_job.into());
     }
     claims.insert("runner_environment".to_owned(), "self-hosted".into());
+    let environment = text(ENVIRONMENT);
+    if !environment.is_empty() {
+        claims.insert(ENVIRONMENT.to_owned(), environment.as_str().into());
+    }
     let repository = text("repository");
     let subject = match &rules.subject {
         Some(template) => fill(template, &claims),
+        None if !environment.is_empty() => format!("repo:{repository}:environment:{}", escaped(&environment)),
         None if text("event_name").starts_with("pull_request") => format!("repo:{repository}:pull_request"),
         None => format!("repo:{repository}:ref:{}", text("ref")),
     };
@@ -186,10 +199,14 @@ fn fill(template: &str, claims: &Map<String, Value>) -> String {
         filled.push_str(before);
         let (name, behind) = behind.split_once('}').unwrap_or((behind, ""));
         let value = claims.get(name).and_then(Value::as_str).unwrap_or_default();
-        filled.push_str(&value.replace(':', "%3A"));
+        filled.push_str(&escaped(value));
         rest = behind;
     }
     filled + rest
+}
+
+fn escaped(value: &str) -> String {
+    value.replace(':', "%3A")
 }
 
 #[cfg(test)]
@@ -232,6 +249,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_with_an_environment_is_known_by_it() {
+        let claims = made("", json!({"environment": "prod", "event_name": "pull_request"}));
+        assert_eq!(
+            (&claims["sub"], &claims["environment"]),
+            (&json!("repo:acme/demo:environment:prod"), &json!("prod"))
+        );
+        let claims = made("", json!({"environment": "prod:ref:refs/heads/main"}));
+        assert_eq!(claims["sub"], "repo:acme/demo:environment:prod%3Aref%3Arefs/heads/main", "a name adds no part");
+        assert!(!made("", json!({})).contains_key("environment"));
+        let claims = made("sub=env:{environment}", json!({"environment": "prod"}));
+        assert_eq!(claims["sub"], "env:prod");
+    }
+
+    #[test]
     fn the_administrator_makes_the_subject_and_further_claims() {
         let claims = made("sub=org:{repository_owner}:by:{actor}, tier=gold, where={job_workflow_ref}", json!({}));
         assert_eq!(claims["sub"], "org:acme:by:a%3Ab", "what is put in cannot add a part");
@@ -240,7 +271,7 @@ mod tests {
 
     #[test]
     fn rules_that_would_forge_a_claim_or_name_none_are_refused() {
-        for bad in ["x", "=y", "aud=x", "repository=x", "a b=x", "a={iss}", "a={b", "a={nothing}"] {
+        for bad in ["x", "=y", "aud=x", "repository=x", "a b=x", "environment=x", "a={iss}", "a={b", "a={nothing}"] {
             assert!(bad.parse::<IdentityRules>().is_err(), "{bad}");
         }
     }
