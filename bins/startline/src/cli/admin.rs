@@ -21,7 +21,7 @@ pub(crate) enum TokenCommand {
     Create(CreateTokenArgs),
     /// List tokens; their text is not kept anywhere
     #[command(after_help = "Example:\n  startline token list --organization acme")]
-    List(ListValuesArgs),
+    List(ListTokensArgs),
     /// Revoke a token; connections opened with it are closed within seconds
     #[command(after_help = "Examples:\n  startline token revoke api 3\n  startline token revoke registration 14")]
     Revoke(RevokeTokenArgs),
@@ -202,6 +202,14 @@ pub(crate) enum ValueCommand {
     #[command(after_help = "Examples:\n  startline secret delete NPM_TOKEN --repository acme/demo\n  \
                             startline variable delete REGION")]
     Delete(DeleteValueArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListTokensArgs {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub list: ListArgs,
 }
 
 #[derive(Args, Debug)]

@@ -12,7 +12,7 @@ use startline_protocol::token::TokenKind;
 use super::listing::{json, table};
 use super::value;
 use crate::cli::{
-    CreateTokenArgs, ListValuesArgs, RegistrationTokenArgs, RevocableKind, RevokeTokenArgs, TokenCommand,
+    CreateTokenArgs, ListTokensArgs, RegistrationTokenArgs, RevocableKind, RevokeTokenArgs, TokenCommand,
 };
 use crate::exit::Usage;
 use crate::render::style::{BOLD, RESET};
@@ -49,7 +49,7 @@ async fn create(args: CreateTokenArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(args: ListValuesArgs) -> anyhow::Result<ExitCode> {
+async fn list(args: ListTokensArgs) -> anyhow::Result<ExitCode> {
     let scope = value::scope(&args.place)?;
     let tokens = args.list.connect.client()?.tokens(scope.as_ref()).await?;
     if args.list.json {

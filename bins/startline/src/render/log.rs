@@ -329,6 +329,7 @@ mod tests {
                 status: JobStatus::Running,
                 conclusion: None,
                 attempt: 1,
+                environment: None,
                 labels: vec![],
                 concurrency_group: None,
                 runner_id: None,

@@ -69,11 +69,11 @@ async fn environments_are_set_up_by_hand_too_and_belong_to_repositories() {
     let service = Service::start(&[]);
     let said =
         service.says(&["variable", "set", "HOST=www", "--repository", "Acme/Demo", "--environment", "Production"]);
-    assert!(said.errors.contains("variable HOST of environment:acme/demo/production is set"), "{said:?}");
+    assert!(said.err.contains("variable HOST of environment:acme/demo/production is set"), "{said:?}");
     let said = service.says(&["variable", "list", "--repository", "acme/demo", "--environment", "production"]);
-    assert!(said.output.contains("HOST") && said.output.contains("www"), "{said:?}");
+    assert!(said.out.contains("HOST") && said.out.contains("www"), "{said:?}");
     let said = service.says(&["variable", "list", "--environment", "production"]);
-    assert!(said.code != Some(0) && said.errors.contains("--repository"), "{said:?}");
+    assert!(said.code != Some(0) && said.err.contains("--repository"), "{said:?}");
     let reply = Wire::open(&service.url).await.get("/api/v1/secrets?environment=production", &service.token).await;
     assert_eq!(reply.code(), 422);
     assert!(reply.text().contains("environments belong to repositories; give `repository` too"), "{}", reply.text());
