@@ -17,6 +17,7 @@ use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 
 use super::doors::Doors;
+use super::grants::may_read_contents;
 use crate::App;
 use crate::auth::RepositoryReader;
 use crate::problem::{ApiError, ApiResult};
@@ -120,6 +121,15 @@ async fn readable(app: &Arc<App>, owner: &str, repo: &str, reader: &RepositoryRe
             let job = app.store.job(claims.job).await?.ok_or_else(|| nothing(&name))?;
             if !job.repository.eq_ignore_ascii_case(&full) {
                 return Err(nothing(&name));
+            }
+            let message = app.store.job_message(claims.job).await?.unwrap_or_default();
+            if !serde_json::from_str(&message).is_ok_and(|message| may_read_contents(&message)) {
+                return Err(ApiError::new(
+                    StatusCode::FORBIDDEN,
+                    kind::FORBIDDEN,
+                    "this job may not read its repository",
+                )
+                .detail("its `permissions` do not name `contents`; add `contents: read`"));
             }
         }
         RepositoryReader::Admin(admin) => {

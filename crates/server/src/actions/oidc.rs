@@ -14,6 +14,7 @@ use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 
 use super::doors::Doors;
+use super::grants::may_have_tokens;
 use super::holder::Holder;
 use crate::App;
 use crate::problem::{ApiError, ApiResult};
@@ -31,13 +32,6 @@ pub(super) fn routes() -> Doors {
         .get("/_oidc/token", token)
         .get("/.well-known/openid-configuration", discovery)
         .get("/.well-known/jwks", jwks)
-}
-
-/// Whether a job may have id tokens: its workflow asks for them, and its code is trusted.
-pub(crate) fn may_have_tokens(message: &JobMessage, trusted: bool) -> bool {
-    let granted = message.variable(crate::message::PERMISSIONS);
-    let granted = granted.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    trusted && granted.is_some_and(|granted| granted["IdToken"] == "write")
 }
 
 #[derive(Debug, Deserialize)]

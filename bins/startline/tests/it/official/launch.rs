@@ -408,6 +408,37 @@ async fn checkout_fetches_a_commit_of_the_jobs_own_repository_and_of_no_other() 
 }
 
 #[tokio::test]
+async fn permissions_decide_whether_a_job_reads_its_repository() {
+    let directory = tempfile::tempdir().unwrap();
+    repository(&directory.path().join("acme/demo"));
+    let mut flags = SHORT.to_vec();
+    flags.extend(["--repositories-dir", directory.path().to_str().unwrap()]);
+    let service = Service::start(&flags);
+    for (number, (permissions, expected)) in [
+        ("{contents: read}", 200),
+        ("{contents: write, id-token: write}", 200),
+        ("read-all", 200),
+        ("{id-token: write}", 403),
+        ("{contents: none}", 403),
+        ("{}", 403),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let runner = listening(&service, &format!("build-{number}")).await;
+        let workflow = format!("permissions: {permissions}\n{JOB}");
+        service.submit_with(demo(&workflow)).await;
+        let held = runner.take(&service).await;
+        let auth = format!("Basic {}", STANDARD.encode(format!("x-access-token:{}", held.token)));
+        let path = "/acme/demo/info/refs?service=git-upload-pack";
+        let reply = send(&service, Method::GET, path, Some(&auth), None).await;
+        assert_eq!(reply.code(), expected, "{permissions}: {reply:?}");
+        assert!(expected == 200 || reply.text().contains("add `contents: read`"), "{reply:?}");
+        held.complete(&service, "succeeded", json!({})).await;
+    }
+}
+
+#[tokio::test]
 async fn the_forge_may_be_elsewhere() {
     let service = Service::start(&[&SHORT[..], &["--git-url", "https://github.com"]].concat());
     let held = held(&service).await;
