@@ -159,7 +159,6 @@ impl Reader<'_> {
         }
     }
 
-
     /// `defaults` of a workflow (`place` is none: no expressions) or a job.
     pub(crate) fn defaults(&mut self, node: &Node, place: Option<Place>) -> Defaults {
         let run = self.fields(node, "`defaults`", &["run"]).and_then(|fields| fields.given("run"));
