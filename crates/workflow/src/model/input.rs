@@ -305,8 +305,9 @@ impl Reader<'_> {
         };
         if has_expression(node) {
             let message = format!("the `default` of {what} cannot hold an expression");
-            let remedy = "write the value out, or compute it in a job from the empty input";
-            self.report(Diagnostic::error("expression-not-allowed", node.span, message).remedy(remedy));
+            self.report(
+                Diagnostic::error("expression-not-allowed", node.span, message).remedy("write the value out"),
+            );
             return None;
         }
         if scalar.literal == Literal::String && input.kind == InputKind::Boolean {

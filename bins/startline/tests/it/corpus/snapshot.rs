@@ -166,7 +166,7 @@ impl Snapshot<'_> {
         for (pattern, stable) in [
             (format!("{}/tmp/startline-[0-9A-Za-z]+", regex_lite::escape(&scratch)), "<home>"),
             ("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}".to_owned(), "<id>"),
-            ("[0-9a-f]{64}".to_owned(), "<container>"),
+            (r"(?m)^(    \| )[0-9a-f]{64}( running)?$".to_owned(), "$1<container>$2"),
             ("github_network_[0-9a-f]{32}".to_owned(), "github_network_<id>"),
             (r"\b(startline_\w+)_[0-9a-f]{6}\b".to_owned(), "${1}_<id>"),
             (r"127\.0\.0\.1:\d+".to_owned(), "127.0.0.1:<port>"),
