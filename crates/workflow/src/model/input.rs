@@ -305,9 +305,7 @@ impl Reader<'_> {
         };
         if has_expression(node) {
             let message = format!("the `default` of {what} cannot hold an expression");
-            self.report(
-                Diagnostic::error("expression-not-allowed", node.span, message).remedy("write the value out"),
-            );
+            self.report(Diagnostic::error("expression-not-allowed", node.span, message).remedy("write the value out"));
             return None;
         }
         if scalar.literal == Literal::String && input.kind == InputKind::Boolean {
