@@ -146,6 +146,8 @@ async fn answer(service: S3Service, state: Arc<Mutex<State>>, mut request: Reque
     let cut = || io::Error::from(io::ErrorKind::ConnectionReset);
     match fault {
         Some(Fault::Answer(status)) => {
+            // An answer before the end of the request may be lost to the client, which is still sending.
+            while let Some(Ok(_)) = request.body_mut().frame().await {}
             let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
             let mut answer = Response::new(body);
             *answer.status_mut() = StatusCode::from_u16(status).unwrap();
