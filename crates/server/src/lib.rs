@@ -17,6 +17,8 @@ mod data_dir;
 mod dispatch;
 mod endpoint;
 mod events;
+#[cfg(test)]
+mod fixtures;
 mod front;
 mod groups;
 mod housekeeping;

@@ -1,12 +1,9 @@
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use startline_protocol::ids::Epoch;
-use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
-use startline_store::NewRun;
-use uuid::Uuid;
+use startline_protocol::state::{Conclusion, JobStatus};
 
 use super::*;
+use crate::fixtures;
 
 const RUN: RunId = RunId(1);
 const BEGIN: u64 = 1_700_000_000_000_000;
@@ -17,66 +14,14 @@ fn hub(capacity: usize) -> Arc<Hub> {
     hub
 }
 
-fn run() -> RunRecord {
-    RunRecord {
-        id: RUN,
-        number: 1,
-        run: NewRun {
-            plan_id: Uuid::nil(),
-            name: String::new(),
-            path: String::new(),
-            repository: "acme/demo".to_owned(),
-            event_name: String::new(),
-            git_ref: String::new(),
-            submission: String::new(),
-            sealed_secrets: None,
-            trusted: true,
-            idempotency: None,
-            created_at: Timestamp::UNIX_EPOCH,
-        },
-        status: RunStatus::Queued,
-        conclusion: None,
-        started_at: None,
-        completed_at: None,
-        cancel_requested: false,
-        reason: None,
-    }
-}
-
 fn job(id: i64, epoch: i64, status: JobStatus) -> JobRecord {
     let held = matches!(status, JobStatus::Offered | JobStatus::Running | JobStatus::Completed);
     JobRecord {
-        id: JobId(id),
-        run_id: RUN,
-        repository: "acme/demo".to_owned(),
-        key: String::new(),
-        index: 0,
-        name: String::new(),
         status,
         conclusion: (status == JobStatus::Completed).then_some(Conclusion::Success),
-        reason: None,
-        labels: Vec::new(),
-        group: None,
-        claim: None,
-        trusted: true,
-        priority: 0,
-        timeout_minutes: 1,
-        cancel_timeout_minutes: 5,
-        environment: None,
-        continue_on_error: false,
-        requeues_left: 0,
-        attempt: 1,
         epoch: Epoch(epoch),
         runner_id: held.then_some(RunnerId(7)),
-        runner_name: None,
-        cancel_reason: None,
-        queued_at: Timestamp::UNIX_EPOCH,
-        started_at: None,
-        completed_at: None,
-        finished: 0,
-        outputs: BTreeMap::new(),
-        steps: Vec::new(),
-        annotations: Vec::new(),
+        ..fixtures::job(RUN, JobId(id))
     }
 }
 
@@ -110,7 +55,7 @@ async fn read(reader: &mut Reader) -> Vec<String> {
 async fn each_state_is_told_once_and_none_after_a_newer_one() {
     let hub = hub(100);
     let mut reader = hub.reader(None, all());
-    hub.begin(&run(), &[]);
+    hub.begin(&fixtures::run(RUN), &[]);
     let states = [(0, JobStatus::Queued), (1, JobStatus::Offered), (1, JobStatus::Running), (1, JobStatus::Queued)];
     for (epoch, status) in states {
         hub.job(&job(1, epoch, status));
@@ -138,7 +83,7 @@ async fn each_state_is_told_once_and_none_after_a_newer_one() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_resumes_behind_the_last_that_it_saw() {
     let hub = hub(100);
-    hub.begin(&run(), &[]);
+    hub.begin(&fixtures::run(RUN), &[]);
     let mut first = hub.reader(Some(BEGIN - 1), all());
     assert_eq!(read(&mut first).await, ["run queued"]);
     assert_eq!(first.position(), BEGIN);
@@ -154,7 +99,7 @@ async fn a_slow_reader_is_told_how_much_it_missed_and_goes_on_with_the_oldest() 
     let hub = hub(3);
     let mut reader = hub.reader(None, all());
     let mut filtered = hub.reader(None, Filter { run: Some(RUN), ..all() });
-    hub.begin(&run(), &[]);
+    hub.begin(&fixtures::run(RUN), &[]);
     for id in 1..=5 {
         hub.job(&job(id, 0, JobStatus::Queued));
     }
@@ -174,7 +119,7 @@ async fn the_growth_of_a_log_is_told_at_most_once_in_a_tenth_of_a_second() {
     let drain = CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(Arc::clone(&hub).run(drain.clone()));
-    hub.begin(&run(), &[]);
+    hub.begin(&fixtures::run(RUN), &[]);
     hub.job(&job(1, 1, JobStatus::Running));
     let mut reader = hub.reader(None, all());
     for length in 1..=1000 {
@@ -199,7 +144,7 @@ async fn a_log_that_stops_growing_is_told_to_its_end() {
     let drain = CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(Arc::clone(&hub).run(drain.clone()));
-    hub.begin(&run(), &[job(1, 1, JobStatus::Running)]);
+    hub.begin(&fixtures::run(RUN), &[job(1, 1, JobStatus::Running)]);
     let mut reader = hub.reader(None, all());
     hub.log(RUN, JobId(1), 1, 1);
     hub.log(RUN, JobId(1), 1, 2);
@@ -244,7 +189,7 @@ async fn everybody_sees_what_is_theirs_and_what_they_ask_for() {
             inner.see_runner(&hub.clock, RunnerId(id), now);
         }
     });
-    hub.begin(&run(), &[]);
+    hub.begin(&fixtures::run(RUN), &[]);
     hub.job(&job(1, 0, JobStatus::Queued));
     hub.job(&job(1, 1, JobStatus::Running));
     for (index, (reader, count)) in readers.iter_mut().enumerate() {

@@ -1,6 +1,5 @@
 //! Actions that run in containers of their own (actions/runner `Runner.Worker/Handlers/ContainerActionHandler.cs`).
 
-use startline_protocol::state::Conclusion;
 use startline_workflow::action::DockerAction;
 use startline_workflow::expression::Value;
 use uuid::Uuid;
@@ -72,14 +71,7 @@ impl Job {
         let mut view = self.view(frame, environment, Some(step));
         view.set("inputs", texts(inputs));
         let used = frame.use_of(step);
-        // Order: the same file.
-        let mut own = environment.clone();
-        if let Some(state) = self.actions.states.get(&used) {
-            own.extend(state.iter());
-        }
-        for (name, value) in inputs {
-            own.set(format!("INPUT_{}", name.replace(' ', "_").to_uppercase()), value.as_str());
-        }
+        let mut own = self.actions.own_environment(environment, &used, inputs);
         if let Some(template) = &action.env {
             for (name, value) in view.mapping("env", template)? {
                 if own.get(&name).is_none() {
@@ -134,21 +126,13 @@ impl Job {
             tasks: self.tasks.clone(),
         });
         let mut listener = Listener::new(frame.record, environment).within(Some(&paths));
-        let (mut ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
+        let (ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
         if let Some(exit) = exit {
             self.console.debug(&format!("Docker Action run completed: {exit}"));
         }
-        let said = self.hear(frame.record, &files);
-        if ran == Ran::Success && (listener.failed || said.result == Conclusion::Failure) {
-            ran = Ran::Failure;
-        }
-        let state = self.actions.states.entry(used).or_default();
-        for (name, value) in listener.state.into_iter().chain(said.state) {
-            state.set(format!("STATE_{name}"), value);
-        }
-        let mut outputs = listener.outputs;
-        outputs.extend(said.outputs);
-        Ok(Left { ran, outputs })
+        let (left, state) = self.take_over(frame.record, ran, listener, &files);
+        self.actions.keep_state(used, state);
+        Ok(left)
     }
 }
 

@@ -8,6 +8,8 @@ use startline_workflow::expression::{Object, Value};
 use uuid::Uuid;
 
 use super::Job;
+use super::output::Listener;
+use super::step::{Left, Ran};
 use crate::file_command;
 
 /// The largest file of pairs that is read.
@@ -88,6 +90,22 @@ impl Job {
         }
         self.hear_summary(record, &files.summary);
         said
+    }
+
+    /// What a step's process leaves, by its files and by what `listener` heard, and the state that it saved.
+    pub(super) fn take_over(
+        &mut self,
+        record: usize,
+        ran: Ran,
+        listener: Listener,
+        files: &Files,
+    ) -> (Left, Vec<(String, String)>) {
+        let said = self.hear(record, files);
+        let failed = ran == Ran::Success && (listener.failed || said.result == Conclusion::Failure);
+        let (mut outputs, mut state) = (listener.outputs, listener.state);
+        outputs.extend(said.outputs);
+        state.extend(said.state);
+        (Left { ran: if failed { Ran::Failure } else { ran }, outputs }, state)
     }
 
     fn pairs(&mut self, record: usize, name: &str, path: &Path, said: &mut Said) -> Vec<(String, String)> {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use startline_protocol::state::Conclusion;
 use startline_workflow::action::NodeAction;
 
 use super::Job;
@@ -85,14 +84,7 @@ impl Job {
         loaded.show_in(&mut github);
         files.show_in(&mut github);
         let used = frame.use_of(step);
-        // Order: actions/runner `Runner.Worker/Handlers/NodeScriptActionHandler.cs`.
-        let mut own = environment.clone();
-        if let Some(state) = self.actions.states.get(&used) {
-            own.extend(state.iter());
-        }
-        for (name, value) in inputs {
-            own.set(format!("INPUT_{}", name.replace(' ', "_").to_uppercase()), value.as_str());
-        }
+        let own = self.actions.own_environment(environment, &used, inputs);
         let paths = inside.as_deref().map(|container| &container.paths);
         let search_path = inside.as_deref().map_or(SearchPath::Host, |inside| SearchPath::Image(&inside.search_path));
         let mut variables = self.process_environment(&own, &github, search_path);
@@ -103,22 +95,14 @@ impl Job {
         let launch = Launch { program: node.program, arguments: vec![script], directory, variables };
         let child = self.launch(launch, inside.as_deref())?;
         let mut listener = Listener::new(frame.record, environment).within(paths);
-        let (mut ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
+        let (ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
         if let Some(exit) = exit {
             // Actions say themselves what went wrong.
             self.console.debug(&exit);
         }
-        let said = self.hear(frame.record, &files);
-        if ran == Ran::Success && (listener.failed || said.result == Conclusion::Failure) {
-            ran = Ran::Failure;
-        }
-        let state = self.actions.states.entry(used).or_default();
-        for (name, value) in listener.state.into_iter().chain(said.state) {
-            state.set(format!("STATE_{name}"), value);
-        }
-        let mut outputs = listener.outputs;
-        outputs.extend(said.outputs);
-        Ok(Left { ran, outputs })
+        let (left, state) = self.take_over(frame.record, ran, listener, &files);
+        self.actions.keep_state(used, state);
+        Ok(left)
     }
 
     /// The program that runs JavaScript on the host.

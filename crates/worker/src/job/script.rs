@@ -4,7 +4,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use startline_protocol::state::Conclusion;
 use startline_workflow::expression::{Object, Value};
 use tokio::time::sleep_until;
 use uuid::Uuid;
@@ -97,17 +96,11 @@ impl Job {
         let launch = Launch { arguments: shell.arguments_for(&file), program: shell.program, directory, variables };
         let child = self.launch(launch, inside.as_deref())?;
         let mut listener = Listener::new(frame.record, environment).within(paths);
-        let (mut ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
+        let (ran, exit) = self.attend(frame, step, environment, child, &mut listener).await;
         if let Some(exit) = exit {
             self.error(frame.record, &exit);
         }
-        let said = self.hear(frame.record, &files);
-        if ran == Ran::Success && (listener.failed || said.result == Conclusion::Failure) {
-            ran = Ran::Failure;
-        }
-        let mut outputs = listener.outputs;
-        outputs.extend(said.outputs);
-        Ok(Left { ran, outputs })
+        Ok(self.take_over(frame.record, ran, listener, &files).0)
     }
 
     fn evaluate_script(

@@ -32,7 +32,7 @@ pub(super) struct Actions {
     /// Checkouts of the worker's own whose credentials are to be taken away.
     pub(super) checkouts: BTreeMap<Vec<usize>, PathBuf>,
     /// What each use has saved for its other stages.
-    pub(super) states: BTreeMap<Vec<usize>, Environment>,
+    states: BTreeMap<Vec<usize>, Environment>,
     /// What runs JavaScript, once it was looked for.
     pub(super) node: Option<Node>,
     /// The same for the job's container.
@@ -62,6 +62,32 @@ impl Actions {
             Runs::Node(node) => node.pre.is_some(),
             Runs::Docker(docker) => docker.pre.is_some(),
             Runs::Composite { .. } => loaded.nested().iter().any(|step| self.has_pre_within(&step.uses, depth - 1)),
+        }
+    }
+
+    /// What the process of an action gets beside what every step has: what its use has saved, and its inputs (actions/runner
+    /// `Runner.Worker/Handlers/NodeScriptActionHandler.cs` and `ContainerActionHandler.cs`, in their order).
+    pub(super) fn own_environment(
+        &self,
+        environment: &Environment,
+        used: &[usize],
+        inputs: &[(String, String)],
+    ) -> Environment {
+        let mut own = environment.clone();
+        if let Some(state) = self.states.get(used) {
+            own.extend(state.iter());
+        }
+        for (name, value) in inputs {
+            own.set(format!("INPUT_{}", name.replace(' ', "_").to_uppercase()), value.as_str());
+        }
+        own
+    }
+
+    /// Keeps what a use saved for its later stages.
+    pub(super) fn keep_state(&mut self, used: Vec<usize>, saved: Vec<(String, String)>) {
+        let state = self.states.entry(used).or_default();
+        for (name, value) in saved {
+            state.set(format!("STATE_{name}"), value);
         }
     }
 

@@ -2,12 +2,12 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde::Deserialize;
 use startline_protocol::ids::RunnerId;
-use startline_protocol::state::{JobStatus, RunStatus};
 use startline_store::NewRun;
 use uuid::Uuid;
 
 use super::super::queue::Who;
 use super::*;
+use crate::fixtures;
 
 /// A message as Go reads it (`actions/scaleset`, `types.go`): numbers must be numbers, times RFC 3339 with a zone or
 /// missing, and what it does not know is skipped.
@@ -98,65 +98,13 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn run(path: String, git_ref: String, event_name: String) -> RunRecord {
-    RunRecord {
-        id: RunId(3),
-        number: 1,
-        run: NewRun {
-            plan_id: Uuid::from_u128(9),
-            name: String::new(),
-            path,
-            repository: "acme/app".to_owned(),
-            event_name,
-            git_ref,
-            submission: String::new(),
-            sealed_secrets: None,
-            trusted: true,
-            idempotency: None,
-            created_at: Timestamp::UNIX_EPOCH,
-        },
-        status: RunStatus::Queued,
-        conclusion: None,
-        started_at: None,
-        completed_at: None,
-        cancel_requested: false,
-        reason: None,
-    }
+    let mut run = fixtures::run(RunId(3));
+    run.run = NewRun { repository: "acme/app".to_owned(), path, git_ref, event_name, ..run.run };
+    run
 }
 
 fn job(id: i64, name: String, labels: Vec<String>, queued_at: Timestamp) -> JobRecord {
-    JobRecord {
-        id: JobId(id),
-        run_id: RunId(3),
-        repository: "acme/app".to_owned(),
-        key: String::new(),
-        index: 0,
-        name,
-        status: JobStatus::Queued,
-        conclusion: None,
-        reason: None,
-        labels,
-        group: None,
-        claim: None,
-        trusted: true,
-        priority: 0,
-        timeout_minutes: 1,
-        cancel_timeout_minutes: 5,
-        environment: None,
-        continue_on_error: false,
-        requeues_left: 0,
-        attempt: 1,
-        epoch: Epoch(1),
-        runner_id: None,
-        runner_name: None,
-        cancel_reason: None,
-        queued_at,
-        started_at: None,
-        completed_at: None,
-        finished: 0,
-        outputs: BTreeMap::new(),
-        steps: Vec::new(),
-        annotations: Vec::new(),
-    }
+    JobRecord { repository: "acme/app".to_owned(), name, labels, queued_at, ..fixtures::job(RunId(3), JobId(id)) }
 }
 
 proptest! {
