@@ -2,6 +2,7 @@
 
 mod admin;
 mod life;
+mod load;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use startline_protocol::ids::{JobId, RunId, RunnerId};
 
 pub(crate) use self::admin::*;
+pub(crate) use self::load::*;
 use crate::connect::{Connect, Network};
 
 /// Hands CI jobs to runners: GitHub Actions workflows on your own machines.
@@ -71,7 +73,11 @@ pub(crate) enum Command {
     /// List runners
     #[command(after_help = "Example:\n  startline runners --json")]
     Runners(ListArgs),
-    /// Put a service under load and check that it loses nothing
+    /// Put a service under load, measure it, and check that it loses nothing
+    ///
+    /// Without --url a scenario starts a service of its own on loopback, with a data directory that goes with it and
+    /// without limits on rates. The exit code is 1 when a job was lost, handed out twice or failed, or when any request
+    /// did.
     #[command(subcommand)]
     Load(LoadCommand),
     /// Follow what happens, as it happens
@@ -474,64 +480,6 @@ pub(crate) struct RemoveArgs {
     pub place: RunnerDir,
     #[command(flatten)]
     pub connect: Connect,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum LoadCommand {
-    /// Park many polls, measure what they cost the service, and hand jobs out over them
-    ///
-    /// Without --url a service of its own is started on loopback, with a data directory that goes with it. Each poll is
-    /// a socket in this process and in the service, and both raise their limit of open files as far as they may
-    /// (`ulimit -Hn`); with --http2 many polls share a socket.
-    /// Exits with 1 when a job was lost, handed out twice or failed, or when any request did.
-    #[command(
-        after_help = "Examples:\n  startline load polls --runners 10000 --jobs 1000\n  startline load polls --http2 --json"
-    )]
-    Polls(PollsArgs),
-    /// A server that only parks requests, on bare hyper: what `load polls --compare-hyper` measures against
-    #[command(hide = true)]
-    BareHyper(BareHyperArgs),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct PollsArgs {
-    /// Runners, each with one parked poll
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub runners: u32,
-    /// Jobs to hand out
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub jobs: u32,
-    /// A service that runs already, at an http:// address [default: start one]
-    #[arg(long, value_name = "URL", requires = "token")]
-    pub url: Option<String>,
-    /// Its API token
-    #[arg(long, env = "STARTLINE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// Speak HTTP/2 instead of HTTP/1.1
-    #[arg(long)]
-    pub http2: bool,
-    /// Polls that share a connection under --http2
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
-    pub streams: u32,
-    /// Jobs in a run
-    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub batch: u32,
-    /// Jobs a second [default: as fast as the service takes them]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rate: Option<u32>,
-    /// Also park as many polls on a server of bare hyper, and give the ratio of memory
-    #[arg(long)]
-    pub compare_hyper: bool,
-    /// Write JSON to standard output
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct BareHyperArgs {
-    /// Speak HTTP/2 instead of HTTP/1.1
-    #[arg(long)]
-    pub http2: bool,
 }
 
 #[cfg(test)]

@@ -1,35 +1,67 @@
 //! `startline load` against a service of its own, small.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::run;
+use crate::harness::{Process, Service, eventually, run, startline};
 
-fn account(arguments: &[&str]) -> Value {
-    let said = run(&[&["load", "polls", "--json"], arguments].concat());
+/// Runs a scenario that must end well, and gives its account.
+fn account(scenario: &str, arguments: &[&str]) -> Value {
+    let said = run(&[&["load", scenario, "--json"], arguments].concat());
     assert_eq!(said.code, Some(0), "{said:?}");
     let report: Value = serde_json::from_str(said.out.trim()).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-    assert_eq!(report["errors"]["count"], 0, "{report:#}");
-    assert_eq!(report["completed"], report["jobs"], "{report:#}");
+    assert_eq!((&report["scenario"], &report["errors"]["count"]), (&scenario.into(), &0.into()), "{report:#}");
+    assert!(report["seconds"].is_number() && report["per_second"].is_number(), "{report:#}");
+    assert!(report["server"]["user_kib"].as_u64().unwrap() > 1000, "{report:#}");
     report
+}
+
+/// Checks that a summary of latencies is in order.
+fn in_order(latency: &Value) {
+    let at = |name: &str| latency[name].as_u64().unwrap_or_else(|| panic!("no {name}: {latency:#}"));
+    let values = ["p50", "p90", "p99", "p999", "max"].map(at);
+    assert!(values[0] > 0 && values.is_sorted(), "{latency:#}");
 }
 
 #[test]
 fn every_job_goes_out_once_and_memory_is_told() {
-    let report = account(&["--runners", "50", "--jobs", "100"]);
-    assert_eq!((&report["runners"], &report["jobs"]), (&50.into(), &100.into()));
+    let report = account("polls", &["--runners", "50", "--jobs", "100"]);
+    assert_eq!((&report["settings"]["runners"], &report["count"]), (&50.into(), &100.into()));
     assert_eq!(report["memory"]["polls"], 50);
-    assert!(report["memory"]["kib"].as_u64().unwrap() > 1000);
-    let (p50, max) = (&report["dispatch_ms"]["p50"], &report["dispatch_ms"]["max"]);
-    assert!(p50.as_f64().unwrap() > 0.0 && p50.as_f64() <= max.as_f64(), "{report:#}");
+    in_order(&report["latency_us"]);
 }
 
 #[test]
 fn polls_share_connections_under_http2_and_are_compared_with_bare_hyper() {
     let flags = ["--runners", "60", "--jobs", "20", "--batch", "1", "--rate", "200", "--http2", "--compare-hyper"];
-    let report = account(&flags);
-    assert_eq!(report["http"], "2");
+    let report = account("polls", &flags);
+    assert_eq!((&report["settings"]["http"], &report["count"]), (&"2".into(), &20.into()));
     assert_eq!(report["bare_hyper"]["polls"], 60);
     assert!(report["ratio"].is_f64(), "{report:#}");
+}
+
+#[test]
+fn lives_of_jobs_are_counted_and_timed() {
+    let small = ["--producers", "4", "--runners", "8", "--seconds", "1", "--payload", "100"];
+    let report = account("lifecycle", &small);
+    assert!(report["count"].as_u64().unwrap() > 0, "{report:#}");
+    in_order(&report["latency_us"]);
+    in_order(&report["completed_latency_us"]);
+    let one_step =
+        account("lifecycle", &[&small[..], &["--auto-acquire", "--renew", "false", "--sources", "3"]].concat());
+    let requests =
+        |report: &Value| report["requests_per_second"].as_f64().unwrap() / report["per_second"].as_f64().unwrap();
+    assert!((requests(&report) - 5.0).abs() < 0.01 && (requests(&one_step) - 3.0).abs() < 0.01);
+    assert_eq!(one_step["settings"]["synchronous"], "full");
+}
+
+#[test]
+fn jobs_on_a_schedule_are_all_delivered_and_all_timed() {
+    let report = account("dispatch", &["--rate", "50", "--seconds", "1", "--waiting", "20", "--synchronous", "normal"]);
+    assert_eq!(report["count"], 50, "{report:#}");
+    assert_eq!(report["settings"]["synchronous"], "normal");
+    in_order(&report["latency_us"]);
 }
 
 #[test]
@@ -37,4 +69,27 @@ fn more_connections_than_the_system_allows_are_refused_with_the_limit() {
     let said = run(&["load", "polls", "--runners", "1000000"]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.err.contains("ulimit -Hn"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_dies_under_load_makes_errors_that_are_named() {
+    let mut service = Service::start(&["--address-rate", "0", "--bearer-rate", "0"]);
+    let pid = service.process.id().to_string();
+    let mut command = startline();
+    command.args(["load", "lifecycle", "--json", "--seconds", "600", "--producers", "2", "--runners", "2"]);
+    command.args(["--url", &service.url, "--token", &service.token, "--pid", &pid]);
+    let mut load = Process::spawn(&mut command);
+    eventually("jobs are completed", async || {
+        let jobs = service.says(&["jobs", "--status", "completed", "--json"]).out;
+        jobs.contains("\"completed\"").then_some(())
+    })
+    .await;
+    service.process.crash();
+    let ended = load.ended(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(1), "{}", load.errors());
+    let report: Value = serde_json::from_str(&format!("{{{}", load.line("{"))).unwrap();
+    let errors = report["errors"]["first"].as_array().unwrap();
+    let named = |what: &str| errors.iter().any(|error| error.as_str().unwrap().contains(what));
+    assert!(report["errors"]["count"].as_u64().unwrap() >= 3, "{report:#}");
+    assert!(named("runner ") && named("cannot connect to"), "{report:#}");
 }

@@ -1,28 +1,43 @@
 //! Requests without a pool: who holds a link knows which connection its request is on.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+
+use super::wire::Wire;
 
 /// How long to wait when the service says that requests come too fast: about what `Retry-After` says of a rate.
 const TOO_FAST: Duration = Duration::from_secs(1);
 /// The largest answer that is read.
-const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+pub(super) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+pub(super) const AGENT: &str = concat!("startline/", env!("CARGO_PKG_VERSION"));
+/// Connections that one address has ports for towards one other, with some to spare.
+const PORTS: u32 = 25_000;
+/// Connections that are being opened at once.
+const CONNECTING: usize = 128;
 
-/// Where the service is.
+/// Where the service is, and from where it is reached.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// `host:port`.
-    authority: String,
+    authority: Arc<str>,
     http2: bool,
+    /// How many addresses of this machine to connect from; 1 leaves the choice to the system.
+    sources: u32,
+    opened: Arc<AtomicU32>,
 }
 
 impl Target {
@@ -35,39 +50,94 @@ impl Target {
             bail!("`{url}` is not like http://127.0.0.1:7070");
         }
         let authority = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        Ok(Self { authority, http2 })
+        Ok(Self { authority: authority.into(), http2, sources: 1, opened: Arc::default() })
+    }
+
+    /// Connects from as many addresses as asked for, or as so many connections need.
+    pub(super) fn with_sources(mut self, asked: Option<u32>, connections: u32) -> anyhow::Result<Self> {
+        self.sources = asked.unwrap_or_else(|| connections.div_ceil(PORTS).max(1));
+        let loopback = self
+            .authority
+            .parse::<SocketAddr>()
+            .is_ok_and(|address| matches!(address.ip(), IpAddr::V4(address) if address.is_loopback()));
+        ensure!(
+            self.sources == 1 || loopback,
+            "{connections} connections need several addresses of this machine, which only an address like \
+             127.0.0.1:7070 can be reached from"
+        );
+        Ok(self)
+    }
+
+    async fn open(&self) -> anyhow::Result<TcpStream> {
+        let context = || format!("cannot connect to {}", self.authority);
+        let number = self.opened.fetch_add(1, Ordering::Relaxed);
+        let stream = if self.sources == 1 {
+            TcpStream::connect(&*self.authority).await.with_context(context)?
+        } else {
+            let socket = TcpSocket::new_v4()?;
+            // The port is chosen when both ends are known, so that each pair of addresses has all of them.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            let [.., last] = (2 + number % self.sources).to_be_bytes();
+            socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+            socket.connect(self.authority.parse()?).await.with_context(context)?
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     /// Opens a connection.
     pub(super) async fn connect(&self, tasks: &TaskTracker) -> anyhow::Result<Link> {
-        let socket = TcpStream::connect(&self.authority)
-            .await
-            .with_context(|| format!("cannot connect to {}", self.authority))?;
-        socket.set_nodelay(true)?;
-        let io = TokioIo::new(socket);
-        let sender = if self.http2 {
-            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-            // Its end is seen by the requests that are on it.
-            tasks.spawn(async move { drop(connection.await) });
-            Sender::Http2(sender)
-        } else {
-            let (sender, connection) = http1::handshake(io).await?;
-            tasks.spawn(async move { drop(connection.await) });
-            Sender::Http1(sender)
-        };
-        Ok(Link { sender, authority: self.authority.clone() })
+        let stream = self.open().await?;
+        if !self.http2 {
+            return Ok(Link::Http1(Wire::new(stream, Arc::clone(&self.authority))));
+        }
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        // Its end is seen by the requests that are on it.
+        tasks.spawn(async move { drop(connection.await) });
+        Ok(Link::Http2(sender, Arc::clone(&self.authority)))
+    }
+
+    /// Opens connections for so many users, each shared by at most `shares` of them where that is possible.
+    pub(super) async fn connect_many(
+        &self,
+        tasks: &TaskTracker,
+        users: usize,
+        shares: usize,
+    ) -> anyhow::Result<Vec<Link>> {
+        let shares = if self.http2 { shares } else { 1 };
+        let mut connecting = JoinSet::new();
+        let mut links = Vec::with_capacity(users);
+        let mut left = users.div_ceil(shares);
+        while left > 0 || !connecting.is_empty() {
+            while left > 0 && connecting.len() < CONNECTING {
+                left -= 1;
+                let (target, tasks) = (self.clone(), tasks.clone());
+                connecting.spawn(async move { target.connect(&tasks).await });
+            }
+            if let Some(link) = connecting.join_next().await {
+                let link = link??;
+                while links.len() + 1 < users
+                    && (links.len() + 1) % shares != 0
+                    && let Some(share) = link.share()
+                {
+                    links.push(share);
+                }
+                links.push(link);
+            }
+        }
+        Ok(links)
     }
 }
 
-enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
-}
-
-/// A connection, or a share of one under HTTP/2.
-pub(super) struct Link {
-    sender: Sender,
-    authority: String,
+/// One request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Call<'a> {
+    pub(super) method: &'static str,
+    pub(super) path: &'a str,
+    pub(super) bearer: &'a str,
+    pub(super) body: &'a [u8],
+    /// For an append: where its first byte belongs.
+    pub(super) range_from: Option<u64>,
 }
 
 /// An answer, read to its end.
@@ -92,36 +162,33 @@ impl Answer {
     }
 }
 
+/// A connection, or a share of one under HTTP/2.
+pub(super) enum Link {
+    Http1(Wire),
+    Http2(http2::SendRequest<Full<Bytes>>, Arc<str>),
+}
+
 impl Link {
     /// The same connection for another user; `None` when it cannot be shared.
-    pub(super) fn share(&self) -> Option<Self> {
-        match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender) => {
-                Some(Self { sender: Sender::Http2(sender.clone()), authority: self.authority.clone() })
-            }
+    fn share(&self) -> Option<Self> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(sender, authority) => Some(Self::Http2(sender.clone(), Arc::clone(authority))),
         }
     }
 
     pub(super) async fn get(&mut self, path: &str, bearer: &str) -> anyhow::Result<Answer> {
-        self.send(Method::GET, path, bearer, Bytes::new()).await
+        self.send(Call { method: "GET", path, bearer, ..Call::default() }).await
     }
 
-    pub(super) async fn post(&mut self, path: &str, bearer: &str, body: impl Into<Bytes>) -> anyhow::Result<Answer> {
-        self.send(Method::POST, path, bearer, body.into()).await
+    pub(super) async fn post(&mut self, path: &str, bearer: &str, body: &[u8]) -> anyhow::Result<Answer> {
+        self.send(Call { method: "POST", path, bearer, body, range_from: None }).await
     }
 
     /// Sends what sets the scene; where the service says that it came too fast, after a while again.
-    pub(super) async fn insist(
-        &mut self,
-        method: Method,
-        path: &str,
-        bearer: &str,
-        body: impl Into<Bytes>,
-    ) -> anyhow::Result<Answer> {
-        let body = body.into();
+    pub(super) async fn insist(&mut self, call: Call<'_>) -> anyhow::Result<Answer> {
         loop {
-            let answer = self.send(method.clone(), path, bearer, body.clone()).await?;
+            let answer = self.send(call).await?;
             if answer.status != StatusCode::TOO_MANY_REQUESTS {
                 return Ok(answer);
             }
@@ -129,29 +196,30 @@ impl Link {
         }
     }
 
-    async fn send(&mut self, method: Method, path: &str, bearer: &str, body: Bytes) -> anyhow::Result<Answer> {
-        let request = Request::builder()
-            .method(method)
-            .header("authorization", format!("Bearer {bearer}"))
-            .header("accept", "application/json")
-            .header("content-type", "application/json")
-            .header("user-agent", concat!("startline/", env!("CARGO_PKG_VERSION")));
-        let response = match &mut self.sender {
-            Sender::Http1(sender) => {
-                let request = request.uri(path).header("host", &self.authority).body(Full::new(body))?;
+    pub(super) async fn send(&mut self, call: Call<'_>) -> anyhow::Result<Answer> {
+        match self {
+            Self::Http1(wire) => wire.send(call).await,
+            Self::Http2(sender, authority) => {
+                let mut request = Request::builder()
+                    .method(call.method)
+                    .uri(format!("http://{authority}{}", call.path))
+                    .header("authorization", format!("Bearer {}", call.bearer))
+                    .header("accept", "application/json")
+                    .header("content-type", "application/json")
+                    .header("user-agent", AGENT);
+                if let Some(first) = call.range_from {
+                    let last = (first + call.body.len() as u64).saturating_sub(1);
+                    request = request.header("content-range", format!("bytes {first}-{last}/*"));
+                }
+                let request = request.body(Full::new(Bytes::copy_from_slice(call.body)))?;
                 sender.ready().await?;
-                sender.send_request(request).await?
+                let response = sender.send_request(request).await?;
+                let status = response.status();
+                let body = http_body_util::Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+                let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+                Ok(Answer { status, body })
             }
-            Sender::Http2(sender) => {
-                let request = request.uri(format!("http://{}{path}", self.authority)).body(Full::new(body))?;
-                sender.ready().await?;
-                sender.send_request(request).await?
-            }
-        };
-        let status = response.status();
-        let body = http_body_util::Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
-        Ok(Answer { status, body })
+        }
     }
 }
 
@@ -161,9 +229,32 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
-        assert_eq!(Target::new("http://127.0.0.1:7070/", false).unwrap().authority, "127.0.0.1:7070");
-        assert_eq!(Target::new("http://ci", false).unwrap().authority, "ci:80");
+        assert_eq!(&*Target::new("http://127.0.0.1:7070/", false).unwrap().authority, "127.0.0.1:7070");
+        assert_eq!(&*Target::new("http://ci", false).unwrap().authority, "ci:80");
         assert!(Target::new("https://ci", false).unwrap_err().to_string().contains("not an http:// address"));
         assert!(Target::new("http://ci/startline", false).is_err());
+    }
+
+    #[test]
+    fn many_connections_come_from_several_addresses_of_loopback_only() {
+        let target = Target::new("http://127.0.0.1:7070", false).unwrap();
+        assert_eq!(target.clone().with_sources(None, 25_000).unwrap().sources, 1);
+        assert_eq!(target.clone().with_sources(None, 60_000).unwrap().sources, 3);
+        assert_eq!(target.with_sources(Some(7), 10).unwrap().sources, 7);
+        assert!(Target::new("http://ci:80", false).unwrap().with_sources(None, 60_000).is_err());
+    }
+
+    #[tokio::test]
+    async fn connections_take_turns_among_the_addresses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::new(&format!("http://{}", listener.local_addr().unwrap()), false).unwrap();
+        let target = target.with_sources(Some(3), 0).unwrap();
+        let tasks = TaskTracker::new();
+        let mut peers = Vec::new();
+        for _ in 0..4 {
+            let (_link, accepted) = (target.connect(&tasks).await.unwrap(), listener.accept().await.unwrap());
+            peers.push(accepted.1.ip().to_string());
+        }
+        assert_eq!(peers, ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.2"]);
     }
 }

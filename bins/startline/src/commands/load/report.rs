@@ -1,56 +1,68 @@
-//! What a load run found.
+//! What a load run found: the same shape for every scenario.
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
 
+use anstream::{print, println};
+use hdrhistogram::Histogram;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::memory::Slope;
+use super::usage::{Moment, ServerCost};
+use crate::exit;
 
 /// Most errors that are spelled out.
 const MOST_ERRORS: usize = 20;
+/// The longest time that is told from longer ones, in microseconds: ten minutes.
+const LONGEST_US: u64 = 600_000_000;
 
-/// Everything that was measured. Times are milliseconds.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
-    pub(super) runners: u32,
-    pub(super) jobs: u32,
-    pub(super) http: &'static str,
-    /// How long it took to open and park all polls.
-    pub(super) open_ms: f64,
-    /// Memory of the service; `null` when its process is not known.
-    pub(super) memory: Option<Slope>,
-    /// Memory of bare hyper, when it was compared.
-    pub(super) bare_hyper: Option<Slope>,
-    /// Bytes a poll, ours to bare hyper's.
-    pub(super) ratio: Option<f64>,
-    /// Resident KiB with all polls parked again after the jobs.
-    pub(super) after_jobs_kib: Option<u64>,
-    /// From queued to the answer of a poll, read to its end.
-    pub(super) dispatch_ms: Option<Quantiles>,
-    /// From the first submission to the last completion.
-    pub(super) jobs_per_second: Option<f64>,
-    /// Jobs that were completed exactly once.
-    pub(super) completed: u32,
-    pub(super) errors: Errors,
-}
+/// Durations, counted by size: whole microseconds, exact to three digits.
+#[derive(Clone, Debug)]
+pub(super) struct Latency(Histogram<u64>);
 
-/// How a number of durations is spread.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Quantiles {
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    pub(super) max: f64,
-}
-
-impl Quantiles {
-    /// Of durations in milliseconds; `None` of none.
-    pub(super) fn of(mut samples: Vec<f64>) -> Option<Self> {
-        samples.sort_unstable_by(f64::total_cmp);
-        let last = samples.len().checked_sub(1)?;
-        // The nearest rank: the smallest sample that at least so many per cent do not exceed.
-        let at = |percent: usize| samples[(samples.len() * percent).div_ceil(100).saturating_sub(1).min(last)];
-        Some(Self { p50: at(50), p99: at(99), max: samples[last] })
+impl Default for Latency {
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants that fit"))
     }
+}
+
+impl Latency {
+    pub(super) fn record(&mut self, time: Duration) {
+        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(LONGEST_US));
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// How they are spread; `None` of none.
+    pub(super) fn summary(&self) -> Option<Summary> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let at = |quantile| self.0.value_at_quantile(quantile);
+        let max = self.0.max();
+        // The bucket of the largest values may reach beyond the largest one.
+        let at = |quantile| at(quantile).min(max);
+        Some(Summary { mean: round(self.0.mean()), p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max })
+    }
+}
+
+/// One decimal is more than any of these figures is worth.
+pub(super) fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// How a number of durations is spread, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Summary {
+    pub(super) mean: f64,
+    pub(super) p50: u64,
+    pub(super) p90: u64,
+    pub(super) p99: u64,
+    pub(super) p999: u64,
+    pub(super) max: u64,
 }
 
 /// What must not happen.
@@ -70,55 +82,91 @@ impl Errors {
     }
 }
 
+/// Everything that a scenario measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) scenario: &'static str,
+    pub(super) settings: Value,
+    /// How long was measured.
+    pub(super) seconds: f64,
+    /// How many of what the scenario is about there were meanwhile.
+    pub(super) count: u64,
+    pub(super) per_second: f64,
+    pub(super) latency_us: Option<Summary>,
+    /// What only this scenario tells.
+    #[serde(flatten)]
+    pub(super) more: Map<String, Value>,
+    /// `null` when the process of the service is not known.
+    pub(super) server: Option<ServerCost>,
+    pub(super) errors: Errors,
+}
+
 impl Report {
-    /// Whether everything held.
-    pub(super) const fn is_sound(&self) -> bool {
-        self.errors.count == 0
+    /// So many of them in that time.
+    pub(super) fn new(scenario: &'static str, settings: Value, time: Duration, count: u64) -> Self {
+        let seconds = time.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let per_second = round(count as f64 / seconds.max(1e-6));
+        Self {
+            scenario,
+            settings,
+            seconds: (seconds * 1000.0).round() / 1000.0,
+            count,
+            per_second,
+            latency_us: None,
+            more: Map::new(),
+            server: None,
+            errors: Errors::default(),
+        }
+    }
+
+    /// Adds what only this scenario tells; nothing when it is not known.
+    pub(super) fn tell(&mut self, name: &str, value: impl Serialize) {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        if !value.is_null() {
+            self.more.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Adds what so many operations cost between two moments; that a process is gone by then is an error.
+    pub(super) fn cost(&mut self, before: &Moment, after: anyhow::Result<Moment>, operations: u64) {
+        match after.and_then(|after| Ok((before.server_until(&after, operations)?, after))) {
+            Ok((server, after)) => {
+                self.server = server;
+                self.tell("load_cpu_us_per_op", before.own_until(&after, operations));
+            }
+            Err(error) => self.errors.add(format!("{error:#}")),
+        }
+    }
+
+    /// Prints it, and says how the command ends.
+    pub(super) fn close(&self, json: bool) -> anyhow::Result<ExitCode> {
+        if json {
+            println!("{}", serde_json::to_string(self)?);
+        } else {
+            print!("{}", self.text());
+        }
+        Ok(if self.errors.count == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
     }
 
     /// The report for people.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:<12}{value}");
+            let _ = writeln!(text, "{name:<22}{value}");
         };
-        line("load", format!("{} runners, {} jobs, HTTP/{}", self.runners, self.jobs, self.http));
-        line("opened", format!("{} polls in {:.1} s", self.runners, self.open_ms / 1000.0));
-        for (name, slope) in [("memory", &self.memory), ("bare hyper", &self.bare_hyper)] {
-            if let Some(slope) = slope {
-                line(
-                    name,
-                    format!(
-                        "{:.2} KiB a parked poll (resident {:.1} MiB at {} polls, {:.1} MiB at {})",
-                        slope.bytes_per_poll / 1024.0,
-                        mib(slope.warm_kib),
-                        slope.warm_polls,
-                        mib(slope.kib),
-                        slope.polls
-                    ),
-                );
-            }
+        line("scenario", format!("{}: {}", self.scenario, members(&self.settings)));
+        line("measured", format!("{} in {:.1} s, {} a second", self.count, self.seconds, self.per_second));
+        if let Some(latency) = &self.latency_us {
+            line("latency us", members(&serde_json::to_value(latency).unwrap_or_default()));
         }
-        if let Some(ratio) = self.ratio {
-            line("ratio", format!("{ratio:.2} of bare hyper"));
+        for (name, value) in &self.more {
+            line(&name.replace('_', " "), members(value));
         }
-        if let Some(kib) = self.after_jobs_kib {
-            line("after jobs", format!("resident {:.1} MiB with all polls parked again", mib(kib)));
+        if let Some(server) = &self.server {
+            line("server", members(&serde_json::to_value(server).unwrap_or_default()));
         }
-        if let Some(dispatch) = &self.dispatch_ms {
-            line(
-                "dispatch",
-                format!(
-                    "p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms (queued to answer read)",
-                    dispatch.p50, dispatch.p99, dispatch.max
-                ),
-            );
-        }
-        if let Some(rate) = self.jobs_per_second {
-            line("throughput", format!("{rate:.0} jobs/s, first submission to last completion"));
-        }
-        line("completed", format!("{} of {} jobs exactly once", self.completed, self.jobs));
         line("errors", self.errors.count.to_string());
         for error in &self.errors.first {
             line("", error.clone());
@@ -127,32 +175,52 @@ impl Report {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn mib(kib: u64) -> f64 {
-    kib as f64 / 1024.0
+/// A value in one line: `runners 256, payload bytes 512`.
+fn members(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let told = members.iter().filter(|(_, value)| !value.is_null());
+            let told = told.map(|(name, value)| format!("{} {}", name.replace('_', " "), self::members(value)));
+            told.collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(values) => values.iter().map(members).collect::<Vec<_>>().join("; "),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn quantiles_are_samples_that_were_there() {
-        let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(Quantiles::of(samples), Some(Quantiles { p50: 50.0, p99: 99.0, max: 100.0 }));
-        assert_eq!(Quantiles::of(vec![7.0]), Some(Quantiles { p50: 7.0, p99: 7.0, max: 7.0 }));
-        assert_eq!(Quantiles::of(Vec::new()), None);
+    fn quantiles_are_durations_that_were_there() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.summary(), None);
+        for micros in (1..=1000).rev() {
+            latency.record(Duration::from_micros(micros));
+        }
+        let expected = Summary { mean: 500.5, p50: 500, p90: 900, p99: 990, p999: 999, max: 1000 };
+        assert_eq!(latency.summary(), Some(expected));
+        latency.record(Duration::ZERO);
+        latency.record(Duration::from_secs(6000));
+        assert_eq!(latency.summary().unwrap().max / 1_000_000, 600);
     }
 
     #[test]
     fn all_errors_count_and_the_first_are_told() {
-        let mut report = Report::default();
-        assert!(report.is_sound());
+        let mut report = Report::new("lifecycle", json!({ "runners": 2 }), Duration::from_secs(2), 10);
         for number in 0..50 {
             report.errors.add(format!("error {number}"));
         }
-        assert!(!report.is_sound());
+        report.tell("load_cpu_us_per_op", 3.5);
+        report.tell("nothing", None::<u32>);
         let text = report.text();
-        assert!(text.contains("errors      50") && text.contains("error 19") && !text.contains("error 20"), "{text}");
+        assert!(text.contains("lifecycle: runners 2") && text.contains("10 in 2.0 s, 5.0 a second"), "{text}");
+        assert!(text.contains("load cpu us per op    3.5") && !text.contains("nothing"), "{text}");
+        assert!(text.contains("errors                50") && text.contains("error 19"), "{text}");
+        assert!(!text.contains("error 20"), "{text}");
     }
 }
