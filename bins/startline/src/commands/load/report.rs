@@ -218,7 +218,7 @@ mod tests {
         report.tell("load_cpu_us_per_op", 3.5);
         report.tell("nothing", None::<u32>);
         let text = report.text();
-        assert!(text.contains("lifecycle: runners 2") && text.contains("10 in 2.0 s, 5.0 a second"), "{text}");
+        assert!(text.contains("lifecycle: runners 2") && text.contains("10 in 2.0 s, 5 a second"), "{text}");
         assert!(text.contains("load cpu us per op    3.5") && !text.contains("nothing"), "{text}");
         assert!(text.contains("errors                50") && text.contains("error 19"), "{text}");
         assert!(!text.contains("error 20"), "{text}");

@@ -46,9 +46,9 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// Now; the service's part is left out when its process is not known.
+    /// Now; the service's part is left out when its process is not known, or gone, which its callers notice.
     pub(super) fn now(server: Option<u32>) -> anyhow::Result<Self> {
-        let of_server = server.map(|pid| processor_time(pid).map(|time| (pid, time))).transpose()?;
+        let of_server = server.and_then(|pid| processor_time(pid).ok().map(|time| (pid, time)));
         Ok(Self { at: tokio::time::Instant::now(), server: of_server, own: processor_time(std::process::id())? })
     }
 
