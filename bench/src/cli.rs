@@ -1,0 +1,134 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstream::println;
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::time::Duration;
+
+use crate::figures::Figures;
+use crate::generator::{Closed, Paced};
+use crate::machine;
+use crate::peer::{Load, PeerName, Peers};
+use crate::probe::Probe;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "startline-bench",
+    version,
+    about = "Measures the service beside the best of its kind",
+    after_help = "bench/run installs the peers, builds everything and runs `goals`."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// How the disk, a processor and the load of this machine are now
+    Probe(ProbeArgs),
+    /// Put a peer under load
+    Peer(PeerArgs),
+}
+
+/// Where everything is kept that is measured: it must be on the disk that is meant, not in memory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// Directory for the data of servers, on the disk that is meant
+    #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct ProbeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Whole cycles as fast as they go
+    Lifecycle,
+    /// From the time at which a job was meant to be sent until a waiting consumer has it
+    Dispatch,
+}
+
+#[derive(Args, Debug)]
+struct PeerArgs {
+    peer: PeerName,
+    #[command(flatten)]
+    place: Place,
+    #[arg(long, default_value = "lifecycle")]
+    scenario: Scenario,
+    /// How long
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    seconds: f64,
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    producers: usize,
+    /// Consumers; under `dispatch`, those that wait
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    consumers: usize,
+    /// Jobs a second under `dispatch`
+    #[arg(long, default_value_t = 200.0, value_name = "N")]
+    rate: f64,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    machine::raise_descriptors().context("cannot raise the limit of open files")?;
+    match cli.command {
+        Command::Probe(args) => {
+            let probe = Probe::take(&args.place.dir, Duration::from_secs(2))?;
+            println!("{}", if args.json { serde_json::to_string(&probe)? } else { probe.text() });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Peer(args) => peer(args).await,
+    }
+}
+
+async fn peer(args: PeerArgs) -> anyhow::Result<ExitCode> {
+    let mut peers = Peers::new(&args.place.dir);
+    let lasting = Duration::from_secs_f64(args.seconds);
+    let load = match args.scenario {
+        Scenario::Lifecycle => Load::Closed(Closed { producers: args.producers, consumers: args.consumers, lasting }),
+        Scenario::Dispatch => {
+            Load::Paced(Paced { rate: args.rate, waiting: args.consumers, producers: args.producers.min(4), lasting })
+        }
+    };
+    let ran = peers.run(args.peer, load).await?;
+    let about = peers.about();
+    peers.stop().await?;
+    match ran {
+        Err(missing) => {
+            println!("skipped: {missing}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(mut figures) => {
+            figures.more.insert("about".to_owned(), about.into());
+            println!("{}", if args.json { serde_json::to_string(&figures)? } else { text(&figures) });
+            Ok(if figures.errors.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn text(figures: &Figures) -> String {
+    let mut text = format!("{}: {:.0} a second", figures.scenario, figures.per_second);
+    if let Some(latency) = figures.latency_us {
+        text += &format!(", latency p50 {:.0} µs p99 {:.0} µs", latency.p50, latency.p99);
+    }
+    if let Some(cpu) = figures.server.and_then(|server| server.cpu_us_per_op) {
+        text += &format!(", server {cpu:.0} µs of processor each");
+    }
+    for error in &figures.errors.first {
+        text += &format!("\nerror: {error}");
+    }
+    text + &figures.more.get("about").map(|about| format!("\n{about}")).unwrap_or_default()
+}
