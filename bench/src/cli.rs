@@ -10,9 +10,12 @@ use tokio::time::Duration;
 
 use crate::figures::Figures;
 use crate::generator::{Closed, Paced};
+use crate::goals::{self, GoalsArgs};
 use crate::machine;
 use crate::peer::{Load, PeerName, Peers};
+use crate::polls::{self, Host, Polls};
 use crate::probe::Probe;
+use crate::serve::{self, Bare};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -32,6 +35,13 @@ enum Command {
     Probe(ProbeArgs),
     /// Put a peer under load
     Peer(PeerArgs),
+    /// Serve nothing but parked requests, with a bare library
+    Serve(ServeArgs),
+    /// Park polls on a bare server or on the service, and measure what they cost it
+    Polls(PollsArgs),
+    /// Every goal beside its anchor, in one table
+    #[command(after_help = "Examples:\n  startline-bench goals --quick\n  startline-bench goals --only S1,S2 --json")]
+    Goals(GoalsArgs),
 }
 
 /// Where everything is kept that is measured: it must be on the disk that is meant, not in memory.
@@ -44,6 +54,42 @@ pub(crate) struct Place {
 
 #[derive(Args, Debug)]
 struct ProbeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct ServeArgs {
+    bare: Bare,
+    /// Speak HTTP/2 with prior knowledge instead of HTTP/1.1
+    #[arg(long)]
+    http2: bool,
+}
+
+#[derive(Args, Debug)]
+struct PollsArgs {
+    host: Host,
+    /// Speak HTTP/2 with prior knowledge instead of HTTP/1.1
+    #[arg(long)]
+    http2: bool,
+    /// Parked polls
+    #[arg(long, default_value_t = 18_000, value_name = "N")]
+    polls: u32,
+    /// Polls at the first of the two points whose slope is measured
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    warm: u32,
+    /// Polls that a bare server wakes afterwards, one at a time
+    #[arg(long, default_value_t = 5000, value_name = "N")]
+    wakes: u32,
+    /// How long memory is left to settle before it is read
+    #[arg(long, default_value_t = polls::SETTLE.as_secs_f64(), value_name = "SECONDS")]
+    settle: f64,
+    /// The program that is measured; a release build
+    #[arg(long, default_value = "target/release/startline", value_name = "FILE")]
+    startline: PathBuf,
     #[command(flatten)]
     place: Place,
     /// Write JSON
@@ -91,7 +137,19 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Peer(args) => peer(args).await,
+        Command::Serve(args) => serve::serve(args.bare, args.http2).await.map(|()| ExitCode::SUCCESS),
+        Command::Polls(args) => polls(args).await,
+        Command::Goals(args) => goals::execute(args).await,
     }
+}
+
+async fn polls(args: PollsArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(args.warm < args.polls, "--warm must be less than --polls");
+    let PollsArgs { host, http2, polls, warm, wakes, .. } = args;
+    let load = Polls { host, http2, warm, polls, wakes, settle: Duration::from_secs_f64(args.settle) };
+    let figures = polls::run(load, &args.startline, &args.place.dir).await?;
+    println!("{}", if args.json { serde_json::to_string(&figures)? } else { text(&figures) });
+    Ok(if figures.errors.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn peer(args: PeerArgs) -> anyhow::Result<ExitCode> {
@@ -126,6 +184,11 @@ fn text(figures: &Figures) -> String {
     }
     if let Some(cpu) = figures.server.and_then(|server| server.cpu_us_per_op) {
         text += &format!(", server {cpu:.0} µs of processor each");
+    }
+    for name in ["user_kib_per_poll", "kernel_kib_per_poll"] {
+        if let Some(kib) = figures.more.get(name).and_then(serde_json::Value::as_f64) {
+            text += &format!(", {name} {kib:.2}");
+        }
     }
     for error in &figures.errors.first {
         text += &format!("\nerror: {error}");

@@ -7,10 +7,15 @@ mod cli;
 mod daemon;
 mod figures;
 mod generator;
+mod goals;
+mod link;
 mod machine;
+mod ours;
 mod peer;
+mod polls;
 mod probe;
 mod sample;
+mod serve;
 
 use std::process::ExitCode;
 

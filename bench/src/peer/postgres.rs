@@ -171,27 +171,9 @@ impl Postgres {
         Ok(figures)
     }
 
-    /// Empties the table but for `deep` jobs of other queues, all older than what comes.
-    pub(crate) async fn fill(&self, deep: i64) -> anyhow::Result<()> {
-        self.clear().await?;
-        let link = self.connect().await?;
-        let insert = "INSERT INTO job (queue, payload) \
-                      SELECT 1 + number % 64, repeat('x', 512)::bytea FROM generate_series(1, $1::bigint) AS number";
-        link.client.execute(insert, &[&deep]).await?;
-        link.client.batch_execute("VACUUM ANALYZE job").await?;
-        Ok(())
-    }
-
     async fn clear(&self) -> anyhow::Result<()> {
         let link = self.connect().await?;
         link.client.batch_execute("DELETE FROM job WHERE queue = 0").await?;
-        Ok(())
-    }
-
-    /// Empties the table altogether.
-    pub(crate) async fn empty(&self) -> anyhow::Result<()> {
-        let link = self.connect().await?;
-        link.client.batch_execute("TRUNCATE job").await?;
         Ok(())
     }
 
