@@ -11,11 +11,14 @@ use tokio::time::Duration;
 use crate::figures::Figures;
 use crate::generator::{Closed, Paced};
 use crate::goals::{self, GoalsArgs};
+use crate::growth::{self, GrowthArgs};
 use crate::machine;
 use crate::peer::{Load, PeerName, Peers};
+use crate::plots::{self, PlotsArgs};
 use crate::polls::{self, Host, Polls};
 use crate::probe::Probe;
 use crate::serve::{self, Bare};
+use crate::soak::{self, SoakArgs};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -42,6 +45,16 @@ enum Command {
     /// Every goal beside its anchor, in one table
     #[command(after_help = "Examples:\n  startline-bench goals --quick\n  startline-bench goals --only S1,S2 --json")]
     Goals(GoalsArgs),
+    /// How latency and processor time of a job grow with the queue, the fleet and the tenants
+    Growth(GrowthArgs),
+    /// Draw what `growth --json` measured
+    #[command(
+        after_help = "Example:\n  startline-bench growth --json >growth.json && startline-bench plots growth.json"
+    )]
+    Plots(PlotsArgs),
+    /// Half of what the service can do, for long: memory and latency must stay
+    #[command(after_help = "Examples:\n  startline-bench soak --minutes 30\n  startline-bench soak --minutes 3 --json")]
+    Soak(SoakArgs),
 }
 
 /// Where everything is kept that is measured: it must be on the disk that is meant, not in memory.
@@ -140,6 +153,9 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::serve(args.bare, args.http2).await.map(|()| ExitCode::SUCCESS),
         Command::Polls(args) => polls(args).await,
         Command::Goals(args) => goals::execute(args).await,
+        Command::Growth(args) => growth::execute(args).await,
+        Command::Plots(args) => plots::execute(&args),
+        Command::Soak(args) => soak::execute(args).await,
     }
 }
 

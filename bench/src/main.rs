@@ -8,14 +8,17 @@ mod daemon;
 mod figures;
 mod generator;
 mod goals;
+mod growth;
 mod link;
 mod machine;
 mod ours;
 mod peer;
+mod plots;
 mod polls;
 mod probe;
 mod sample;
 mod serve;
+mod soak;
 
 use std::process::ExitCode;
 

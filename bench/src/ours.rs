@@ -1,5 +1,7 @@
 //! The service that is measured, and `startline load` beside it.
 
+pub(crate) mod queue;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

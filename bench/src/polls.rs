@@ -5,7 +5,7 @@
 //! there a header fills it up. Memory is the slope between two numbers of polls of the same process.
 
 mod parked;
-mod runners;
+pub(crate) mod runners;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -171,6 +171,17 @@ impl Postgres {
         Ok(figures)
     }
 
+    /// Empties the table and puts `deep` jobs into other queues, all older than what comes.
+    pub(crate) async fn fill(&self, deep: i64) -> anyhow::Result<()> {
+        let link = self.connect().await?;
+        link.client.batch_execute("TRUNCATE job").await?;
+        let insert = "INSERT INTO job (queue, payload) \
+                      SELECT 1 + number % 64, repeat('x', 512)::bytea FROM generate_series(1, $1::bigint) AS number";
+        link.client.execute(insert, &[&deep]).await?;
+        link.client.batch_execute("VACUUM ANALYZE job").await?;
+        Ok(())
+    }
+
     async fn clear(&self) -> anyhow::Result<()> {
         let link = self.connect().await?;
         link.client.batch_execute("DELETE FROM job WHERE queue = 0").await?;

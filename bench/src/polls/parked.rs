@@ -32,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a poll shows.
 #[derive(Clone, Debug)]
-pub(super) struct Bearer {
-    pub(super) token: Arc<str>,
+pub(crate) struct Bearer {
+    pub(crate) token: Arc<str>,
     /// Bytes of another header, for heads of the same length with bearers of different lengths.
-    pub(super) filling: usize,
+    pub(crate) filling: usize,
 }
 
 /// Woken polls, by those who wait for them.

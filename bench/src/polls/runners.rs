@@ -16,7 +16,7 @@ use crate::link::Link;
 const REGISTRARS: u32 = 32;
 
 /// Registers so many; each bearer is filled up to `length` bytes.
-pub(super) async fn register(
+pub(crate) async fn register(
     address: SocketAddr,
     token: &str,
     count: u32,
