@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anstream::println;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Duration;
 
 use crate::figures::Figures;
@@ -88,6 +89,9 @@ struct PollsArgs {
     /// Speak HTTP/2 with prior knowledge instead of HTTP/1.1
     #[arg(long)]
     http2: bool,
+    /// Within TLS; the service only
+    #[arg(long)]
+    tls: bool,
     /// Parked polls
     #[arg(long, default_value_t = 18_000, value_name = "N")]
     polls: u32,
@@ -97,6 +101,9 @@ struct PollsArgs {
     /// Polls that a bare server wakes afterwards, one at a time
     #[arg(long, default_value_t = 5000, value_name = "N")]
     wakes: u32,
+    /// When everything is measured and told, keep the polls parked until a SIGTERM
+    #[arg(long)]
+    hold: bool,
     /// How long memory is left to settle before it is read
     #[arg(long, default_value_t = polls::SETTLE.as_secs_f64(), value_name = "SECONDS")]
     settle: f64,
@@ -149,22 +156,40 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", if args.json { serde_json::to_string(&probe)? } else { probe.text() });
             Ok(ExitCode::SUCCESS)
         }
-        Command::Peer(args) => peer(args).await,
+        Command::Peer(args) => interruptible(peer(args)).await,
         Command::Serve(args) => serve::serve(args.bare, args.http2).await.map(|()| ExitCode::SUCCESS),
         Command::Polls(args) => polls(args).await,
-        Command::Goals(args) => goals::execute(args).await,
-        Command::Growth(args) => growth::execute(args).await,
+        Command::Goals(args) => interruptible(goals::execute(args)).await,
+        Command::Growth(args) => interruptible(growth::execute(args)).await,
         Command::Plots(args) => plots::execute(&args),
-        Command::Soak(args) => soak::execute(args).await,
+        Command::Soak(args) => interruptible(soak::execute(args)).await,
+    }
+}
+
+/// Ends the work at a signal: what it started is killed when it is dropped, which a signal alone would not do.
+async fn interruptible(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        done = work => done,
+        _ = terminate.recv() => anyhow::bail!("ended by a signal"),
+        _ = interrupt.recv() => anyhow::bail!("ended by a signal"),
     }
 }
 
 async fn polls(args: PollsArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.warm < args.polls, "--warm must be less than --polls");
-    let PollsArgs { host, http2, polls, warm, wakes, .. } = args;
-    let load = Polls { host, http2, warm, polls, wakes, settle: Duration::from_secs_f64(args.settle) };
-    let figures = polls::run(load, &args.startline, &args.place.dir).await?;
+    let PollsArgs { host, http2, tls, polls, warm, wakes, .. } = args;
+    let load = Polls { host, http2, tls, warm, polls, wakes, settle: Duration::from_secs_f64(args.settle) };
+    let mut stop = signal(SignalKind::terminate())?;
+    let (figures, held) = polls::park(load, &args.startline, &args.place.dir).await?;
     println!("{}", if args.json { serde_json::to_string(&figures)? } else { text(&figures) });
+    if args.hold {
+        stop.recv().await;
+    }
+    if let Some(why) = held.leave().await? {
+        anyhow::bail!("a poll failed: {why}");
+    }
     Ok(if figures.errors.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

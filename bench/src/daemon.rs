@@ -1,7 +1,7 @@
 //! Servers beside this process, which end with it.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -14,7 +14,7 @@ use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// How long a server may take to be ready, and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Most of its words that are kept.
 const MOST_WORDS: usize = 16 * 1024;
 
@@ -76,12 +76,16 @@ impl Daemon {
     }
 
     /// Asks it to stop, and waits for its end.
-    pub(crate) async fn stop(mut self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self, signal: Signal) -> anyhow::Result<()> {
+        self.stop_with(signal).await.map(drop)
+    }
+
+    /// Asks it to stop, and says how it ended.
+    pub(crate) async fn stop_with(mut self, signal: Signal) -> anyhow::Result<ExitStatus> {
         if self.runs() {
             kill(Pid::from_raw(i32::try_from(self.pid)?), signal).context("cannot stop the server")?;
         }
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("the server did not stop")??;
-        Ok(())
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("the server did not stop")?.map_err(Into::into)
     }
 }
 

@@ -25,6 +25,9 @@ use crate::probe::{Company, Probe, Watch};
 use results::{Measurement, Results};
 use verdict::{Found, Goal, Row, Verdict};
 
+/// Most of an error that stands in the table.
+const MOST_WORDS: usize = 80;
+
 /// Command line of `goals`.
 #[derive(Args, Debug)]
 pub(crate) struct GoalsArgs {
@@ -61,6 +64,10 @@ struct Effort {
     warm: u32,
     /// Polls at once over all.
     many: u32,
+    /// Queued jobs of a shallow and of a deep queue.
+    queued: &'static str,
+    /// Log lines, all together.
+    logs: &'static str,
     /// Waiting runners of a large fleet, and jobs of a burst.
     fleet: u32,
     /// Starts of the service.
@@ -75,17 +82,32 @@ impl Effort {
         polls: 18_000,
         warm: 2000,
         many: 100_000,
+        queued: "1000,1000000",
+        logs: "1GiB",
         fleet: 10_000,
         starts: 10,
         quick: false,
     };
-    const QUICK: Self =
-        Self { rounds: 2, seconds: 2, polls: 6000, warm: 1000, many: 20_000, fleet: 2000, starts: 5, quick: true };
+    const QUICK: Self = Self {
+        rounds: 2,
+        seconds: 2,
+        polls: 6000,
+        warm: 1000,
+        many: 20_000,
+        queued: "1000,20000",
+        logs: "128MiB",
+        fleet: 2000,
+        starts: 5,
+        quick: true,
+    };
 
     const fn lasting(self) -> Duration {
         Duration::from_secs(self.seconds)
     }
 }
+
+/// A goal, the path of its figure, and name and path of the anchor's within the same figures.
+type Wanted<'path> = (Goal, &'path str, Option<(&'path str, &'path str)>);
 
 /// A run under way.
 struct Bench {
@@ -93,6 +115,8 @@ struct Bench {
     effort: Effort,
     peers: Peers,
     load_before: f64,
+    /// Life cycles a second of the service, once they are measured.
+    rate: Option<f64>,
     results: Results,
 }
 
@@ -110,8 +134,14 @@ pub(crate) async fn execute(args: GoalsArgs) -> anyhow::Result<ExitCode> {
     let before = Probe::take(&args.place.dir, Duration::from_secs(2))?;
     eprintln!("before: {}", before.text());
     let results = Results::begin(&args, before).await;
-    let mut bench =
-        Bench { effort, peers: Peers::new(&args.place.dir), load_before: results.probe_before.load, results, args };
+    let mut bench = Bench {
+        effort,
+        peers: Peers::new(&args.place.dir),
+        load_before: results.probe_before.load,
+        rate: None,
+        results,
+        args,
+    };
     bench.all().await;
     bench.results.peers = bench.peers.about();
     let Bench { args, peers, mut results, .. } = bench;
@@ -160,10 +190,24 @@ struct Turns {
 }
 
 impl Turns {
+    /// A single round.
+    fn once(name: &'static str, ran: Result<Figures, String>) -> Self {
+        match ran {
+            Ok(figures) => Self { name, rounds: vec![figures], missing: None },
+            Err(why) => Self { name, rounds: Vec::new(), missing: Some(why) },
+        }
+    }
+
     /// A figure of each round, by its path.
     fn found(&self, pointer: &str) -> Found {
         if let Some(why) = &self.missing {
             return Found::Missing(why.clone());
+        }
+        let errors: u64 = self.rounds.iter().map(|figures| figures.errors.count).sum();
+        if errors > 0 {
+            let first = self.rounds.iter().find_map(|figures| figures.errors.first.first());
+            let first = first.map(|first| first.chars().take(MOST_WORDS).collect::<String>()).unwrap_or_default();
+            return Found::Wrong(format!("{errors} errors: {first}"));
         }
         let rounds: Option<Vec<f64>> = self.rounds.iter().map(|figures| figures.number(pointer)).collect();
         rounds.map_or_else(|| Found::Missing(format!("has no {pointer}")), Found::of)
@@ -248,20 +292,21 @@ impl Bench {
         }
     }
 
-    /// One scenario alone, a few times; each goal with the path of its figure.
+    /// One scenario alone, a few times; each goal with the path of its figure, and of its anchor's where that is within.
     async fn alone(
         &mut self,
-        server: &Ours,
         scenario: &'static str,
         further: Vec<String>,
-        goals: &[(Goal, &str)],
+        goals: &[Wanted<'_>],
     ) -> anyhow::Result<()> {
-        let contender = Contender::Ours { name: "ours", server, scenario, further };
+        let server = self.server(&[]).await?;
+        let contender = Contender::Ours { name: "ours", server: &server, scenario, further };
         let (turns, company) = self.turns(scenario, &[contender]).await?;
-        for (goal, pointer) in goals {
-            self.row(*goal, turns[0].found(pointer), None, company);
+        for (goal, pointer, anchor) in goals {
+            let anchor = anchor.map(|(who, pointer)| (who, turns[0].found(pointer)));
+            self.row(*goal, turns[0].found(pointer), anchor, company);
         }
-        Ok(())
+        server.stop().await
     }
 }
 

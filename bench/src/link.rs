@@ -1,6 +1,8 @@
 //! A connection of hyper's client, for everything that is not measured itself.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -8,8 +10,63 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
+
+/// A way to the server, in the clear or within TLS.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<Any: AsyncRead + AsyncWrite + Send + Unpin> Wire for Any {}
+
+/// Where a server is and how it is spoken to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) http2: bool,
+    /// Who is trusted, when it is spoken to within TLS.
+    tls: Option<TlsConnector>,
+}
+
+impl Target {
+    /// In the clear.
+    pub(crate) const fn plain(address: SocketAddr, http2: bool) -> Self {
+        Self { address, http2, tls: None }
+    }
+
+    /// Within TLS; the authority is a PEM file.
+    pub(crate) fn tls(address: SocketAddr, http2: bool, authority: &Path) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(authority)? {
+            roots.add(certificate?)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        Ok(Self { address, http2, tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// Opens a connection from this address of loopback.
+    pub(crate) async fn wire(&self, source: Ipv4Addr) -> anyhow::Result<Box<dyn Wire>> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into()).with_context(|| format!("cannot connect from {source}"))?;
+        let socket = socket.connect(self.address).await;
+        let socket = socket.with_context(|| format!("cannot connect to {}", self.address))?;
+        socket.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Box::new(socket)),
+            Some(connector) => {
+                let name = ServerName::IpAddress(self.address.ip().into());
+                Ok(Box::new(connector.connect(name, socket).await.context("no TLS was agreed")?))
+            }
+        }
+    }
+}
 
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -20,13 +77,14 @@ enum Sender {
 pub(crate) struct Link {
     sender: Sender,
     address: SocketAddr,
+    scheme: &'static str,
 }
 
 impl Link {
-    pub(crate) async fn open(address: SocketAddr, http2: bool) -> anyhow::Result<Self> {
-        let socket = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-        socket.set_nodelay(true)?;
-        let io = TokioIo::new(socket);
+    pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
+        let io = TokioIo::new(target.wire(Ipv4Addr::LOCALHOST).await?);
+        let Target { address, http2, ref tls } = *target;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let tasks = TaskTracker::new();
         // The end of a connection is seen by the requests on it.
         let sender = if http2 {
@@ -38,14 +96,16 @@ impl Link {
             tasks.spawn(async move { drop(connection.await) });
             Sender::Http1(sender)
         };
-        Ok(Self { sender, address })
+        Ok(Self { sender, address, scheme })
     }
 
     /// The same connection for another user; `None` when it cannot be shared.
     pub(crate) fn share(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,
-            Sender::Http2(sender) => Some(Self { sender: Sender::Http2(sender.clone()), address: self.address }),
+            Sender::Http2(sender) => {
+                Some(Self { sender: Sender::Http2(sender.clone()), address: self.address, scheme: self.scheme })
+            }
         }
     }
 
@@ -85,7 +145,7 @@ impl Link {
                 sender.send_request(request).await?
             }
             Sender::Http2(sender) => {
-                let request = request.uri(format!("http://{}{path}", self.address)).body(Full::new(body))?;
+                let request = request.uri(format!("{}://{}{path}", self.scheme, self.address)).body(Full::new(body))?;
                 sender.ready().await?;
                 sender.send_request(request).await?
             }

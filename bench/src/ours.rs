@@ -2,7 +2,6 @@
 
 pub(crate) mod queue;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -14,7 +13,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::figures::Figures;
-use crate::link::Link;
+use crate::link::{Link, Target};
 
 /// Longest that one load may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -30,7 +29,7 @@ pub(crate) struct Ours {
     program: PathBuf,
     url: String,
     token: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// `startline` without the settings of this process's environment.
@@ -51,16 +50,21 @@ impl Ours {
         let mut daemon = server(program, &data.path().join("data"), further)?;
         let token = daemon.line("admin token: ").await?;
         let url = daemon.line("API: ").await?.trim_end_matches("/api/v1").to_owned();
-        Ok(Self { daemon, program: program.to_owned(), url, token, _data: data })
+        Ok(Self { daemon, program: program.to_owned(), url, token, data })
     }
 
     pub(crate) const fn pid(&self) -> u32 {
         self.daemon.pid()
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(authority(&self.url)?.parse()?)
+    /// Where it listens; within TLS when it was started so.
+    pub(crate) fn target(&self, http2: bool) -> anyhow::Result<Target> {
+        match self.url.strip_prefix("https://") {
+            None => Ok(Target::plain(authority(&self.url)?.parse()?, http2)),
+            Some(authority) => {
+                Target::tls(authority.parse()?, http2, &self.data.path().join("data").join("tls").join("ca.pem"))
+            }
+        }
     }
 
     pub(crate) fn token(&self) -> &str {
@@ -92,10 +96,10 @@ pub(crate) async fn time_to_ready(program: &Path, data: &Path) -> anyhow::Result
     let begun = Instant::now();
     let mut daemon = server(program, data, &[])?;
     let url = daemon.line("API: ").await?;
-    let address = authority(url.trim_end_matches("/api/v1"))?.parse()?;
+    let target = Target::plain(authority(url.trim_end_matches("/api/v1"))?.parse()?, false);
     loop {
         // Refused while it does not listen.
-        if let Ok(mut link) = Link::open(address, false).await
+        if let Ok(mut link) = Link::open(&target).await
             && link.get("/readyz", None).await?.0 == StatusCode::OK
         {
             break;

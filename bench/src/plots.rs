@@ -11,7 +11,9 @@ use plotters::prelude::*;
 
 use crate::growth::{Dimension, Growth, Point, Series};
 
-const SIZE: (u32, u32) = (640, 400);
+const SIZE: (u32, u32) = (760, 400);
+/// Where the chart ends and the names of its lines begin.
+const CHART: u32 = 590;
 /// Nothing else is promised to be there where a browser shows it.
 const FONT: &str = "sans-serif";
 /// Readable for everybody (Okabe and Ito); the first is ours.
@@ -107,7 +109,8 @@ fn draw(grows: Dimension, what: Shown, series: &[&Series]) -> anyhow::Result<Str
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         // Readable on a dark page too.
         root.fill(&WHITE).map_err(broken)?;
-        let mut chart = ChartBuilder::on(&root)
+        let (left, names) = root.split_horizontally(CHART);
+        let mut chart = ChartBuilder::on(&left)
             .caption(format!("{of} against {title}"), (FONT, 17))
             .margin(12)
             .x_label_area_size(42)
@@ -125,30 +128,22 @@ fn draw(grows: Dimension, what: Shown, series: &[&Series]) -> anyhow::Result<Str
             .x_desc(across)
             .y_desc(up)
             .label_style((FONT, 13))
-            .x_label_formatter(&|value| count(*value))
+            .x_label_formatter(&|value| power_of_ten(*value))
             .y_label_formatter(&|value| count(*value))
             .draw()
             .map_err(broken)?;
-        for (colour, (name, thin, points)) in all {
+        for (line, (colour, (name, thin, points))) in (0_i32..).zip(all) {
             let style = ShapeStyle {
                 color: colour.mix(if thin { 0.55 } else { 1.0 }),
                 filled: true,
                 stroke_width: if thin { 1 } else { 2 },
             };
-            chart
-                .draw_series(LineSeries::new(points, style).point_size(if thin { 2 } else { 3 }))
-                .map_err(broken)?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            let dots = if thin { 2 } else { 3 };
+            chart.draw_series(LineSeries::new(points, style).point_size(dots)).map_err(broken)?;
+            let y = 50 + 20 * line;
+            names.draw(&PathElement::new([(4, y), (24, y)], style)).map_err(broken)?;
+            names.draw(&Text::new(name, (30, y - 6), (FONT, 13))).map_err(broken)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.2))
-            .label_font((FONT, 12))
-            .draw()
-            .map_err(broken)?;
         root.present().map_err(broken)?;
     }
     let _ = writeln!(svg);
@@ -168,6 +163,12 @@ fn bounds(values: &[f64]) -> Option<(f64, f64)> {
 /// The power of ten that `round` leads to.
 fn power(value: f64, round: fn(f64) -> f64) -> f64 {
     10_f64.powf(round(value.log10()))
+}
+
+/// The name of a power of ten; others would stand on top of each other.
+fn power_of_ten(value: f64) -> String {
+    let exponent = value.log10();
+    if (exponent - exponent.round()).abs() < 1e-6 { count(value) } else { String::new() }
 }
 
 /// A number with thousands apart.

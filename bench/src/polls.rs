@@ -7,7 +7,6 @@
 mod parked;
 pub(crate) mod runners;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::figures::{Figures, ServerCost};
-use crate::link::Link;
+use crate::link::{Link, Target};
 use crate::machine::{self, Memory};
 use crate::ours::Ours;
 use crate::serve::Bare;
@@ -50,6 +49,8 @@ pub(crate) enum Host {
 pub(crate) struct Polls {
     pub(crate) host: Host,
     pub(crate) http2: bool,
+    /// Within TLS; the service only.
+    pub(crate) tls: bool,
     /// Polls at the first point of the slope, and at the second.
     pub(crate) warm: u32,
     pub(crate) polls: u32,
@@ -61,17 +62,18 @@ pub(crate) struct Polls {
 
 /// A host that runs.
 enum Server {
-    Bare(Daemon, SocketAddr),
-    Ours(Ours, SocketAddr),
+    Bare(Daemon, Target),
+    Ours(Ours, Target),
 }
 
 impl Server {
     async fn start(load: &Polls, startline: &Path, directory: &Path) -> anyhow::Result<Self> {
         let bare = match load.host {
             Host::Startline => {
-                let ours = Ours::start(startline, directory, &[]).await?;
-                let address = ours.address()?;
-                return Ok(Self::Ours(ours, address));
+                let tls: &[&str] = if load.tls { &["--tls-self-signed"] } else { &[] };
+                let ours = Ours::start(startline, directory, tls).await?;
+                let target = ours.target(load.http2)?;
+                return Ok(Self::Ours(ours, target));
             }
             Host::Hyper => Bare::Hyper,
             Host::Axum => Bare::Axum,
@@ -83,12 +85,12 @@ impl Server {
         }
         let mut daemon = Daemon::start(command)?;
         let address = daemon.line("listening: ").await?.parse()?;
-        Ok(Self::Bare(daemon, address))
+        Ok(Self::Bare(daemon, Target::plain(address, load.http2)))
     }
 
-    const fn address(&self) -> SocketAddr {
+    const fn target(&self) -> &Target {
         match self {
-            Self::Bare(_, address) | Self::Ours(_, address) => *address,
+            Self::Bare(_, target) | Self::Ours(_, target) => target,
         }
     }
 
@@ -106,7 +108,7 @@ impl Server {
                 let token: Arc<str> = "t".repeat(BEARER).into();
                 Ok((0..polls).map(|_| Bearer { token: Arc::clone(&token), filling: 0 }).collect())
             }
-            Self::Ours(ours, address) => runners::register(*address, ours.token(), polls, BEARER).await,
+            Self::Ours(ours, target) => runners::register(target, ours.token(), polls, BEARER).await,
         }
     }
 
@@ -133,16 +135,44 @@ impl Server {
     }
 }
 
-/// Parks the polls, measures, wakes some.
+/// Polls that are parked.
+pub(crate) struct Held {
+    server: Server,
+    crowd: Crowd,
+}
+
+impl Held {
+    /// Ends it all; why a poll failed meanwhile, if one did.
+    pub(crate) async fn leave(self) -> anyhow::Result<Option<String>> {
+        let failure = self.crowd.failure();
+        self.crowd.leave().await;
+        self.server.stop().await?;
+        Ok(failure)
+    }
+}
+
+/// Parks the polls, measures, wakes some, and ends.
 pub(crate) async fn run(load: Polls, startline: &Path, directory: &Path) -> anyhow::Result<Figures> {
+    let (mut figures, held) = park(load, startline, directory).await?;
+    if let Some(why) = held.leave().await? {
+        figures.errors.add(why);
+    }
+    Ok(figures)
+}
+
+/// Parks the polls, measures, wakes some; the polls stay.
+pub(crate) async fn park(load: Polls, startline: &Path, directory: &Path) -> anyhow::Result<(Figures, Held)> {
+    if load.tls && load.host != Host::Startline {
+        bail!("bare servers are measured without TLS");
+    }
     if load.http2 && load.host == Host::Axum {
         bail!("axum is measured on HTTP/1.1 only; underneath it is hyper");
     }
     let server = Server::start(&load, startline, directory).await?;
     // What stays of registrations is there before the first point, so it belongs to no poll.
     let bearers = server.bearers(load.polls).await?;
-    let mut crowd = Crowd::new(server.address(), load.http2);
-    let mut asking = Link::open(server.address(), load.http2).await?;
+    let mut crowd = Crowd::new(server.target().clone());
+    let mut asking = Link::open(server.target()).await?;
     let mut points = Vec::new();
     let mut from = 0;
     for to in [FIRST.min(load.warm), load.warm, load.polls] {
@@ -172,7 +202,7 @@ pub(crate) async fn run(load: Polls, startline: &Path, directory: &Path) -> anyh
     let woken = if latencies.is_some() { load.wakes } else { 0 };
     let mut figures = Figures {
         scenario: "polls".to_owned(),
-        settings: json!({ "host": load.host, "http2": load.http2, "polls": load.polls, "warm": load.warm }),
+        settings: json!({ "host": load.host, "http2": load.http2, "tls": load.tls, "polls": load.polls, "warm": load.warm }),
         seconds,
         count: woken.into(),
         per_second: f64::from(woken) / seconds.max(0.001),
@@ -190,10 +220,5 @@ pub(crate) async fn run(load: Polls, startline: &Path, directory: &Path) -> anyh
     let total = kernel.map(|each| (full.resident as f64 + each * f64::from(load.polls)) / 1024.0);
     figures.more.insert("total_mib".to_owned(), Value::from(total));
     figures.more.insert("kernel_kib_per_poll".to_owned(), Value::from(kernel));
-    if let Some(why) = crowd.failure() {
-        figures.errors.add(why);
-    }
-    crowd.leave().await;
-    server.stop().await?;
-    Ok(figures)
+    Ok((figures, Held { server, crowd }))
 }

@@ -23,7 +23,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             anchor,
             row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             wanted(row),
-            verdict(&row.verdict),
+            verdict(row),
             format!("{:.1} → {:.1}", row.company.load_before, row.company.load_after),
             format!("{:.1}", row.company.others),
         ]);
@@ -63,10 +63,10 @@ fn wanted(row: &Row) -> String {
     format!("{sign} {bound}{factor}")
 }
 
-fn verdict(verdict: &Verdict) -> String {
-    match verdict {
+fn verdict(row: &Row) -> String {
+    match &row.verdict {
         Verdict::Pass => "pass".to_owned(),
-        Verdict::Fail => "FAIL".to_owned(),
+        Verdict::Fail => row.wrong.as_ref().map_or_else(|| "FAIL".to_owned(), |why| format!("FAIL: {why}")),
         Verdict::Skipped(why) => format!("skipped: {why}"),
         Verdict::Noisy => "noisy".to_owned(),
     }

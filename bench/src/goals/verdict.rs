@@ -47,6 +47,8 @@ pub(crate) struct Goal {
 pub(crate) enum Found {
     Figure(Spread),
     Missing(String),
+    /// Measured, with something that must not happen.
+    Wrong(String),
 }
 
 impl Found {
@@ -81,17 +83,28 @@ pub(crate) struct Row {
     /// Of the medians.
     pub(crate) ratio: Option<f64>,
     pub(crate) verdict: Verdict,
+    /// What happened that must not.
+    pub(crate) wrong: Option<String>,
     pub(crate) company: Company,
 }
 
 impl Row {
     /// Judges a figure, beside that of an anchor where the goal is a ratio.
     pub(crate) fn judge(goal: Goal, ours: Found, anchor: Option<(&str, Found)>, company: Company) -> Self {
-        let mut missing = None;
+        let (mut missing, mut wrong) = (None, None);
         let mut take = |found: Found, who: &str| match found {
             Found::Figure(spread) => Some(spread),
             Found::Missing(why) => {
                 missing.get_or_insert_with(|| if who.is_empty() { why } else { format!("{who}: {why}") });
+                None
+            }
+            // An anchor that went wrong is none; nobody else is better for it.
+            Found::Wrong(why) if !who.is_empty() => {
+                missing.get_or_insert_with(|| format!("{who}: {why}"));
+                None
+            }
+            Found::Wrong(why) => {
+                wrong.get_or_insert(why);
                 None
             }
         };
@@ -104,6 +117,7 @@ impl Row {
         };
         let judged = if against.is_some() { ratio } else { ours.as_ref().map(|ours| ours.median) };
         let verdict = match (missing, judged) {
+            _ if wrong.is_some() => Verdict::Fail,
             (Some(why), _) => Verdict::Skipped(why),
             (None, None) => Verdict::Skipped("the anchor measured nothing".to_owned()),
             (None, Some(_)) if is_noisy(&company) && !goal.steady => Verdict::Noisy,
@@ -119,6 +133,7 @@ impl Row {
             anchor,
             ratio,
             verdict,
+            wrong,
             company,
         }
     }
@@ -166,6 +181,17 @@ mod tests {
         let row = Row::judge(RATIO, figure(1.0), Some(("x", figure(0.0))), QUIET);
         assert!(matches!(row.verdict, Verdict::Skipped(_)), "{row:?}");
         assert!(matches!(Row::judge(RATIO, Found::of(Vec::new()), None, QUIET).verdict, Verdict::Skipped(_)));
+    }
+
+    #[test]
+    fn errors_of_ours_fail_and_those_of_an_anchor_skip() {
+        let wrong = || Found::Wrong("3 errors: a job was lost".to_owned());
+        let row = Row::judge(RATIO, wrong(), Some(("x", figure(1.0))), QUIET);
+        assert_eq!((row.verdict, row.wrong.as_deref()), (Verdict::Fail, Some("3 errors: a job was lost")));
+        // Not even noise excuses it.
+        assert_eq!(Row::judge(RATIO, wrong(), None, Company { others: 9.0, ..QUIET }).verdict, Verdict::Fail);
+        let row = Row::judge(RATIO, figure(1e9), Some(("x", wrong())), QUIET);
+        assert!(matches!(row.verdict, Verdict::Skipped(_)), "{row:?}");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //!
 //! Throughput and latency of the goals are measured by `startline load`; this is for what varies here and not there.
 
-use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::Ours;
 use crate::generator::{PAYLOAD, Payload, Put, Queue, Take};
-use crate::link::Link;
+use crate::link::{Link, Target};
 use crate::polls::runners;
 
 /// What stands in front of a payload in a job's definition.
@@ -27,7 +26,7 @@ const POLL: &str = r#"{"timeout_seconds":50,"auto_acquire":true}"#;
 
 /// A fleet of runners that are registered, and who submits to them.
 pub(crate) struct Fleet {
-    address: SocketAddr,
+    target: Target,
     token: String,
     runners: Vec<String>,
     /// Those who poll take them in turn.
@@ -39,10 +38,10 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Registers so many runners.
     pub(crate) async fn register(ours: &Ours, runners: u32) -> anyhow::Result<Self> {
-        let address = ours.address()?;
-        let bearers = runners::register(address, ours.token(), runners, 0).await?;
+        let target = ours.target(false)?;
+        let bearers = runners::register(&target, ours.token(), runners, 0).await?;
         Ok(Self {
-            address,
+            target,
             token: ours.token().to_owned(),
             runners: bearers.into_iter().map(|bearer| bearer.token.to_string()).collect(),
             polling: Mutex::new(0),
@@ -59,7 +58,7 @@ impl Fleet {
 
     /// Queues jobs for labels that no runner has, in front of all that come later.
     pub(crate) async fn bury(&self, jobs: u64) -> anyhow::Result<()> {
-        let mut link = Link::open(self.address, false).await?;
+        let mut link = Link::open(&self.target).await?;
         let mut left = jobs;
         while left > 0 {
             let count = left.min(RUN);
@@ -91,14 +90,14 @@ impl Queue for Fleet {
 
     async fn producer(&self) -> anyhow::Result<Producer> {
         let first = next(&self.submitting, |number| number + 1);
-        let link = Link::open(self.address, false).await?;
+        let link = Link::open(&self.target).await?;
         Ok(Producer { link, token: self.token.clone(), repositories: self.repositories, submitted: first })
     }
 
     async fn consumer(&self) -> anyhow::Result<Consumer> {
         let number = next(&self.polling, |number| (number + 1) % self.runners.len().max(1));
         let token = self.runners.get(number).context("no runner is registered")?.clone();
-        Ok(Consumer { link: Link::open(self.address, false).await?, token })
+        Ok(Consumer { link: Link::open(&self.target).await?, token })
     }
 }
 

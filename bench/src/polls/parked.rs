@@ -1,19 +1,19 @@
 //! The polls themselves, and those who wait with them.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
-use crate::link::Link;
+use crate::link::{Link, Target, Wire};
 use crate::sample::{Latencies, Quantiles};
 
 const POLL: &str = "/api/v1/runners/jobs/poll";
@@ -77,8 +77,7 @@ impl Shared {
 
 /// Many polls.
 pub(super) struct Crowd {
-    address: SocketAddr,
-    http2: bool,
+    target: Target,
     tasks: JoinSet<()>,
     opened: usize,
     shared: Arc<Shared>,
@@ -87,10 +86,10 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    pub(super) fn new(address: SocketAddr, http2: bool) -> Self {
+    pub(super) fn new(target: Target) -> Self {
         let state = Mutex::new(State { latencies: Latencies::new(), sent: Instant::now(), failure: None });
         let shared = Arc::new(Shared { woken: Semaphore::new(0), state });
-        Self { address, http2, tasks: JoinSet::new(), opened: 0, shared, spare: None }
+        Self { target, tasks: JoinSet::new(), opened: 0, shared, spare: None }
     }
 
     /// Why a poll failed, if one did.
@@ -100,7 +99,7 @@ impl Crowd {
 
     /// Sends a poll for each bearer.
     pub(super) async fn park(&mut self, bearers: &[Bearer]) -> anyhow::Result<()> {
-        if self.http2 {
+        if self.target.http2 {
             for bearer in bearers {
                 let link = match self.spare.take() {
                     Some((link, left)) => {
@@ -109,7 +108,7 @@ impl Crowd {
                         share
                     }
                     None => {
-                        let link = Link::open(self.address, true).await?;
+                        let link = Link::open(&self.target).await?;
                         let share = link.share().context("a connection that cannot be shared")?;
                         self.spare = Some((link, STREAMS - 1));
                         share
@@ -120,17 +119,18 @@ impl Crowd {
             }
             return Ok(());
         }
-        let mut connecting: JoinSet<anyhow::Result<TcpStream>> = JoinSet::new();
+        let mut connecting: JoinSet<anyhow::Result<Box<dyn Wire>>> = JoinSet::new();
         let mut waiting = bearers.iter();
         loop {
             while connecting.len() < CONNECTING && connecting.len() < waiting.len() {
                 let source = Ipv4Addr::from(0x7f00_0002 + u32::try_from(self.opened / PER_SOURCE)?);
                 self.opened += 1;
-                connecting.spawn(connect(self.address, source));
+                let target = self.target.clone();
+                connecting.spawn(async move { target.wire(source).await });
             }
             let Some(socket) = connecting.join_next().await else { return Ok(()) };
             let (socket, bearer) = (socket??, waiting.next().context("more connections than polls")?.clone());
-            let (address, shared) = (self.address, Arc::clone(&self.shared));
+            let (address, shared) = (self.target.address, Arc::clone(&self.shared));
             self.tasks.spawn(async move { end(&shared, poll_http1(socket, address, &bearer, &shared).await) });
         }
     }
@@ -159,14 +159,6 @@ fn end(shared: &Shared, result: anyhow::Result<()>) {
     }
 }
 
-async fn connect(address: SocketAddr, source: Ipv4Addr) -> anyhow::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((source, 0).into()).with_context(|| format!("cannot connect from {source}"))?;
-    let socket = socket.connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-    socket.set_nodelay(true)?;
-    Ok(socket)
-}
-
 async fn poll_http2(mut link: Link, bearer: &Bearer, shared: &Shared) -> anyhow::Result<()> {
     loop {
         let filling = "f".repeat(bearer.filling);
@@ -179,7 +171,7 @@ async fn poll_http2(mut link: Link, bearer: &Bearer, shared: &Shared) -> anyhow:
 }
 
 async fn poll_http1(
-    mut socket: TcpStream,
+    mut socket: Box<dyn Wire>,
     address: SocketAddr,
     bearer: &Bearer,
     shared: &Shared,
@@ -189,12 +181,7 @@ async fn poll_http1(
             let request = head(address, bearer) + BODY;
             socket.write_all(request.as_bytes()).await?;
         }
-        let status = loop {
-            socket.readable().await?;
-            if let Some(status) = try_read(&socket)? {
-                break status;
-            }
-        };
+        let status = std::future::poll_fn(|context| poll_read(&mut socket, context)).await?;
         shared.answered(status)?;
     }
 }
@@ -215,18 +202,16 @@ fn head(address: SocketAddr, bearer: &Bearer) -> String {
 /// Reads an answer into an array on the stack: nothing is held for a poll that waits.
 ///
 /// The answers here are small and come whole; one that is cut is an error, not a wait.
-fn try_read(socket: &TcpStream) -> anyhow::Result<Option<StatusCode>> {
+fn poll_read(socket: &mut Box<dyn Wire>, context: &mut Context<'_>) -> Poll<anyhow::Result<StatusCode>> {
     let mut buffer = [0; ANSWER];
-    match socket.try_read(&mut buffer) {
-        Ok(0) => bail!("the connection was closed"),
-        Ok(length) => status(&buffer[..length]).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let mut buffer = ReadBuf::new(&mut buffer);
+    ready!(Pin::new(socket).poll_read(context, &mut buffer))?;
+    Poll::Ready(status(buffer.filled()))
 }
 
 /// The status of an answer that is whole.
 fn status(answer: &[u8]) -> anyhow::Result<StatusCode> {
+    ensure!(!answer.is_empty(), "the connection was closed");
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").context("an answer came in pieces")?;
     let status = head.split(' ').nth(1).context("an answer without a status")?;

@@ -1,6 +1,5 @@
 //! Runners of the service, registered as any runner is.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,19 +9,14 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::parked::Bearer;
-use crate::link::Link;
+use crate::link::{Link, Target};
 
 /// How many registrations are under way at once: few, so that they leave little behind in the service's memory.
 const REGISTRARS: u32 = 32;
 
 /// Registers so many; each bearer is filled up to `length` bytes.
-pub(crate) async fn register(
-    address: SocketAddr,
-    token: &str,
-    count: u32,
-    length: usize,
-) -> anyhow::Result<Vec<Bearer>> {
-    let mut link = Link::open(address, false).await?;
+pub(crate) async fn register(target: &Target, token: &str, count: u32, length: usize) -> anyhow::Result<Vec<Bearer>> {
+    let mut link = Link::open(target).await?;
     let request = json!({ "name": "bench", "labels": ["bench", "linux", "x64"], "max_uses": count }).to_string();
     let (status, body) = link.post("/api/v1/runners/registration-token", Some(token), request).await?;
     ensure!(status == StatusCode::OK, "no registration token was minted: {}", String::from_utf8_lossy(&body));
@@ -30,7 +24,7 @@ pub(crate) async fn register(
     let next = Arc::new(AtomicU32::new(0));
     let mut registrars = JoinSet::new();
     for _ in 0..REGISTRARS.min(count) {
-        let mut link = Link::open(address, false).await?;
+        let mut link = Link::open(target).await?;
         let (next, token) = (Arc::clone(&next), token.clone());
         registrars.spawn(async move {
             let mut bearers = Vec::new();
