@@ -11,6 +11,7 @@ use tokio::time::Duration;
 
 use crate::figures::Figures;
 use crate::generator::{Closed, Paced};
+use crate::goals::results::Results;
 use crate::goals::{self, GoalsArgs};
 use crate::growth::{self, GrowthArgs};
 use crate::machine;
@@ -46,6 +47,9 @@ enum Command {
     /// Every goal beside its anchor, in one table
     #[command(after_help = "Examples:\n  startline-bench goals --quick\n  startline-bench goals --only S1,S2 --json")]
     Goals(GoalsArgs),
+    /// The table of a run that was written
+    #[command(after_help = "Example:\n  startline-bench table --markdown target/bench/results-2026-11-22T100000Z.json")]
+    Table(TableArgs),
     /// How latency and processor time of a job grow with the queue, the fleet and the tenants
     Growth(GrowthArgs),
     /// Draw what `growth --json` measured
@@ -81,6 +85,16 @@ struct ServeArgs {
     /// Speak HTTP/2 with prior knowledge instead of HTTP/1.1
     #[arg(long)]
     http2: bool,
+}
+
+#[derive(Args, Debug)]
+struct TableArgs {
+    /// What `goals` wrote
+    #[arg(value_name = "FILE")]
+    results: PathBuf,
+    /// For a page of documentation
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Args, Debug)]
@@ -160,6 +174,10 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::serve(args.bare, args.http2).await.map(|()| ExitCode::SUCCESS),
         Command::Polls(args) => polls(args).await,
         Command::Goals(args) => interruptible(goals::execute(args)).await,
+        Command::Table(args) => {
+            println!("{}", Results::read(&args.results)?.text(args.markdown));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Growth(args) => interruptible(growth::execute(args)).await,
         Command::Plots(args) => plots::execute(&args),
         Command::Soak(args) => interruptible(soak::execute(args)).await,

@@ -153,8 +153,7 @@ pub(crate) async fn execute(args: GoalsArgs) -> anyhow::Result<ExitCode> {
     if json {
         println!("{}", serde_json::to_string(&results)?);
     } else {
-        println!("{}", table::table(&results.rows));
-        println!("{}", results.footer());
+        println!("{}", results.text(false));
     }
     eprintln!("written: {}", path.display());
     let failed = results.rows.iter().any(|row| row.verdict == Verdict::Fail);

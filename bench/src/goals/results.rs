@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::GoalsArgs;
 use super::verdict::{NOISY_LOAD, NOISY_OTHERS, Row, Verdict};
+use super::{GoalsArgs, table};
 use crate::figures::Figures;
 use crate::machine;
 use crate::probe::Probe;
@@ -63,8 +63,22 @@ impl Results {
         Ok(path)
     }
 
-    /// What stands below the table.
-    pub(super) fn footer(&self) -> String {
+    /// Reads what was written.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not what `goals` writes", path.display()))
+    }
+
+    /// The table, and what it was measured with.
+    pub(crate) fn text(&self, markdown: bool) -> String {
+        if markdown {
+            let lines = self.footer().lines().map(|line| format!("    {line}")).collect::<Vec<_>>();
+            return format!("{}\n\n{}", table::markdown(&self.rows), lines.join("\n"));
+        }
+        format!("{}\n{}", table::table(&self.rows), self.footer())
+    }
+
+    fn footer(&self) -> String {
         let count = |wanted: fn(&Verdict) -> bool| self.rows.iter().filter(|row| wanted(&row.verdict)).count();
         let mut lines = vec![format!(
             "{} passed, {} failed, {} skipped, {} noisy (load average before above {NOISY_LOAD}, or more than \

@@ -5,35 +5,49 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::verdict::{Bound, Row, Verdict};
 use crate::sample::Spread;
 
+const HEADER: [&str; COLUMNS] =
+    ["", "goal", "ours", "anchor in the same rounds", "ratio", "wanted", "", "load", "others"];
+const COLUMNS: usize = 9;
+
 /// All rows, in their order.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["", "goal", "ours", "anchor in the same rounds", "ratio", "wanted", "", "load", "others"]);
-    for row in rows {
-        let anchor = match &row.anchor {
-            Some((who, spread)) => format!("{who} {}", figure(spread.as_ref())),
-            None => String::new(),
-        };
-        let what = if row.unit.is_empty() { row.what.clone() } else { format!("{}, {}", row.what, row.unit) };
-        table.add_row([
-            row.id.clone(),
-            what,
-            figure(row.ours.as_ref()),
-            anchor,
-            row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
-            wanted(row),
-            verdict(row),
-            format!("{:.1} → {:.1}", row.company.load_before, row.company.load_after),
-            format!("{:.1}", row.company.others),
-        ]);
-    }
+    table.set_header(HEADER);
+    table.add_rows(rows.iter().map(cells));
     for column in [4, 7, 8] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for a page of documentation.
+pub(crate) fn markdown(rows: &[Row]) -> String {
+    let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let mut lines = vec![line(&HEADER.map(str::to_owned)), format!("|{}", " --- |".repeat(COLUMNS))];
+    lines.extend(rows.iter().map(|row| line(&cells(row).map(|cell| cell.replace('|', "\\|")))));
+    lines.join("\n")
+}
+
+fn cells(row: &Row) -> [String; COLUMNS] {
+    let anchor = match &row.anchor {
+        Some((who, spread)) => format!("{who} {}", figure(spread.as_ref())),
+        None => String::new(),
+    };
+    let what = if row.unit.is_empty() { row.what.clone() } else { format!("{}, {}", row.what, row.unit) };
+    [
+        row.id.clone(),
+        what,
+        figure(row.ours.as_ref()),
+        anchor,
+        row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+        wanted(row),
+        verdict(row),
+        format!("{:.1} → {:.1}", row.company.load_before, row.company.load_after),
+        format!("{:.1}", row.company.others),
+    ]
 }
 
 /// Median, with the extremes when there is more than one round.
@@ -95,6 +109,9 @@ mod tests {
             words(lines[1]),
             "S1 life cycles, /s 14000 [12000..16000] beanstalkd 8000 1.75 ≥ 1.5 × pass 0.2 → 2.0 0.1"
         );
+        let page = markdown(&rows);
+        assert_eq!(page.lines().count(), 4, "{page}");
+        assert!(page.lines().all(|line| line.matches(" |").count() == COLUMNS), "{page}");
         assert_eq!(words(lines[2]), "S9 life cycles, /s – ≥ 1.5 skipped: no such scenario 0.2 → 2.0 0.1");
     }
 
