@@ -27,6 +27,35 @@ pub(crate) enum LoadCommand {
     #[command(after_help = "Examples:\n  startline load dispatch --rate 500 --waiting 1000\n  \
                             startline load dispatch --waiting 10000 --auto-acquire --json")]
     Dispatch(DispatchArgs),
+    /// All jobs at once onto waiting runners: no runner may idle beside a job that it could have
+    ///
+    /// Told exactly from what runners saw and the service says: the longest time for which a job was queued while a
+    /// runner was idle. More than a second is an error.
+    #[command(after_help = "Examples:\n  startline load burst --jobs 1000 --runners 1000\n  \
+                            startline load burst --jobs 100 --runners 60 --job-ms 100\n  \
+                            startline load burst --jobs 10000 --runners 10000 --job-ms 0 --json")]
+    Burst(BurstArgs),
+    /// Signs of life and lease renewals, as fast as they go, beside the cheapest answer of the same service
+    ///
+    /// `GET /healthz`, heartbeats and renewals take turns on the same connections; each kind is told with what it costs
+    /// the service, and its rate as a part of that of `/healthz`.
+    #[command(after_help = "Example:\n  startline load renewals --connections 64 --seconds 12")]
+    Renewals(RenewalsArgs),
+    /// Jobs at a steady rate, while other runners wait and leases are renewed
+    #[command(after_help = "Examples:\n  startline load mixed --rate 500 --parked 10000 --renewals 1000\n  \
+                            startline load mixed --rate 2000 --seconds 60 --json")]
+    Mixed(MixedArgs),
+    /// Runners that register, as fast as it goes
+    #[command(after_help = "Example:\n  startline load registrations --count 10000 --connections 32")]
+    Registrations(RegistrationsArgs),
+    /// Jobs that write logs, as fast as they are taken; afterwards every byte is read back and compared
+    #[command(after_help = "Example:\n  startline load logs --streams 8 --bytes 1GiB")]
+    Logs(LogsLoadArgs),
+    /// What it costs to take a job from behind a long queue, what the queue costs, and a start with it
+    ///
+    /// The jobs in front ask for 63 sets of labels that no polling runner has.
+    #[command(after_help = "Examples:\n  startline load depth\n  startline load depth --queued 1000,1000000 --json")]
+    Depth(DepthArgs),
     /// A server that only parks requests, on bare hyper: what `load polls --compare-hyper` measures against
     #[command(hide = true)]
     BareHyper(BareHyperArgs),
@@ -55,6 +84,10 @@ pub(crate) struct SceneArgs {
     /// the connections need]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub sources: Option<u32>,
+    /// How many seconds to wait at most until the service does nothing by itself, before it is measured: after its start
+    /// it makes keys
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub settle: u64,
     /// Write JSON to standard output
     #[arg(long)]
     pub json: bool,
@@ -133,6 +166,118 @@ pub(crate) struct DispatchArgs {
     pub auto_acquire: bool,
     #[command(flatten)]
     pub scene: SceneArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BurstArgs {
+    /// Jobs
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub jobs: u32,
+    /// Runners with a parked poll
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runners: u32,
+    /// How long a job runs
+    #[arg(long, default_value_t = 100, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub job_ms: u64,
+    /// Take jobs in one step, as our own runner does
+    #[arg(long)]
+    pub auto_acquire: bool,
+    #[command(flatten)]
+    pub scene: SceneArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RenewalsArgs {
+    /// Connections, each with a runner that holds one job
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    /// How long to measure, a third of it each kind
+    #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    #[command(flatten)]
+    pub scene: SceneArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MixedArgs {
+    /// Jobs a second
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Runners that take them
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runners: u32,
+    /// Further runners whose polls stay parked
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub parked: u32,
+    /// Lease renewals a second
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub renewals: u32,
+    /// How long to measure
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Size of the script in a job's definition
+    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub payload: u32,
+    /// Take jobs in one step, as our own runner does
+    #[arg(long)]
+    pub auto_acquire: bool,
+    #[command(flatten)]
+    pub scene: SceneArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RegistrationsArgs {
+    /// Runners
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// Connections
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    #[command(flatten)]
+    pub scene: SceneArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsLoadArgs {
+    /// Jobs that write at once
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub streams: u32,
+    /// How much all of them write together, in pieces of 512 KiB
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
+    pub bytes: u64,
+    #[command(flatten)]
+    pub scene: SceneArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DepthArgs {
+    /// Jobs in the queue, at each measurement; rounded up to runs of 256
+    #[arg(long, default_value = "1000,100000", value_delimiter = ',', value_name = "N,…", num_args = 1..,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub queued: Vec<u32>,
+    /// Jobs that are taken at each
+    #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub claims: u32,
+    /// Runners that take them
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub runners: u32,
+    #[command(flatten)]
+    pub scene: SceneArgs,
+}
+
+/// Reads `512MiB`, `1g` or a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &lower[digits.len()..] {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        unit => return Err(format!("`{unit}` is no unit of KiB, MiB and GiB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not like 512MiB"))?;
+    number.checked_mul(unit).filter(|size| *size > 0).ok_or_else(|| format!("`{text}` is too much or nothing"))
 }
 
 #[derive(Args, Debug)]

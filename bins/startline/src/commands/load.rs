@@ -1,16 +1,26 @@
 //! `startline load`.
 
 mod bare_hyper;
+mod burst;
+mod depth;
 mod dispatch;
 mod fleet;
+mod hammer;
+mod leases;
 mod ledger;
 mod lifecycle;
 mod link;
+mod logs;
+mod mixed;
 mod pacing;
 mod polls;
 mod process;
+mod registrations;
+mod renewals;
 mod report;
+mod runs;
 mod scene;
+mod steady;
 mod usage;
 mod wire;
 
@@ -30,6 +40,12 @@ async fn run(command: LoadCommand) -> anyhow::Result<ExitCode> {
         LoadCommand::Polls(args) => polls::execute(args).await,
         LoadCommand::Lifecycle(args) => lifecycle::execute(args).await,
         LoadCommand::Dispatch(args) => dispatch::execute(args).await,
+        LoadCommand::Burst(args) => burst::execute(args).await,
+        LoadCommand::Renewals(args) => renewals::execute(args).await,
+        LoadCommand::Mixed(args) => mixed::execute(args).await,
+        LoadCommand::Registrations(args) => registrations::execute(args).await,
+        LoadCommand::Logs(args) => logs::execute(args).await,
+        LoadCommand::Depth(args) => depth::execute(args).await,
         LoadCommand::BareHyper(args) => bare_hyper::execute(args).await,
     }
 }

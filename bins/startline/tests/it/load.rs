@@ -8,7 +8,7 @@ use crate::harness::{Process, Service, eventually, run, startline};
 
 /// Runs a scenario that must end well, and gives its account.
 fn account(scenario: &str, arguments: &[&str]) -> Value {
-    let said = run(&[&["load", scenario, "--json"], arguments].concat());
+    let said = run(&[&["load", scenario, "--json", "--settle", "0"], arguments].concat());
     assert_eq!(said.code, Some(0), "{said:?}");
     let report: Value = serde_json::from_str(said.out.trim()).unwrap_or_else(|error| panic!("{error}: {said:?}"));
     assert_eq!((&report["scenario"], &report["errors"]["count"]), (&scenario.into(), &0.into()), "{report:#}");
@@ -71,12 +71,75 @@ fn more_connections_than_the_system_allows_are_refused_with_the_limit() {
     assert!(said.err.contains("ulimit -Hn"), "{said:?}");
 }
 
+#[test]
+fn no_runner_idles_beside_a_burst_and_each_job_of_it_is_done_once() {
+    let report = account("burst", &["--jobs", "60", "--runners", "20", "--job-ms", "20"]);
+    assert_eq!(report["count"], 60, "{report:#}");
+    let told = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("no {name}: {report:#}"));
+    assert!(told("longest_wait_beside_idle_runner_ms") <= 1000.0, "{report:#}");
+    assert!(told("delivered_ms") <= told("completed_ms"), "{report:#}");
+}
+
+#[test]
+fn renewals_and_heartbeats_are_told_beside_the_cheapest_answer() {
+    let report = account("renewals", &["--connections", "4", "--seconds", "1"]);
+    for kind in ["healthz", "heartbeats", "renewals"] {
+        assert!(report[kind]["count"].as_u64().unwrap() > 0, "{report:#}");
+        in_order(&report[kind]["latency_us"]);
+    }
+    assert_eq!(report["count"], report["renewals"]["count"]);
+    assert!(report["renewals_to_healthz"].as_f64().unwrap() > 0.0, "{report:#}");
+}
+
+#[test]
+fn jobs_go_out_while_others_wait_and_renew() {
+    let flags = ["--rate", "20", "--runners", "10", "--parked", "20", "--renewals", "50", "--seconds", "1"];
+    let report = account("mixed", &flags);
+    assert_eq!((&report["count"], &report["renewed"]), (&20.into(), &100.into()), "{report:#}");
+}
+
+#[test]
+fn registrations_are_counted() {
+    let report = account("registrations", &["--count", "50", "--connections", "4"]);
+    assert_eq!(report["count"], 50, "{report:#}");
+    in_order(&report["latency_us"]);
+}
+
+#[test]
+fn logs_are_sent_and_read_back_whole() {
+    let report = account("logs", &["--streams", "2", "--bytes", "3MiB"]);
+    assert_eq!(report["read_back_bytes"], 3 * 1024 * 1024, "{report:#}");
+    assert_eq!(report["count"], 6, "{report:#}");
+}
+
+#[test]
+fn claims_are_measured_at_each_depth_and_the_queue_survives_a_restart() {
+    let report = account("depth", &["--queued", "256,512", "--claims", "10", "--runners", "2"]);
+    let depths = report["depths"].as_array().unwrap();
+    let queued: Vec<_> = depths.iter().map(|depth| depth["queued"].as_u64().unwrap()).collect();
+    assert_eq!(queued, [256, 512]);
+    assert!(depths.iter().all(|depth| depth["claims"] == 10), "{report:#}");
+    assert!(report["restart_ready_ms"].as_f64().unwrap() > 0.0, "{report:#}");
+}
+
 #[tokio::test]
 async fn a_service_that_dies_under_load_makes_errors_that_are_named() {
     let mut service = Service::start(&["--address-rate", "0", "--bearer-rate", "0"]);
     let pid = service.process.id().to_string();
     let mut command = startline();
-    command.args(["load", "lifecycle", "--json", "--seconds", "600", "--producers", "2", "--runners", "2"]);
+    command.args([
+        "load",
+        "lifecycle",
+        "--json",
+        "--settle",
+        "0",
+        "--seconds",
+        "600",
+        "--producers",
+        "2",
+        "--runners",
+        "2",
+    ]);
     command.args(["--url", &service.url, "--token", &service.token, "--pid", &pid]);
     let mut load = Process::spawn(&mut command);
     eventually("jobs are completed", async || {

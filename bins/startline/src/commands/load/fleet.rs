@@ -74,6 +74,8 @@ async fn work(style: Style, ledger: Arc<Ledger>, runner: Runner, mut link: Link)
 }
 
 async fn one_poll(style: &Style, ledger: &Ledger, runner: &Runner, link: &mut Link, poll: &str) -> anyhow::Result<()> {
+    let sent = Instant::now();
+    ledger.polling(runner.id, sent);
     let answer = link.post(POLL, &runner.token, poll.as_bytes()).await.context("a poll failed")?;
     let at = Instant::now();
     if answer.status == StatusCode::NO_CONTENT {
@@ -82,6 +84,7 @@ async fn one_poll(style: &Style, ledger: &Ledger, runner: &Runner, link: &mut Li
     answer.require(StatusCode::OK).context("a poll failed")?;
     let taken = Taken::of(&answer.body)?;
     let job = taken.job;
+    ledger.polled(runner.id, sent, at);
     ledger.offered(job, at);
     if let Some(queue) = &style.queue {
         queue.add_permits(1);

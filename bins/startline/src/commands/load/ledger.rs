@@ -30,6 +30,13 @@ pub(super) struct Entry {
     pub(super) completed: Option<Instant>,
 }
 
+/// A time in which a runner's poll was open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    pub(super) from: Instant,
+    pub(super) to: Instant,
+}
+
 /// What happened to the jobs that were meant for the measured time.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
@@ -59,6 +66,11 @@ struct Books {
     submitted: u64,
     completed: u64,
     last: Option<Instant>,
+    /// From the sending of a poll to its answer, where that names a job.
+    polls: Latency,
+    /// When runners polled and got nothing yet, where that is kept.
+    idle: Option<Vec<Idle>>,
+    polling: HashMap<i64, Instant>,
     errors: Errors,
 }
 
@@ -113,6 +125,12 @@ fn place(job: i64) -> ((i64, usize), u64) {
 }
 
 impl Ledger {
+    /// Also keeps when each runner was idle.
+    pub(super) fn watching_runners() -> Self {
+        let books = Books { idle: Some(Vec::new()), ..Books::default() };
+        Self { books: Mutex::new(books), moved: Notify::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,6 +148,38 @@ impl Ledger {
         books.settle(job);
         drop(books);
         self.moved.notify_one();
+    }
+
+    /// A runner polls, and has not done so before without getting a job.
+    pub(super) fn polling(&self, runner: i64, at: Instant) {
+        let mut books = self.lock();
+        if books.idle.is_some() {
+            books.polling.entry(runner).or_insert(at);
+        }
+    }
+
+    /// A runner's poll was answered with a job.
+    pub(super) fn polled(&self, runner: i64, sent: Instant, at: Instant) {
+        let mut books = self.lock();
+        books.polls.record(at - sent);
+        if let Some(from) = books.polling.remove(&runner)
+            && let Some(idle) = &mut books.idle
+        {
+            idle.push(Idle { from, to: at });
+        }
+    }
+
+    /// How long polls took that brought a job.
+    pub(super) fn polls(&self) -> Latency {
+        self.lock().polls.clone()
+    }
+
+    /// When runners were idle, where that was watched; those that are so still, until now.
+    pub(super) fn idle(&self, now: Instant) -> Vec<Idle> {
+        let mut books = self.lock();
+        let mut idle = books.idle.take().unwrap_or_default();
+        idle.extend(books.polling.values().map(|from| Idle { from: *from, to: now }));
+        idle
     }
 
     pub(super) fn offered(&self, job: i64, at: Instant) {

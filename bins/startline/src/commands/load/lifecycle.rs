@@ -28,7 +28,6 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     let connections = args.producers + args.runners;
     check_descriptors(connections, "fewer --producers and --runners")?;
     let scene = Scene::open(&args.scene, connections, false).await?;
-    eprintln!("registering {} runners", args.runners);
     let runners = scene.register(args.runners).await?;
     let queue = Arc::new(Semaphore::new(usize::try_from(args.queue)?));
     let style = Style {
@@ -41,6 +40,7 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     let ledger = Arc::new(Ledger::default());
     let mut fleet = Fleet::new(style, &ledger);
     fleet.start(&runners, scene.target.connect_many(&scene.tasks, runners.len(), 1).await?);
+    scene.await_quiet().await?;
 
     eprintln!("measuring for {} s", args.seconds);
     let producer = Arc::new(Producer {

@@ -68,7 +68,17 @@ impl Target {
         Ok(self)
     }
 
-    async fn open(&self) -> anyhow::Result<TcpStream> {
+    /// The same for another address, as of a service that was started anew.
+    pub(super) fn elsewhere(&self, url: &str) -> anyhow::Result<Self> {
+        Ok(Self { authority: Self::new(url, self.http2)?.authority, ..self.clone() })
+    }
+
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Opens a connection that nothing speaks over yet.
+    pub(super) async fn open(&self) -> anyhow::Result<TcpStream> {
         let context = || format!("cannot connect to {}", self.authority);
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         let stream = if self.sources == 1 {

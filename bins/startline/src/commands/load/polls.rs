@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use anstream::eprintln;
 use anyhow::Context;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use startline_protocol::runs_api::RunDetail;
-use startline_protocol::state::Conclusion;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::fleet::{Fleet, POLL, POLL_SECONDS, Style};
-use super::ledger::{Entry, Ledger};
+use super::ledger::Ledger;
 use super::link::Target;
 use super::process::ServerProcess;
-use super::report::{Latency, Report};
+use super::report::{Report, millis};
+use super::runs::{Account, account, submit_all};
 use super::scene::{OPEN, Scene, check_descriptors};
 use super::usage::{Moment, Resident, Slope, warm};
 use crate::cli::PollsArgs;
@@ -30,7 +28,6 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
     let sockets = if args.http2 { args.runners.div_ceil(args.streams) } else { args.runners };
     check_descriptors(sockets, "fewer --runners, or --http2")?;
     let scene = Scene::open(&args.scene, args.runners, args.http2).await?;
-    eprintln!("registering {} runners", args.runners);
     let runners = scene.register(args.runners).await?;
     let ledger = Arc::new(Ledger::default());
     let mut fleet = Fleet::new(Style::default(), &ledger);
@@ -59,9 +56,9 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
     let mut handed_out = Account::default();
     if args.jobs > 0 {
         eprintln!("handing out {} jobs", args.jobs);
-        let runs = submit(&scene, &ledger, &args).await?;
+        let runs = submit_all(&scene, &ledger, args.jobs, args.batch, args.rate).await?;
         ledger.until_completed(args.jobs.into()).await;
-        handed_out = account(&scene, &ledger, runs, &args).await?;
+        handed_out = account(&scene, &ledger, runs, args.jobs).await?;
     }
     let ended = Moment::now(scene.pid);
     let time = ledger.last().map_or(Duration::ZERO, |last| last - began.at());
@@ -85,8 +82,8 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
         handed_out.completed,
     );
     report.errors = ledger.close().1;
-    report.latency_us = handed_out.waits.summary();
-    report.tell("open_ms", opening.as_millis());
+    report.latency_us = handed_out.latency.summary();
+    report.tell("open_ms", millis(opening));
     report.tell("memory", memory);
     report.tell("after_jobs_kib", after_jobs);
     report.cost(&began, ended, handed_out.completed);
@@ -104,66 +101,6 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
 /// Lets what the service does in the wake of opening polls come to its end.
 async fn settle(polls: u32) {
     tokio::time::sleep(SETTLE.min(Duration::from_millis(100) + Duration::from_millis(2) * polls)).await;
-}
-
-/// Submits all jobs at the pace that was asked for.
-async fn submit(scene: &Scene, ledger: &Ledger, args: &PollsArgs) -> anyhow::Result<Vec<RunDetail>> {
-    let mut link = scene.connect().await?;
-    let began = Instant::now();
-    let mut runs = Vec::new();
-    let mut submitted = 0;
-    while submitted < args.jobs {
-        if let Some(rate) = args.rate {
-            tokio::time::sleep_until(began + Duration::from_secs(submitted.into()) / rate).await;
-        }
-        let jobs = args.batch.min(args.jobs - submitted);
-        runs.push(scene.submit(&mut link, jobs).await.map_err(|error| ledger.explain(error))?);
-        submitted += jobs;
-    }
-    Ok(runs)
-}
-
-#[derive(Default)]
-struct Account {
-    /// Jobs that were completed exactly once.
-    completed: u64,
-    /// From queued, as the service says, to the answer of a poll, read to its end.
-    waits: Latency,
-}
-
-/// Compares what the runners saw with what the service says.
-async fn account(scene: &Scene, ledger: &Ledger, runs: Vec<RunDetail>, args: &PollsArgs) -> anyhow::Result<Account> {
-    let mut link = scene.connect().await?;
-    let mut account = Account::default();
-    let mut known = 0_u32;
-    let (instant, now) = (Instant::now(), Timestamp::now());
-    for run in runs {
-        let detail = scene.concluded(&mut link, run.run.id.0).await?;
-        if detail.run.conclusion != Some(Conclusion::Success) {
-            ledger.failed(format!("run {} ended as {:?}", detail.run.id, detail.run.conclusion));
-        }
-        for job in detail.jobs {
-            known += 1;
-            let entry = ledger.take(job.id.0).unwrap_or_default();
-            if let (Entry { offered: Some(at), completed: Some(_), .. }, 1, Some(Conclusion::Success)) =
-                (entry, job.attempt, job.conclusion)
-            {
-                account.completed += 1;
-                let since_queued = now.duration_since(job.queued_at);
-                let wait = since_queued - SignedDuration::try_from(instant - at).unwrap_or_default();
-                account.waits.record(Duration::try_from(wait).unwrap_or_default());
-            } else {
-                ledger.failed(format!(
-                    "job {} is {:?} to the service in attempt {}, and to its runner {entry:?}",
-                    job.id, job.conclusion, job.attempt
-                ));
-            }
-        }
-    }
-    if known != args.jobs {
-        ledger.failed(format!("{} jobs were submitted and {known} exist", args.jobs));
-    }
-    Ok(account)
 }
 
 /// Parks as many requests on bare hyper and measures them in the same way.

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::usage::{Moment, ServerCost};
+use super::usage::{Moment, ServerCost, Spent};
 use crate::exit;
 
 /// Most errors that are spelled out.
@@ -36,6 +36,10 @@ impl Latency {
         self.0.len()
     }
 
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
+    }
+
     /// How they are spread; `None` of none.
     pub(super) fn summary(&self) -> Option<Summary> {
         if self.0.is_empty() {
@@ -52,6 +56,17 @@ impl Latency {
 /// One decimal is more than any of these figures is worth.
 pub(super) fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
+}
+
+/// How many there are in a second.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(super) fn per_second(count: u64, time: Duration) -> f64 {
+    round(count as f64 / time.as_secs_f64().max(1e-6))
+}
+
+/// A time in milliseconds, with one decimal.
+pub(super) fn millis(time: Duration) -> f64 {
+    round(time.as_secs_f64() * 1000.0)
 }
 
 /// How a number of durations is spread, in microseconds.
@@ -80,6 +95,13 @@ impl Errors {
             self.first.push(error);
         }
     }
+
+    /// Adds those of a part.
+    pub(super) fn join(&mut self, part: Self) {
+        self.count += part.count;
+        self.first.extend(part.first);
+        self.first.truncate(MOST_ERRORS);
+    }
 }
 
 /// Everything that a scenario measured.
@@ -105,8 +127,7 @@ impl Report {
     /// So many of them in that time.
     pub(super) fn new(scenario: &'static str, settings: Value, time: Duration, count: u64) -> Self {
         let seconds = time.as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let per_second = round(count as f64 / seconds.max(1e-6));
+        let per_second = per_second(count, time);
         Self {
             scenario,
             settings,
@@ -130,13 +151,19 @@ impl Report {
 
     /// Adds what so many operations cost between two moments; that a process is gone by then is an error.
     pub(super) fn cost(&mut self, before: &Moment, after: anyhow::Result<Moment>, operations: u64) {
-        match after.and_then(|after| Ok((before.server_until(&after, operations)?, after))) {
-            Ok((server, after)) => {
-                self.server = server;
-                self.tell("load_cpu_us_per_op", before.own_until(&after, operations));
-            }
+        match after {
+            Ok(after) => self.spent(&before.until(&after), operations),
             Err(error) => self.errors.add(format!("{error:#}")),
         }
+    }
+
+    /// Adds what so many operations cost.
+    pub(super) fn spent(&mut self, spent: &Spent, operations: u64) {
+        match spent.server(operations) {
+            Ok(server) => self.server = server,
+            Err(error) => self.errors.add(format!("{error:#}")),
+        }
+        self.tell("load_cpu_us_per_op", spent.own_each(operations));
     }
 
     /// Prints it, and says how the command ends.

@@ -1,24 +1,24 @@
 //! The service under load: one of its own or one that runs already, and the calls that set the scene.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anstream::eprintln;
 use anyhow::{Context, bail};
 use http::StatusCode;
 use serde_json::json;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::runner_api::{RegisterRequest, RegisterResponse, RegistrationTokenResponse};
-use startline_protocol::runs_api::{RunDetail, SubmitRequest};
-use startline_protocol::state::RunStatus;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::link::{Call, Link, Target};
+use super::hammer::{Shot, Volley, hammer};
+use super::link::{Answer, Call, Link, Target};
 use super::process::ServerProcess;
 use super::report::Report;
+use super::usage::processor_time;
 use crate::cli::SceneArgs;
 use crate::descriptors;
 use crate::exit::Usage;
@@ -27,8 +27,8 @@ use crate::exit::Usage;
 const REGISTRARS: u32 = 32;
 /// How long the polls may take to open.
 pub(super) const OPEN: Duration = Duration::from_secs(120);
-/// How long a run may take to be concluded after its last job.
-const CONCLUDED: Duration = Duration::from_secs(30);
+/// How often it is looked whether the service does something by itself.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The service, and who administers it.
 pub(super) struct Scene {
@@ -39,7 +39,10 @@ pub(super) struct Scene {
     pub(super) label: String,
     /// The process to measure, when it is known.
     pub(super) pid: Option<u32>,
-    own: Option<(ServerProcess, tempfile::TempDir)>,
+    /// How long to wait until the service does nothing by itself.
+    settle: Duration,
+    /// A service of its own, its data, and how it is started.
+    own: Option<(ServerProcess, tempfile::TempDir, Vec<String>)>,
 }
 
 /// A registered runner.
@@ -69,69 +72,109 @@ impl Scene {
             (Some(url), Some(token)) => (url.clone(), token.clone(), None),
             _ => {
                 let data = tempfile::tempdir().context("cannot make a data directory")?;
-                let mut process = ServerProcess::start(&arguments(args, data.path(), connections))?;
+                let arguments = arguments(args, data.path(), connections);
+                let mut process = ServerProcess::start(&arguments)?;
                 let token = process.line("admin token: ").await?;
                 let url = process.line("API: ").await?.trim_end_matches("/api/v1").to_owned();
-                (url, token, Some((process, data)))
+                (url, token, Some((process, data, arguments)))
             }
         };
         let target = Target::new(&url, http2)?.with_sources(args.sources, connections)?;
         let label = format!("load-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let pid = own.as_ref().map(|(process, _)| process.pid()).or(args.pid);
-        Ok(Self { target, tasks: TaskTracker::new(), token, label, pid, own })
+        let pid = own.as_ref().map(|(process, ..)| process.pid()).or(args.pid);
+        Ok(Self { target, tasks: TaskTracker::new(), token, label, pid, settle: Duration::from_secs(args.settle), own })
     }
 
     pub(super) async fn connect(&self) -> anyhow::Result<Link> {
         self.target.connect(&self.tasks).await
     }
 
-    /// Registers the runners with one token.
+    /// Registers runners that get the jobs of this scene.
     pub(super) async fn register(&self, count: u32) -> anyhow::Result<Vec<Runner>> {
-        let request = json!({ "name": self.label, "labels": [self.label], "max_uses": count });
+        eprintln!("registering {count} runners");
+        self.register_as(&self.label, count).await
+    }
+
+    /// Registers runners for another label.
+    pub(super) async fn register_as(&self, label: &str, count: u32) -> anyhow::Result<Vec<Runner>> {
+        let (mut volley, runners) = self.register_over(label, count, REGISTRARS).await?;
+        match volley.errors.first.pop() {
+            Some(error) => bail!("a registration failed: {error}"),
+            None => Ok(runners),
+        }
+    }
+
+    /// Registers runners over so many connections, and measures it.
+    pub(super) async fn register_over(
+        &self,
+        label: &str,
+        count: u32,
+        connections: u32,
+    ) -> anyhow::Result<(Volley, Vec<Runner>)> {
+        let request = json!({ "name": label, "labels": [label], "max_uses": count.max(1) });
         let mut link = self.connect().await?;
         let minted =
             link.post("/api/v1/runners/registration-token", &self.token, request.to_string().as_bytes()).await?;
         let minted: RegistrationTokenResponse =
             minted.expect(StatusCode::OK).context("no registration token was minted")?;
         let next = Arc::new(AtomicU32::new(0));
-        let mut registrars = JoinSet::new();
-        for _ in 0..REGISTRARS.min(count) {
-            let mut link = self.connect().await?;
-            let (next, token, label) = (Arc::clone(&next), minted.token.clone(), self.label.clone());
-            registrars.spawn(async move {
-                let mut runners = Vec::new();
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        return anyhow::Ok(runners);
-                    }
-                    let request = RegisterRequest {
-                        name: format!("{label}-{number}"),
-                        labels: vec![label.clone()],
-                        capabilities: Capabilities::default(),
-                        ephemeral: false,
-                        replace: false,
-                        version: env!("CARGO_PKG_VERSION").to_owned(),
-                    };
-                    let request = serde_json::to_vec(&request)?;
-                    let call = Call {
-                        method: "POST",
-                        path: "/api/v1/runners",
-                        bearer: token.expose(),
-                        body: &request,
-                        range_from: None,
-                    };
-                    let answer = link.insist(call).await?;
-                    let answer: RegisterResponse = answer.expect(StatusCode::CREATED)?;
-                    runners.push(Runner { id: answer.runner_id.0, token: answer.runner_token.expose().to_owned() });
-                }
-            });
+        let links = usize::try_from(connections.min(count))?;
+        let guns = self.target.connect_many(&self.tasks, links, 1).await?.into_iter().map(|link| {
+            let (next, token, label) = (Arc::clone(&next), minted.token.expose().to_owned(), label.to_owned());
+            let gun = move || {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let request = RegisterRequest {
+                    name: format!("{label}-{number}"),
+                    labels: vec![label.clone()],
+                    capabilities: Capabilities::default(),
+                    ephemeral: false,
+                    replace: false,
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                };
+                let shot = Shot {
+                    method: "POST",
+                    path: "/api/v1/runners".to_owned(),
+                    bearer: token.clone(),
+                    body: serde_json::to_string(&request).ok()?,
+                    expected: StatusCode::CREATED,
+                };
+                (number < count).then(|| Arc::new(shot))
+            };
+            (link, gun)
+        });
+        let registered: Arc<Mutex<Vec<Runner>>> = Arc::default();
+        let seen = {
+            let registered = Arc::clone(&registered);
+            move |answer: &Answer| {
+                let answer: RegisterResponse = answer.expect(StatusCode::CREATED)?;
+                let runner = Runner { id: answer.runner_id.0, token: answer.runner_token.expose().to_owned() };
+                registered.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+                Ok(())
+            }
+        };
+        let (volley, _links) = hammer(guns.collect(), None, self.pid, seen).await?;
+        let runners = std::mem::take(&mut *registered.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((volley, runners))
+    }
+
+    /// Waits until the service does nothing by itself, so that only the load is measured: after its start it makes keys.
+    pub(super) async fn await_quiet(&self) -> anyhow::Result<()> {
+        let Some(pid) = self.pid else { return Ok(()) };
+        let until = Instant::now() + self.settle;
+        let mut before = processor_time(pid)?;
+        while !self.settle.is_zero() {
+            tokio::time::sleep(LOOK).await;
+            let now = processor_time(pid)?;
+            if now - before <= LOOK / 20 {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                eprintln!("the service does something by itself; it is measured with that");
+                return Ok(());
+            }
+            before = now;
         }
-        let mut runners = Vec::new();
-        while let Some(registered) = registrars.join_next().await {
-            runners.extend(registered?.context("a registration failed")?);
-        }
-        Ok(runners)
+        Ok(())
     }
 
     /// Waits until at least so many polls are parked.
@@ -153,30 +196,27 @@ impl Scene {
         }
     }
 
-    /// Submits a run of so many jobs.
-    pub(super) async fn submit(&self, link: &mut Link, jobs: u32) -> anyhow::Result<RunDetail> {
-        let numbers = (0..jobs).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
-        let workflow = format!(
-            "on: push\njobs:\n  load:\n    runs-on: {}\n    strategy:\n      matrix:\n        number: [{numbers}]\n    \
-             steps:\n      - run: 'true'\n",
-            self.label
-        );
-        let request = SubmitRequest { workflow, path: Some("load.yml".to_owned()), ..SubmitRequest::default() };
-        let answer = link.post("/api/v1/runs", &self.token, &serde_json::to_vec(&request)?).await?;
-        answer.expect(StatusCode::CREATED).context("a run was not taken")
+    /// Whether the service is one of its own.
+    pub(super) const fn is_own(&self) -> bool {
+        self.own.is_some()
     }
 
-    /// The run once it is concluded.
-    pub(super) async fn concluded(&self, link: &mut Link, run: i64) -> anyhow::Result<RunDetail> {
-        let until = Instant::now() + CONCLUDED;
-        loop {
-            let answer = link.get(&format!("/api/v1/runs/{run}"), &self.token).await?;
-            let detail: RunDetail = answer.expect(StatusCode::OK)?;
-            if detail.run.status == RunStatus::Completed || Instant::now() >= until {
-                return Ok(detail);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    /// Stops the service of its own and starts it again on its data, and gives the time from its start to its being ready.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<Duration> {
+        let (process, data, arguments) = self.own.take().context("no service of its own")?;
+        process.stop().await?;
+        let began = Instant::now();
+        let mut process = ServerProcess::start(&arguments)?;
+        let url = process.line("API: ").await?.trim_end_matches("/api/v1").to_owned();
+        self.target = self.target.elsewhere(&url)?;
+        self.pid = Some(process.pid());
+        let mut link = self.connect().await?;
+        while link.get("/readyz", "").await?.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        let ready = began.elapsed();
+        self.own = Some((process, data, arguments));
+        Ok(ready)
     }
 
     /// Ends what the scene began, and tells what went wrong at that.
@@ -188,7 +228,7 @@ impl Scene {
 
     /// Stops a service of its own, and takes the registrations out of another.
     async fn close(self, runners: &[Runner]) -> anyhow::Result<()> {
-        if let Some((process, _data)) = self.own {
+        if let Some((process, _data, _)) = self.own {
             return process.stop().await;
         }
         let mut link = self.connect().await?;

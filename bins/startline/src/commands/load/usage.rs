@@ -56,23 +56,53 @@ impl Moment {
         self.at
     }
 
-    /// What the service cost from then to `later`, over so many operations.
-    pub(super) fn server_until(&self, later: &Self, operations: u64) -> anyhow::Result<Option<ServerCost>> {
-        let (Some((pid, before)), Some((_, after))) = (self.server, later.server) else { return Ok(None) };
-        let used = after.saturating_sub(before);
+    /// What was used from then to `later`.
+    pub(super) fn until(&self, later: &Self) -> Spent {
+        let server =
+            self.server.zip(later.server).map(|((pid, before), (_, after))| (pid, after.saturating_sub(before)));
+        Spent { time: later.at - self.at, server, own: later.own.saturating_sub(self.own) }
+    }
+}
+
+/// Processor time that was used in a time, by the service and by this process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    pub(super) time: Duration,
+    server: Option<(u32, Duration)>,
+    own: Duration,
+}
+
+impl Spent {
+    /// Adds what was used in a time after it.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.time += other.time;
+        self.own += other.own;
+        if let (Some((_, used)), Some((_, more))) = (&mut self.server, other.server) {
+            *used += more;
+        }
+    }
+
+    /// What the service cost, over so many operations.
+    pub(super) fn server(&self, operations: u64) -> anyhow::Result<Option<ServerCost>> {
+        let Some((pid, used)) = self.server else { return Ok(None) };
         let resident = Resident::of(pid)?;
         Ok(Some(ServerCost {
             cpu_us_per_op: per(used, operations),
-            cpu_percent: round(100.0 * used.as_secs_f64() / (later.at - self.at).as_secs_f64().max(1e-6)),
+            cpu_percent: round(100.0 * used.as_secs_f64() / self.time.as_secs_f64().max(1e-6)),
             user_kib: resident.now,
             peak_kib: resident.peak,
             kernel_kib: None,
         }))
     }
 
-    /// Microseconds of this process from then to `later`, for each of so many operations.
-    pub(super) fn own_until(&self, later: &Self, operations: u64) -> Option<f64> {
-        per(later.own.saturating_sub(self.own), operations)
+    /// Microseconds of the service for each of so many operations.
+    pub(super) fn server_each(&self, operations: u64) -> Option<f64> {
+        self.server.and_then(|(_, used)| per(used, operations))
+    }
+
+    /// Microseconds of this process for each of so many operations.
+    pub(super) fn own_each(&self, operations: u64) -> Option<f64> {
+        per(self.own, operations)
     }
 }
 
