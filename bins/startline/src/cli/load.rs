@@ -29,8 +29,8 @@ pub(crate) enum LoadCommand {
     Dispatch(DispatchArgs),
     /// All jobs at once onto waiting runners: no runner may idle beside a job that it could have
     ///
-    /// Told exactly from what runners saw and the service says: the longest time for which a job was queued while a
-    /// runner was idle. More than a second is an error.
+    /// Counted is until all are delivered. Told exactly from what runners saw and the service says: the longest time for
+    /// which a job was queued while a runner was idle. More than a second is an error.
     #[command(after_help = "Examples:\n  startline load burst --jobs 1000 --runners 1000\n  \
                             startline load burst --jobs 100 --runners 60 --job-ms 100\n  \
                             startline load burst --jobs 10000 --runners 10000 --job-ms 0 --json")]
@@ -53,7 +53,8 @@ pub(crate) enum LoadCommand {
     Logs(LogsLoadArgs),
     /// What it costs to take a job from behind a long queue, what the queue costs, and a start with it
     ///
-    /// The jobs in front ask for 63 sets of labels that no polling runner has.
+    /// The jobs in front ask for 63 sets of labels that no polling runner has. A claim is a poll that finds a job, and the
+    /// job's completion.
     #[command(after_help = "Examples:\n  startline load depth\n  startline load depth --queued 1000,1000000 --json")]
     Depth(DepthArgs),
     /// A server that only parks requests, on bare hyper: what `load polls --compare-hyper` measures against
@@ -245,6 +246,9 @@ pub(crate) struct LogsLoadArgs {
     /// How much all of them write together, in pieces of 512 KiB
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
     pub bytes: u64,
+    /// Stop writing after so many seconds, however much there was
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
     #[command(flatten)]
     pub scene: SceneArgs,
 }

@@ -54,7 +54,7 @@ pub(super) async fn execute(args: BurstArgs) -> anyhow::Result<ExitCode> {
             "jobs": args.jobs, "runners": args.runners, "job_ms": args.job_ms, "auto_acquire": args.auto_acquire,
             "synchronous": args.scene.synchronous(),
         }),
-        ended - before.at(),
+        delivered - before.at(),
         account.completed,
     );
     report.errors = ledger.close().1;

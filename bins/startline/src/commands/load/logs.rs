@@ -1,6 +1,7 @@
 //! `startline load logs`: jobs that write logs, as fast as they are taken, and what is there afterwards.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstream::eprintln;
 use anyhow::{Context, bail, ensure};
@@ -34,12 +35,12 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
     scene.await_quiet().await?;
 
     let pieces = args.bytes.div_ceil(PIECE as u64 * u64::from(args.streams)).max(1);
-    let total = pieces * PIECE as u64 * u64::from(args.streams);
-    eprintln!("sending {} MiB", total >> 20);
+    eprintln!("sending {} MiB", (pieces * PIECE as u64 * u64::from(args.streams)) >> 20);
     let before = Moment::now(scene.pid)?;
+    let until = before.at() + Duration::from_secs(args.seconds);
     let mut sending = JoinSet::new();
     for (held, link) in held.iter().zip(links.drain(..)) {
-        sending.spawn(send(held.clone(), link, pieces));
+        sending.spawn(send(held.clone(), link, pieces, until));
     }
     let mut errors = Errors::default();
     let mut latency = Latency::default();
@@ -48,14 +49,16 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
         match stream? {
             Ok((of_one, link, held)) => {
                 latency.add(&of_one);
-                sent.push((held, link));
+                sent.push(((held, of_one.count()), link));
             }
             Err(error) => errors.add(format!("{error:#}")),
         }
     }
     let after = Moment::now(scene.pid);
     let time = before.at().elapsed();
-    let (held, mut links): (Vec<Held>, Vec<Link>) = sent.into_iter().unzip();
+    let (written, mut links): (Vec<(Held, u64)>, Vec<Link>) = sent.into_iter().unzip();
+    let held: Vec<Held> = written.iter().map(|(held, _)| held.clone()).collect();
+    let total = latency.count() * PIECE as u64;
     let completing = Instant::now();
     let completed = complete(&held, &mut links).await;
     let completing = completing.elapsed();
@@ -63,8 +66,8 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
     eprintln!("reading it back");
     let reading = Instant::now();
     let mut read = 0;
-    for held in &held {
-        match read_back(&scene, held, pieces).await {
+    for (held, pieces) in &written {
+        match read_back(&scene, held, *pieces).await {
             Ok(length) => read += length,
             Err(error) => errors.add(format!("the log of job {}: {error:#}", held.job)),
         }
@@ -74,7 +77,7 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(
         "logs",
         json!({
-            "streams": args.streams, "bytes": total, "piece_bytes": PIECE, "synchronous": args.scene.synchronous(),
+            "streams": args.streams, "bytes": total, "seconds": args.seconds, "piece_bytes": PIECE, "synchronous": args.scene.synchronous(),
         }),
         time,
         latency.count(),
@@ -123,7 +126,7 @@ fn renumber(piece: &mut [u8], number: u64) {
     piece[from..from + DIGITS].copy_from_slice(format!("{number:0width$}", width = DIGITS).as_bytes());
 }
 
-async fn send(held: Held, mut link: Link, pieces: u64) -> anyhow::Result<(Latency, Link, Held)> {
+async fn send(held: Held, mut link: Link, pieces: u64, until: Instant) -> anyhow::Result<(Latency, Link, Held)> {
     let mut latency = Latency::default();
     let path = held.path("logs");
     let mut body = piece(0);
@@ -131,6 +134,9 @@ async fn send(held: Held, mut link: Link, pieces: u64) -> anyhow::Result<(Latenc
         renumber(&mut body, number);
         let range_from = Some(number * PIECE as u64);
         let sent = Instant::now();
+        if sent >= until {
+            break;
+        }
         let call = Call { method: "PATCH", path: &path, bearer: &held.token, body: &body, range_from };
         let answer = link.send(call).await?;
         answer.require(StatusCode::OK).with_context(|| format!("piece {number} of job {} was not taken", held.job))?;
