@@ -5,7 +5,6 @@ use http::StatusCode;
 
 use super::fleet::{POLL, Taken, token};
 use super::lifecycle::submit;
-use super::link::Link;
 use super::scene::{Runner, Scene, job_request};
 
 /// A lease.
@@ -22,18 +21,13 @@ impl Held {
     }
 }
 
-/// Gives each runner of this label one job, which it takes over its link.
-pub(super) async fn hold(
-    scene: &Scene,
-    label: &str,
-    runners: &[Runner],
-    links: &mut [Link],
-) -> anyhow::Result<Vec<Held>> {
-    let mut submitting = scene.connect().await?;
+/// Gives each runner of this label one job, which it takes.
+pub(super) async fn hold(scene: &Scene, label: &str, runners: &[Runner]) -> anyhow::Result<Vec<Held>> {
+    let mut link = scene.connect().await?;
     let body = job_request(label, 100);
     let mut held = Vec::with_capacity(runners.len());
-    for (runner, link) in runners.iter().zip(links) {
-        submit(&mut submitting, &scene.token, &body).await?;
+    for runner in runners {
+        submit(&mut link, &scene.token, &body).await?;
         let answer = link.post(POLL, &runner.token, br#"{"timeout_seconds":30,"auto_acquire":true}"#).await?;
         answer.require(StatusCode::OK).context("a runner got no job")?;
         held.push(Held { job: Taken::of(&answer.body)?.job, token: token(&answer.body)?.to_owned() });
@@ -46,8 +40,9 @@ pub(super) async fn hold(
 }
 
 /// Completes them.
-pub(super) async fn complete(held: &[Held], links: &mut [Link]) -> anyhow::Result<()> {
-    for (held, link) in held.iter().zip(links) {
+pub(super) async fn complete(scene: &Scene, held: &[Held]) -> anyhow::Result<()> {
+    let mut link = scene.connect().await?;
+    for held in held {
         let answer = link.post(&held.path("complete"), &held.token, br#"{"conclusion":"success"}"#).await?;
         answer.require(StatusCode::OK).with_context(|| format!("job {} was not completed", held.job))?;
     }

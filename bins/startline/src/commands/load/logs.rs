@@ -30,37 +30,36 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
     check_descriptors(args.streams, "fewer --streams")?;
     let scene = Scene::open(&args.scene, args.streams, false).await?;
     let runners = scene.register(args.streams).await?;
-    let mut links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
-    let held = hold(&scene, &scene.label, &runners, &mut links).await?;
+    let held = hold(&scene, &scene.label, &runners).await?;
     scene.await_quiet().await?;
+    let links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
 
     let pieces = args.bytes.div_ceil(PIECE as u64 * u64::from(args.streams)).max(1);
     eprintln!("sending {} MiB", (pieces * PIECE as u64 * u64::from(args.streams)) >> 20);
     let before = Moment::now(scene.pid)?;
     let until = before.at() + Duration::from_secs(args.seconds);
     let mut sending = JoinSet::new();
-    for (held, link) in held.iter().zip(links.drain(..)) {
+    for (held, link) in held.iter().zip(links) {
         sending.spawn(send(held.clone(), link, pieces, until));
     }
     let mut errors = Errors::default();
     let mut latency = Latency::default();
-    let mut sent = Vec::new();
+    let mut written: Vec<(Held, u64)> = Vec::new();
     while let Some(stream) = sending.join_next().await {
         match stream? {
-            Ok((of_one, link, held)) => {
+            Ok((of_one, held)) => {
                 latency.add(&of_one);
-                sent.push(((held, of_one.count()), link));
+                written.push((held, of_one.count()));
             }
             Err(error) => errors.add(format!("{error:#}")),
         }
     }
     let after = Moment::now(scene.pid);
     let time = before.at().elapsed();
-    let (written, mut links): (Vec<(Held, u64)>, Vec<Link>) = sent.into_iter().unzip();
     let held: Vec<Held> = written.iter().map(|(held, _)| held.clone()).collect();
     let total = latency.count() * PIECE as u64;
     let completing = Instant::now();
-    let completed = complete(&held, &mut links).await;
+    let completed = complete(&scene, &held).await;
     let completing = completing.elapsed();
 
     eprintln!("reading it back");
@@ -126,7 +125,7 @@ fn renumber(piece: &mut [u8], number: u64) {
     piece[from..from + DIGITS].copy_from_slice(format!("{number:0width$}", width = DIGITS).as_bytes());
 }
 
-async fn send(held: Held, mut link: Link, pieces: u64, until: Instant) -> anyhow::Result<(Latency, Link, Held)> {
+async fn send(held: Held, mut link: Link, pieces: u64, until: Instant) -> anyhow::Result<(Latency, Held)> {
     let mut latency = Latency::default();
     let path = held.path("logs");
     let mut body = piece(0);
@@ -142,7 +141,7 @@ async fn send(held: Held, mut link: Link, pieces: u64, until: Instant) -> anyhow
         answer.require(StatusCode::OK).with_context(|| format!("piece {number} of job {} was not taken", held.job))?;
         latency.record(sent.elapsed());
     }
-    Ok((latency, link, held))
+    Ok((latency, held))
 }
 
 /// Compares what the service has with what was sent, byte by byte, and gives its length.

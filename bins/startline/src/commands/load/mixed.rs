@@ -20,7 +20,7 @@ use super::steady::{SENDERS, WARM_UP, submit_jobs};
 use crate::cli::MixedArgs;
 
 /// Jobs whose leases are renewed, each renewal the next one's turn.
-const LEASES: u32 = 64;
+const LEASES: u32 = 16;
 
 pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
     let leases = if args.renewals == 0 { 0 } else { LEASES };
@@ -33,8 +33,7 @@ pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
     let runners = scene.register(args.runners).await?;
     let holding = format!("{}-holding", scene.label);
     let holders = scene.register_as(&holding, leases).await?;
-    let mut links = scene.target.connect_many(&scene.tasks, holders.len(), 1).await?;
-    let held = hold(&scene, &holding, &holders, &mut links).await?;
+    let held = hold(&scene, &holding, &holders).await?;
 
     let ledger = Arc::new(Ledger::default());
     let mut idle = Fleet::new(Style::default(), &ledger);
@@ -73,7 +72,7 @@ pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
     report.tell("renewed", renewed.load(Ordering::Relaxed));
     report.tell("sending_connections", steady.senders);
     report.cost(&steady.before, steady.after, report.count);
-    if let Err(error) = complete(&held, &mut links).await {
+    if let Err(error) = complete(&scene, &held).await {
         report.errors.add(format!("{error:#}"));
     }
     scene.end(&[parked, runners, holders].concat(), &mut report).await;

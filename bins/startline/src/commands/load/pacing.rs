@@ -1,5 +1,6 @@
 //! When things are sent under open loop: on a schedule that no answer and no late sender stretches.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +16,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::link::{Link, Target};
+
+/// After this long without a request a connection is not used again: the service may be closing it.
+const STALE: Duration = Duration::from_secs(5);
 
 /// The times at which things should be sent.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +120,8 @@ pub(super) async fn open_loop(
 pub(super) struct Pool {
     target: Target,
     tasks: TaskTracker,
-    free: Mutex<Vec<Link>>,
+    /// Those that wait for use, with the time since when.
+    free: Mutex<VecDeque<(Link, Instant)>>,
     places: Semaphore,
     opened: AtomicUsize,
 }
@@ -132,23 +137,25 @@ impl Pool {
     pub(super) async fn fill(&self, links: usize) -> anyhow::Result<()> {
         let links = self.target.connect_many(&self.tasks, links, 1).await?;
         self.opened.fetch_add(links.len(), Ordering::Relaxed);
-        self.free.lock().await.extend(links);
+        let now = Instant::now();
+        self.free.lock().await.extend(links.into_iter().map(|link| (link, now)));
         Ok(())
     }
 
     /// Runs `work` on a connection, which is used again unless `work` fails.
     pub(super) async fn with<T>(&self, work: impl AsyncFnOnce(&mut Link) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let _place = self.places.acquire().await?;
-        let free = self.free.lock().await.pop();
+        // In turn, so that none is left alone for long.
+        let free = self.free.lock().await.pop_front();
         let mut link = match free {
-            Some(link) => link,
-            None => {
+            Some((link, since)) if since.elapsed() < STALE => link,
+            _ => {
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 self.target.connect(&self.tasks).await?
             }
         };
         let done = work(&mut link).await?;
-        self.free.lock().await.push(link);
+        self.free.lock().await.push_back((link, Instant::now()));
         Ok(done)
     }
 

@@ -21,10 +21,10 @@ pub(super) async fn execute(args: RenewalsArgs) -> anyhow::Result<ExitCode> {
     check_descriptors(args.connections, "fewer --connections")?;
     let scene = Scene::open(&args.scene, args.connections, false).await?;
     let runners = scene.register(args.connections).await?;
-    let mut links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
     eprintln!("taking {} jobs", runners.len());
-    let held = hold(&scene, &scene.label, &runners, &mut links).await?;
+    let held = hold(&scene, &scene.label, &runners).await?;
     scene.await_quiet().await?;
+    let mut links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
 
     eprintln!("measuring for {} s", args.seconds);
     let turn = Duration::from_secs(args.seconds) / (3 * TURNS);
@@ -68,7 +68,7 @@ pub(super) async fn execute(args: RenewalsArgs) -> anyhow::Result<ExitCode> {
     report.tell("heartbeats_to_healthz", share(&heartbeats, &healthz));
     report.tell("renewals_to_healthz", share(&renewals, &healthz));
     if report.errors.count == 0
-        && let Err(error) = complete(&held, &mut links).await
+        && let Err(error) = complete(&scene, &held).await
     {
         report.errors.add(format!("{error:#}"));
     }
