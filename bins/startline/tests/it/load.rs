@@ -119,7 +119,7 @@ fn claims_are_measured_at_each_depth_and_the_queue_survives_a_restart() {
     let queued: Vec<_> = depths.iter().map(|depth| depth["queued"].as_u64().unwrap()).collect();
     assert_eq!(queued, [256, 512]);
     assert!(depths.iter().all(|depth| depth["claims"] == 10), "{report:#}");
-    assert!(report["cold_start_seconds"].as_f64().unwrap() > 0.0, "{report:#}");
+    assert!(report["restart_ready_ms"].as_f64().unwrap() > 0.0, "{report:#}");
 }
 
 #[tokio::test]

@@ -85,18 +85,16 @@ pub(super) async fn execute(args: DepthArgs) -> anyhow::Result<ExitCode> {
     report.latency_us = last.claim_latency_us;
     if let Some(first) = found.first() {
         let cpu = first.server_cpu_us_per_claim.zip(last.server_cpu_us_per_claim);
-        report.tell("ratio", cpu.map(|(first, last)| (100.0 * last / first.max(0.1)).round() / 100.0));
+        report.tell("cpu_ratio", cpu.map(|(first, last)| (100.0 * last / first.max(0.1)).round() / 100.0));
         let p50 = first.claim_latency_us.zip(last.claim_latency_us);
         report.tell("latency_ratio", p50.map(|(first, last)| (100.0 * ratio(last.p50, first.p50)).round() / 100.0));
     }
-    report.tell("claim_us", last.server_cpu_us_per_claim);
-    report.tell("bytes_per_job", last.bytes_per_queued_job);
     report.tell("depths", &found);
     report.cost(&before, Ok(after), report.count);
     if scene.is_own() {
         eprintln!("starting the service anew");
         match scene.restart().await {
-            Ok(ready) => report.tell("cold_start_seconds", ready.as_secs_f64()),
+            Ok(ready) => report.tell("restart_ready_ms", millis(ready)),
             Err(error) => report.errors.add(format!("{error:#}")),
         }
     } else if let Err(error) = cancel(&scene, &filled).await {
