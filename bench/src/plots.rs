@@ -117,7 +117,7 @@ fn draw(grows: Dimension, what: Shown, series: &[&Series]) -> anyhow::Result<Str
             .y_label_area_size(64)
             // Powers of ten around what is there.
             .build_cartesian_2d(
-                (least..most * 1.1).log_scale(),
+                (power(least, f64::floor)..most * 1.1).log_scale(),
                 (power(low, f64::floor)..power(high, f64::ceil)).log_scale(),
             )
             .map_err(broken)?;

@@ -142,6 +142,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// The process that holds them.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// Ends it all; why a poll failed meanwhile, if one did.
     pub(crate) async fn leave(self) -> anyhow::Result<Option<String>> {
         let failure = self.crowd.failure();
