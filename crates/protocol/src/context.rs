@@ -4,10 +4,14 @@
 //! keys); 0, 3 and 4 are typed string, boolean and number. Plain JSON arrays and objects are not accepted.
 //! Source: actions/runner `Sdk/DTPipelines/Pipelines/ContextData/PipelineContextDataJsonConverter.cs`.
 
-use serde::de::{self, Deserializer};
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::list::{List, Written};
 
 /// A context value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -95,8 +99,7 @@ impl Serialize for ContextData {
                 let mut map = serializer.serialize_map(None)?;
                 map.serialize_entry("t", &2)?;
                 if !entries.is_empty() {
-                    let pairs: Vec<Pair<'_>> = entries.iter().map(|(k, v)| Pair { k, v }).collect();
-                    map.serialize_entry("d", &pairs)?;
+                    map.serialize_entry("d", &Written(|| entries.iter().map(|(k, v)| Pair { k, v })))?;
                 }
                 map.end()
             }
@@ -115,49 +118,143 @@ const MAX_DEPTH: usize = 100;
 
 impl<'de> Deserialize<'de> for ContextData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_json(Value::deserialize(deserializer)?, 0).map_err(de::Error::custom)
+        Nested(0).deserialize(deserializer)
     }
 }
 
-fn from_json(value: Value, depth: usize) -> Result<ContextData, String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("context data nested deeper than {MAX_DEPTH} levels"));
+/// Reads a value that stands so many levels deep. Straight from the text: a job message is mostly context data, and is read
+/// each time that a job is handed out.
+#[derive(Clone, Copy)]
+struct Nested(usize);
+
+impl<'de> DeserializeSeed<'de> for Nested {
+    type Value = ContextData;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ContextData, D::Error> {
+        if self.0 > MAX_DEPTH {
+            return Err(de::Error::custom(format_args!("context data nested deeper than {MAX_DEPTH} levels")));
+        }
+        deserializer.deserialize_any(self)
     }
-    let mut object = match value {
-        Value::Null => return Ok(ContextData::Null),
-        Value::Bool(value) => return Ok(ContextData::Bool(value)),
-        Value::Number(number) => return Ok(ContextData::Number(number.as_f64().unwrap_or(f64::NAN))),
-        Value::String(text) => return Ok(ContextData::String(text)),
-        Value::Array(_) => return Err("context data is a bare array; expected {\"t\":1,\"a\":[…]}".to_owned()),
-        Value::Object(object) => object,
-    };
-    match object.get("t").map_or(Some(0), Value::as_u64) {
-        Some(0) => Ok(ContextData::String(object.get("s").and_then(Value::as_str).unwrap_or_default().to_owned())),
-        Some(1) => match object.remove("a") {
-            None | Some(Value::Null) => Ok(ContextData::Array(Vec::new())),
-            Some(Value::Array(items)) => items
-                .into_iter()
-                .map(|item| from_json(item, depth + 1))
-                .collect::<Result<_, _>>()
-                .map(ContextData::Array),
-            Some(other) => Err(format!("context data `a` is not an array: {other}")),
-        },
-        Some(2 | 5) => match object.remove("d") {
-            None | Some(Value::Null) => Ok(ContextData::Dictionary(Vec::new())),
-            Some(Value::Array(items)) => items
-                .into_iter()
-                .map(|mut item| {
-                    let key = item.get("k").and_then(Value::as_str).ok_or("context data entry without `k`")?.to_owned();
-                    let value = item.get_mut("v").map(Value::take).unwrap_or_default();
-                    Ok((key, from_json(value, depth + 1)?))
-                })
-                .collect::<Result<_, String>>()
-                .map(ContextData::Dictionary),
-            Some(other) => Err(format!("context data `d` is not an array: {other}")),
-        },
-        Some(3) => Ok(ContextData::Bool(object.get("b").and_then(Value::as_bool).unwrap_or_default())),
-        Some(4) => Ok(ContextData::Number(object.get("n").and_then(Value::as_f64).unwrap_or_default())),
-        other => Err(format!("unknown context data type {other:?}")),
+}
+
+/// The members of an object.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Member {
+    T,
+    S,
+    A,
+    D,
+    B,
+    N,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for Nested {
+    type Value = ContextData;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("context data: a scalar, {\"t\":1,\"a\":[…]} or {\"t\":2,\"d\":[…]}")
+    }
+
+    fn visit_unit<E>(self) -> Result<ContextData, E> {
+        Ok(ContextData::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<ContextData, E> {
+        Ok(ContextData::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<ContextData, E> {
+        Ok(ContextData::Number(value as f64))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<ContextData, E> {
+        Ok(ContextData::Number(value as f64))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<ContextData, E> {
+        Ok(ContextData::Number(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<ContextData, E> {
+        Ok(ContextData::String(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<ContextData, E> {
+        Ok(ContextData::String(text))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<ContextData, M::Error> {
+        let mut kind: Option<u64> = None;
+        let (mut items, mut entries) = (Vec::new(), Vec::new());
+        let (mut text, mut truth, mut number) = (Value::Null, Value::Null, Value::Null);
+        while let Some(member) = map.next_key()? {
+            match member {
+                Member::T => kind = Some(map.next_value()?),
+                Member::A if kind.is_none_or(|kind| kind == 1) => {
+                    items = map.next_value_seed(List(Nested(self.0 + 1)))?
+                }
+                Member::D if kind.is_none_or(|kind| matches!(kind, 2 | 5)) => {
+                    entries = map.next_value_seed(List(Entry(self.0 + 1)))?;
+                }
+                Member::S => text = map.next_value()?,
+                Member::B => truth = map.next_value()?,
+                Member::N => number = map.next_value()?,
+                Member::A | Member::D | Member::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        match kind.unwrap_or(0) {
+            0 => Ok(ContextData::String(text.as_str().unwrap_or_default().to_owned())),
+            1 => Ok(ContextData::Array(items)),
+            2 | 5 => Ok(ContextData::Dictionary(entries)),
+            3 => Ok(ContextData::Bool(truth.as_bool().unwrap_or_default())),
+            4 => Ok(ContextData::Number(number.as_f64().unwrap_or_default())),
+            other => Err(de::Error::custom(format_args!("unknown context data type {other}"))),
+        }
+    }
+}
+
+/// Reads an entry of a dictionary.
+#[derive(Clone, Copy)]
+struct Entry(usize);
+
+impl<'de> DeserializeSeed<'de> for Entry {
+    type Value = (String, ContextData);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Part {
+    K,
+    V,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for Entry {
+    type Value = (String, ContextData);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an entry of context data: {\"k\":…,\"v\":…}")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let (mut key, mut value) = (None, ContextData::Null);
+        while let Some(part) = map.next_key()? {
+            match part {
+                Part::K => key = Some(map.next_value()?),
+                Part::V => value = map.next_value_seed(Nested(self.0))?,
+                Part::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok((key.ok_or_else(|| de::Error::missing_field("k"))?, value))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod context;
 pub mod event;
 pub mod ids;
 pub mod job_message;
+mod list;
 pub mod permission;
 pub mod problem;
 pub mod runner_api;

@@ -4,10 +4,14 @@
 //! with optional `file`, `line` and `col`; bare JSON scalars are literals, an object without `type` is a string.
 //! Source: actions/runner `Sdk/DTObjectTemplating/ObjectTemplating/Tokens/{TokenType,TemplateTokenJsonConverter}.cs`.
 
-use serde::de::{self, Deserializer};
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::list::{List, Written};
 
 /// Where a token stood in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,8 +119,7 @@ impl Serialize for TemplateToken {
             TokenKind::String(text) => map.serialize_entry("lit", text)?,
             TokenKind::Sequence(items) => map.serialize_entry("seq", items)?,
             TokenKind::Mapping(entries) => {
-                let pairs: Vec<PairRef<'_>> = entries.iter().map(|(key, value)| PairRef { key, value }).collect();
-                map.serialize_entry("map", &pairs)?;
+                map.serialize_entry("map", &Written(|| entries.iter().map(|(key, value)| PairRef { key, value })))?;
             }
             TokenKind::Expression(text) => map.serialize_entry("expr", text)?,
             TokenKind::Insert => map.serialize_entry("directive", "insert")?,
@@ -156,62 +159,159 @@ const MAX_DEPTH: usize = 50;
 
 impl<'de> Deserialize<'de> for TemplateToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_json(Value::deserialize(deserializer)?, 0).map_err(de::Error::custom)
+        Nested(0).deserialize(deserializer)
     }
 }
 
-fn from_json(value: Value, depth: usize) -> Result<TemplateToken, String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("template token nested deeper than {MAX_DEPTH} levels"));
+/// Reads a token that stands so many levels deep, straight from the text.
+#[derive(Clone, Copy)]
+struct Nested(usize);
+
+impl<'de> DeserializeSeed<'de> for Nested {
+    type Value = TemplateToken;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<TemplateToken, D::Error> {
+        if self.0 > MAX_DEPTH {
+            return Err(de::Error::custom(format_args!("template token nested deeper than {MAX_DEPTH} levels")));
+        }
+        deserializer.deserialize_any(self)
     }
-    let mut object = match value {
-        Value::Null => return Ok(TemplateToken::new(TokenKind::Null)),
-        Value::Bool(value) => return Ok(TemplateToken::new(TokenKind::Boolean(value))),
-        Value::Number(number) => return Ok(TemplateToken::new(TokenKind::Number(number.as_f64().unwrap_or(f64::NAN)))),
-        Value::String(text) => return Ok(TemplateToken::string(text)),
-        Value::Array(_) => return Err("template token is a bare array; expected {\"type\":1,\"seq\":[…]}".to_owned()),
-        Value::Object(object) => object,
-    };
-    let code = match object.get("type") {
-        None => 0,
-        Some(code) => code.as_u64().ok_or_else(|| format!("template token `type` is not an integer: {code}"))?,
-    };
-    let place = |name: &str| {
-        object.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
-    };
-    let position = Position { file: place("file"), line: place("line"), column: place("col") };
-    let text = |name: &str, object: &serde_json::Map<String, Value>| {
-        object.get(name).and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
-    };
-    let kind = match code {
-        0 => TokenKind::String(text("lit", &object)),
-        1 => TokenKind::Sequence(match object.remove("seq") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(items)) => {
-                items.into_iter().map(|item| from_json(item, depth + 1)).collect::<Result<_, _>>()?
+}
+
+/// The members of a token that is an object.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Member {
+    Type,
+    File,
+    Line,
+    Col,
+    Lit,
+    Seq,
+    Map,
+    Expr,
+    Bool,
+    Num,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for Nested {
+    type Value = TemplateToken;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a template token: a scalar or an object whose `type` says what it is")
+    }
+
+    fn visit_unit<E>(self) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::new(TokenKind::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::new(TokenKind::Boolean(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::new(TokenKind::Number(value as f64)))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::new(TokenKind::Number(value as f64)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::new(TokenKind::Number(value)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::string(text))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<TemplateToken, E> {
+        Ok(TemplateToken::string(text))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<TemplateToken, M::Error> {
+        let mut code: Option<u64> = None;
+        let mut position = Position::default();
+        let (mut items, mut entries) = (Vec::new(), Vec::new());
+        let (mut literal, mut expression, mut truth, mut number) = (Value::Null, Value::Null, Value::Null, Value::Null);
+        let place = |value: Value| value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
+        while let Some(member) = map.next_key()? {
+            match member {
+                Member::Type => code = Some(map.next_value()?),
+                Member::File => position.file = place(map.next_value()?),
+                Member::Line => position.line = place(map.next_value()?),
+                Member::Col => position.column = place(map.next_value()?),
+                Member::Lit => literal = map.next_value()?,
+                Member::Expr => expression = map.next_value()?,
+                Member::Bool => truth = map.next_value()?,
+                Member::Num => number = map.next_value()?,
+                Member::Seq if code.is_none_or(|code| code == 1) => {
+                    items = map.next_value_seed(List(Nested(self.0 + 1)))?;
+                }
+                Member::Map if code.is_none_or(|code| code == 2) => {
+                    entries = map.next_value_seed(List(Entry(self.0 + 1)))?;
+                }
+                Member::Seq | Member::Map | Member::Other => drop(map.next_value::<IgnoredAny>()?),
             }
-            Some(other) => return Err(format!("template token `seq` is not an array: {other}")),
-        }),
-        2 => TokenKind::Mapping(match object.remove("map") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(items)) => items
-                .into_iter()
-                .map(|mut item| {
-                    let mut part = |name: &str| item.get_mut(name).map(Value::take).unwrap_or_default();
-                    let (key, value) = (part("Key"), part("Value"));
-                    Ok((from_json(key, depth + 1)?, from_json(value, depth + 1)?))
-                })
-                .collect::<Result<_, String>>()?,
-            Some(other) => return Err(format!("template token `map` is not an array: {other}")),
-        }),
-        3 => TokenKind::Expression(text("expr", &object)),
-        4 => TokenKind::Insert,
-        5 => TokenKind::Boolean(object.get("bool").and_then(Value::as_bool).unwrap_or_default()),
-        6 => TokenKind::Number(object.get("num").and_then(Value::as_f64).unwrap_or_default()),
-        7 => TokenKind::Null,
-        other => return Err(format!("unknown template token type {other}")),
-    };
-    Ok(TemplateToken { kind, position })
+        }
+        let text = |value| if let Value::String(text) = value { text } else { String::new() };
+        let kind = match code.unwrap_or(0) {
+            0 => TokenKind::String(text(literal)),
+            1 => TokenKind::Sequence(items),
+            2 => TokenKind::Mapping(entries),
+            3 => TokenKind::Expression(text(expression)),
+            4 => TokenKind::Insert,
+            5 => TokenKind::Boolean(truth.as_bool().unwrap_or_default()),
+            6 => TokenKind::Number(number.as_f64().unwrap_or_default()),
+            7 => TokenKind::Null,
+            other => return Err(de::Error::custom(format_args!("unknown template token type {other}"))),
+        };
+        Ok(TemplateToken { kind, position })
+    }
+}
+
+/// Reads an entry of a mapping; what is absent of it is null.
+#[derive(Clone, Copy)]
+struct Entry(usize);
+
+impl<'de> DeserializeSeed<'de> for Entry {
+    type Value = (TemplateToken, TemplateToken);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+enum Part {
+    Key,
+    Value,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for Entry {
+    type Value = (TemplateToken, TemplateToken);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an entry of a mapping: {\"Key\":…,\"Value\":…}")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let null = || TemplateToken::new(TokenKind::Null);
+        let (mut key, mut value) = (null(), null());
+        while let Some(part) = map.next_key()? {
+            match part {
+                Part::Key => key = map.next_value_seed(Nested(self.0))?,
+                Part::Value => value = map.next_value_seed(Nested(self.0))?,
+                Part::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok((key, value))
+    }
 }
 
 #[cfg(feature = "openapi")]
