@@ -274,9 +274,12 @@ impl Index {
 
     /// Brings the repository's lanes up to date after a change of its counts or limits.
     fn refresh_repository(&mut self, repository: RepositoryId) {
-        for class in self.repositories.get(repository).classes.clone() {
+        // Lanes come and go elsewhere, so the set is lent meanwhile.
+        let classes = std::mem::take(&mut self.repositories.get_mut(repository).classes);
+        for &class in &classes {
             self.refresh_lane(Lane { class, repository });
         }
+        self.repositories.get_mut(repository).classes = classes;
     }
 
     /// Brings the lane's entries in its class's views up to date. A lane that comes into a view is touched.
