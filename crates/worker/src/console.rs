@@ -3,34 +3,38 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use memchr::{memchr, memchr2};
 
 use crate::lines;
 use crate::mask::Masker;
 use crate::spool::Spool;
 
 /// Writes a job's log.
-pub(crate) struct Console {
+pub struct Console {
     spool: Spool,
     /// What must not be shown.
-    pub(crate) masker: Masker,
+    pub masker: Masker,
     /// Whether debug messages are shown.
     pub(crate) debug: bool,
 }
 
 impl Console {
-    pub(crate) fn new(spool: Spool) -> Self {
+    /// A log with neither lines nor masks.
+    #[must_use]
+    pub fn new(spool: Spool) -> Self {
         Self { spool, masker: Masker::default(), debug: false }
     }
 
     /// Writes `text`, which may hold several lines.
-    pub(crate) fn write(&mut self, text: &str) {
+    pub fn write(&mut self, text: &str) {
         // First, because what NUL divides is whole again without it.
-        let text = if text.contains('\0') { Cow::Owned(text.replace('\0', "")) } else { Cow::Borrowed(text) };
+        let has_nul = memchr(0, text.as_bytes()).is_some();
+        let text = if has_nul { Cow::Owned(text.replace('\0', "")) } else { Cow::Borrowed(text) };
         let masked = self.masker.mask(&text);
         let now = Timestamp::now();
         let mut rest = &*masked;
         loop {
-            let (line, more) = match rest.find(['\n', '\r']) {
+            let (line, more) = match memchr2(b'\n', b'\r', rest.as_bytes()) {
                 Some(at) if rest[at..].starts_with("\r\n") => (&rest[..at], Some(&rest[at + 2..])),
                 Some(at) => (&rest[..at], Some(&rest[at + 1..])),
                 None => (rest, None),
@@ -56,7 +60,7 @@ impl Console {
     }
 
     /// Lets readers of the log see all of it.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.spool.flush(Timestamp::now());
     }
 }

@@ -1,5 +1,7 @@
 //! Bytes of a step's output to lines of text.
 
+use memchr::{memchr, memchr2};
+
 use crate::mask::Masker;
 
 /// The longest line of plain output in bytes; longer ones are shown in pieces, never cut inside a secret.
@@ -10,7 +12,7 @@ const LONGEST_COMMAND: usize = 1024 * 1024;
 
 /// Splits one stream. A line ends with LF, CR or CRLF; NUL is dropped and what is not UTF-8 replaced.
 #[derive(Default)]
-pub(crate) struct Lines {
+pub struct Lines {
     text: String,
     /// Where in `text` begins what was not given out yet.
     start: usize,
@@ -28,16 +30,17 @@ pub(crate) struct Lines {
 
 /// A line, or a piece of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Line<'a> {
-    pub(crate) text: &'a str,
+pub struct Line<'a> {
+    /// Without its end.
+    pub text: &'a str,
     /// There is more of this line: before it, behind it, or both. What stands at the beginning of a piece did not stand at
     /// the beginning of a line, so no piece is a command.
-    pub(crate) is_piece: bool,
+    pub is_piece: bool,
 }
 
 impl Lines {
     /// Takes what was read.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         // Whole lines have been taken out by now, so that little is moved.
         self.text.drain(..self.start);
         self.scanned -= self.start;
@@ -70,7 +73,7 @@ impl Lines {
     }
 
     fn append(&mut self, text: &str) {
-        if text.contains('\0') {
+        if memchr(0, text.as_bytes()).is_some() {
             self.text.extend(text.chars().filter(|c| *c != '\0'));
         } else {
             self.text.push_str(text);
@@ -78,10 +81,10 @@ impl Lines {
     }
 
     /// The next whole line, or a piece of one that has grown too long.
-    pub(crate) fn next(&mut self, masker: &Masker) -> Option<Line<'_>> {
+    pub fn next(&mut self, masker: &Masker) -> Option<Line<'_>> {
         self.skip_feed();
         let bytes = self.text.as_bytes();
-        if let Some(at) = bytes[self.scanned..].iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        if let Some(at) = memchr2(b'\n', b'\r', &bytes[self.scanned..]) {
             let (start, end) = (self.start, self.scanned + at);
             self.after_return = bytes[end] == b'\r';
             (self.start, self.scanned, self.marked) = (end + 1, end + 1, false);
@@ -103,7 +106,7 @@ impl Lines {
     }
 
     /// What is left when the stream has ended without a line end.
-    pub(crate) fn rest(&mut self) -> Option<Line<'_>> {
+    pub fn rest(&mut self) -> Option<Line<'_>> {
         self.skip_feed();
         if !std::mem::take(&mut self.partial).is_empty() {
             self.text.push(char::REPLACEMENT_CHARACTER);

@@ -21,8 +21,10 @@ const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
 /// The set of texts and patterns that must not be shown. Additions apply to what is masked later.
 #[derive(Default)]
-pub(crate) struct Masker {
+pub struct Masker {
     known: BTreeSet<Vec<u8>>,
+    /// Which bytes begin a known text; none without one. Most of a text is passed over by this alone.
+    starts: Option<Box<[bool; 256]>>,
     /// Values of one byte, as one bit for each.
     single: [u64; 4],
     /// Longer values by their first two bytes.
@@ -35,7 +37,7 @@ pub(crate) struct Masker {
 
 impl Masker {
     /// Masks `secret`, each of its lines, and all their derived encodings. Blank text is ignored.
-    pub(crate) fn add(&mut self, secret: &str) {
+    pub fn add(&mut self, secret: &str) {
         // No text that is masked has NUL.
         let secret = if secret.contains('\0') { Cow::Owned(secret.replace('\0', "")) } else { Cow::Borrowed(secret) };
         self.add_value(&secret);
@@ -73,6 +75,7 @@ impl Masker {
             return;
         }
         self.longest = self.longest.max(value.len());
+        self.starts.get_or_insert_with(|| Box::new([false; 256]))[usize::from(value[0])] = true;
         match *value.as_slice() {
             [byte] => {
                 self.single[usize::from(byte / 64)] |= 1 << (byte % 64);
@@ -105,7 +108,12 @@ impl Masker {
     pub(crate) fn ranges(&self, text: &str) -> Vec<(usize, usize)> {
         let bytes = text.as_bytes();
         let mut found: Vec<(usize, usize)> = Vec::new();
-        for start in 0..bytes.len() {
+        let mut next = 0;
+        while let Some(starts) = &self.starts
+            && let Some(ahead) = bytes[next..].iter().position(|byte| starts[usize::from(*byte)])
+        {
+            let start = next + ahead;
+            next = start + 1;
             let mut end = 0;
             if self.is_single(bytes[start]) {
                 end = start + 1;

@@ -22,7 +22,7 @@ const FULL: usize = 64 * 1024;
 const KEPT: usize = 1024 * 1024;
 
 /// The writing end of the log.
-pub(crate) struct Spool {
+pub struct Spool {
     file: File,
     written: u64,
     pending: Vec<u8>,
@@ -32,7 +32,10 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// An empty log at `path`, and its length as it grows.
-    pub(crate) fn create(path: &Path) -> io::Result<(Self, watch::Receiver<u64>)> {
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path) -> io::Result<(Self, watch::Receiver<u64>)> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let (length, grows) = watch::channel(0);
         Ok((Self { file, written: 0, pending: Vec::new(), lost: 0, length }, grows))
