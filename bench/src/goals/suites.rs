@@ -167,7 +167,7 @@ impl Bench {
     async fn burst(&mut self) -> anyhow::Result<()> {
         let many = self.effort.fleet.to_string();
         let delivered = goal("S9", "burst onto as many waiting runners, all delivered", "ms", Bound::AtMost(1000.0));
-        let further = arguments(&["--jobs", &many, "--runners", &many, "--job-ms", "0"]);
+        let further = arguments(&["--jobs", &many, "--runners", &many, "--job-ms", "0", "--auto-acquire"]);
         self.alone("burst", further, &[(delivered, "/delivered_ms", None)]).await?;
         for (jobs, runners) in [("100", "60"), ("1000", "1000")] {
             let what = if jobs == "100" {

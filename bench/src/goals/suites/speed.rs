@@ -73,11 +73,20 @@ impl Bench {
         let full = self.server(&[]).await?;
         let normal = self.server(&["--synchronous", "normal"]).await?;
         let (seconds, rate) = (self.effort.seconds.to_string(), RATE.to_string());
+        // The answer that is timed has the job's definition, as a peer's has the payload.
         let dispatch = |name, server, waiting: u32| Contender::Ours {
             name,
             server,
             scenario: "dispatch",
-            further: arguments(&["--rate", &rate, "--waiting", &waiting.to_string(), "--seconds", &seconds]),
+            further: arguments(&[
+                "--rate",
+                &rate,
+                "--waiting",
+                &waiting.to_string(),
+                "--seconds",
+                &seconds,
+                "--auto-acquire",
+            ]),
         };
         let fleet = self.effort.fleet;
         let paced =
@@ -101,7 +110,8 @@ impl Bench {
             };
             let half = format!("{:.0}", (rate / 2.0).max(1.0));
             let parked = self.effort.polls.to_string();
-            let words = ["--rate", &half, "--parked", &parked, "--renewals", "1000", "--seconds", &seconds];
+            let words =
+                ["--rate", &half, "--parked", &parked, "--renewals", "1000", "--seconds", &seconds, "--auto-acquire"];
             let further = arguments(&words);
             contenders.push(Contender::Ours { name: "ours, mixed", server: &full, scenario: "mixed", further });
         }
