@@ -8,10 +8,11 @@ pub(crate) enum LoadCommand {
     /// Park many polls, measure what they cost the service, and hand jobs out over them
     ///
     /// Each poll is a socket in this process and in the service, and both raise their limit of open files as far as
-    /// they may (`ulimit -Hn`); with --http2 many polls share a socket.
-    #[command(
-        after_help = "Examples:\n  startline load polls --runners 10000 --jobs 1000\n  startline load polls --http2 --json"
-    )]
+    /// they may (`ulimit -Hn`); with --http2 many polls share a socket, and --servers and --processes divide them.
+    /// Open loop: latencies count from the time at which a job should have been sent.
+    #[command(after_help = "Examples:\n  startline load polls --runners 10000 --jobs 1000\n  \
+                            startline load polls --runners 100000 --http2 --idle-seconds 60 --json\n  \
+                            startline load polls --runners 100000 --servers 6 --processes 6")]
     Polls(PollsArgs),
     /// Whole lives of jobs, as fast as they go: submitted, offered, acquired, renewed, completed
     ///
@@ -57,6 +58,9 @@ pub(crate) enum LoadCommand {
     /// job's completion.
     #[command(after_help = "Examples:\n  startline load depth\n  startline load depth --queued 1000,1000000 --json")]
     Depth(DepthArgs),
+    /// The polls of `load polls --processes`; started by that
+    #[command(hide = true)]
+    Park,
     /// A server that only parks requests, on bare hyper: what `load polls --compare-hyper` measures against
     #[command(hide = true)]
     BareHyper(BareHyperArgs),
@@ -108,12 +112,25 @@ pub(crate) struct PollsArgs {
     /// Polls that share a connection under --http2
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub streams: u32,
-    /// Jobs in a run
-    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub batch: u32,
-    /// Jobs a second [default: as fast as the service takes them]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rate: Option<u32>,
+    /// Jobs a second
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Size of the script in a job's definition
+    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub payload: u32,
+    /// Take jobs in one step, as our own runner does
+    #[arg(long)]
+    pub auto_acquire: bool,
+    /// Services to start, among which the runners are divided; each may have as many connections as a process may
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "url",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub servers: u32,
+    /// Processes that poll, among which the runners are divided; 1 is this one
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub processes: u32,
+    /// How long to leave the parked polls alone, to see what that costs the service
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub idle_seconds: u64,
     /// Also park as many polls on a server of bare hyper, and give the ratio of memory
     #[arg(long)]
     pub compare_hyper: bool,

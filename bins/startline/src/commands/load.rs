@@ -13,6 +13,7 @@ mod link;
 mod logs;
 mod mixed;
 mod pacing;
+mod park;
 mod polls;
 mod process;
 mod registrations;
@@ -46,6 +47,7 @@ async fn run(command: LoadCommand) -> anyhow::Result<ExitCode> {
         LoadCommand::Registrations(args) => registrations::execute(args).await,
         LoadCommand::Logs(args) => logs::execute(args).await,
         LoadCommand::Depth(args) => depth::execute(args).await,
+        LoadCommand::Park => park::execute().await,
         LoadCommand::BareHyper(args) => bare_hyper::execute(args).await,
     }
 }

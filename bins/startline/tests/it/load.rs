@@ -34,11 +34,20 @@ fn every_job_goes_out_once_and_memory_is_told() {
 
 #[test]
 fn polls_share_connections_under_http2_and_are_compared_with_bare_hyper() {
-    let flags = ["--runners", "60", "--jobs", "20", "--batch", "1", "--rate", "200", "--http2", "--compare-hyper"];
+    let flags = ["--runners", "60", "--jobs", "20", "--rate", "50", "--http2", "--compare-hyper"];
     let report = account("polls", &flags);
     assert_eq!((&report["settings"]["http"], &report["count"]), (&"2".into(), &20.into()));
     assert_eq!(report["bare_hyper"]["polls"], 60);
     assert!(report["ratio"].is_f64(), "{report:#}");
+}
+
+#[test]
+fn polls_are_divided_among_services_and_processes() {
+    let flags = ["--runners", "31", "--jobs", "30", "--rate", "50", "--servers", "2", "--processes", "3"];
+    let report = account("polls", &[&flags[..], &["--idle-seconds", "1", "--auto-acquire"]].concat());
+    assert_eq!((&report["count"], &report["memory"]["polls"]), (&30.into(), &31.into()), "{report:#}");
+    assert!(report["idle_cpu_percent"].is_number() && report["server"]["kernel_kib"].is_u64(), "{report:#}");
+    in_order(&report["latency_us"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fleet::{Fleet, Style};
 use super::ledger::{Idle, Ledger};
 use super::report::{Report, millis};
-use super::runs::{MOST_JOBS, Wait, account, submit_all};
+use super::runs::{Wait, account, submit_all};
 use super::scene::{OPEN, Scene, check_descriptors};
 use super::usage::Moment;
 use crate::cli::BurstArgs;
@@ -32,11 +32,11 @@ pub(super) async fn execute(args: BurstArgs) -> anyhow::Result<ExitCode> {
     scene.await_quiet().await?;
 
     eprintln!("submitting {} jobs", args.jobs);
-    let before = Moment::now(scene.pid)?;
-    let runs = submit_all(&scene, &ledger, args.jobs, MOST_JOBS, None).await?;
+    let before = Moment::now(&scene.pid)?;
+    let runs = submit_all(&scene, &ledger, args.jobs).await?;
     let submitted = before.at().elapsed();
     ledger.until_completed(args.jobs.into()).await;
-    let after = Moment::now(scene.pid);
+    let after = Moment::now(&scene.pid);
     let ended = ledger.last().unwrap_or_else(|| before.at());
     let idle = ledger.idle(Instant::now());
     let account = account(&scene, &ledger, runs, args.jobs).await?;

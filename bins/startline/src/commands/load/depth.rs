@@ -181,10 +181,10 @@ async fn claims(
     scene.await_quiet().await?;
     let mut fleet = Fleet::new(Style { auto_acquire: true, ..Style::default() }, &ledger);
     let links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
-    let before = Moment::now(scene.pid)?;
+    let before = Moment::now(&scene.pid)?;
     fleet.start(runners, links);
     ledger.until_completed(claims.into()).await;
-    let after = Moment::now(scene.pid)?;
+    let after = Moment::now(&scene.pid)?;
     let polls = ledger.polls();
     fleet.stop().await;
     errors.join(ledger.close().1);

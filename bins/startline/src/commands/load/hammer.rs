@@ -87,7 +87,7 @@ pub(super) async fn hammer<G>(
 where
     G: FnMut() -> Option<Arc<Shot>> + Send + 'static,
 {
-    let before = Moment::now(server)?;
+    let before = Moment::now(&server)?;
     let until = time.map(|time| before.at() + time);
     let mut firing = JoinSet::new();
     for (mut link, mut next) in guns {
@@ -118,6 +118,6 @@ where
             Err(error) => errors.add(format!("{error:#}")),
         }
     }
-    let spent = before.until(&Moment::now(server)?);
+    let spent = before.until(&Moment::now(&server)?);
     Ok((Volley { count: latency.count(), latency, spent, errors }, links))
 }

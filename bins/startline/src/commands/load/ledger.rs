@@ -233,6 +233,21 @@ impl Ledger {
         self.lock().last
     }
 
+    /// Jobs that were completed.
+    pub(super) fn completions(&self) -> u64 {
+        self.lock().completed
+    }
+
+    /// Jobs that are not known to be both submitted and completed.
+    pub(super) fn open_entries(&self) -> Vec<(i64, Entry)> {
+        self.lock().open.drain().collect()
+    }
+
+    /// Adds what went wrong elsewhere.
+    pub(super) fn join(&self, errors: Errors) {
+        self.lock().errors.join(errors);
+    }
+
     /// Waits until so many jobs are completed, or nothing moves any more.
     pub(super) async fn until_completed(&self, jobs: u64) {
         loop {

@@ -56,10 +56,10 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     }
     ledger.watch_until(Instant::now() + WARM_UP).await;
     let time = Duration::from_secs(args.seconds);
-    let before = Moment::now(scene.pid)?;
+    let before = Moment::now(&scene.pid)?;
     ledger.measure(before.at(), before.at() + time);
     let ended = ledger.watch_until(before.at() + time).await;
-    let after = Moment::now(scene.pid);
+    let after = Moment::now(&scene.pid);
     producer.stop();
     while producers.join_next().await.is_some() {}
     ledger.until_settled().await;

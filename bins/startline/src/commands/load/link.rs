@@ -73,6 +73,14 @@ impl Target {
         Ok(Self { authority: Self::new(url, self.http2)?.authority, ..self.clone() })
     }
 
+    pub(super) const fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    pub(super) const fn sources(&self) -> u32 {
+        self.sources
+    }
+
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }

@@ -36,7 +36,7 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
 
     let pieces = args.bytes.div_ceil(PIECE as u64 * u64::from(args.streams)).max(1);
     eprintln!("sending {} MiB", (pieces * PIECE as u64 * u64::from(args.streams)) >> 20);
-    let before = Moment::now(scene.pid)?;
+    let before = Moment::now(&scene.pid)?;
     let until = before.at() + Duration::from_secs(args.seconds);
     let mut sending = JoinSet::new();
     for (held, link) in held.iter().zip(links) {
@@ -54,7 +54,7 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
             Err(error) => errors.add(format!("{error:#}")),
         }
     }
-    let after = Moment::now(scene.pid);
+    let after = Moment::now(&scene.pid);
     let time = before.at().elapsed();
     let held: Vec<Held> = written.iter().map(|(held, _)| held.clone()).collect();
     let total = latency.count() * PIECE as u64;

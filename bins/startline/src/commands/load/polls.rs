@@ -1,106 +1,232 @@
-//! `startline load polls`: the scene, the load, the account.
+//! `startline load polls`: many parked polls, what they cost, and how soon one of them is answered.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anstream::eprintln;
-use anyhow::Context;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::fleet::{Fleet, POLL, POLL_SECONDS, Style};
+use super::fleet::{POLL, POLL_SECONDS, Style};
 use super::ledger::Ledger;
 use super::link::Target;
+use super::pacing::{Alarm, Schedule, open_loop};
+use super::park::Park;
 use super::process::ServerProcess;
-use super::report::{Report, millis};
-use super::runs::{Account, account, submit_all};
-use super::scene::{OPEN, Scene, check_descriptors};
-use super::usage::{Moment, Resident, Slope, warm};
+use super::report::{Latency, Report, millis, round};
+use super::scene::{OPEN, Runner, Scene, check_descriptors};
+use super::steady::{SENDERS, Sender};
+use super::usage::{Kernel, Moment, Resident, Slope, warm};
 use crate::cli::PollsArgs;
+use crate::exit::Usage;
 
 /// How long memory is left to settle before it is read, at most.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long the measured time may last: longer than any load.
+const ALWAYS: Duration = Duration::from_secs(24 * 3600);
+/// How long nothing may happen while jobs are open.
+const STALL: Duration = Duration::from_secs(60);
+
+/// One service, its runners and the processes that poll for them.
+struct Front {
+    scene: Scene,
+    runners: Vec<Runner>,
+    parks: Vec<Park>,
+    ledger: Arc<Ledger>,
+}
 
 pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
-    let sockets = if args.http2 { args.runners.div_ceil(args.streams) } else { args.runners };
-    check_descriptors(sockets, "fewer --runners, or --http2")?;
-    let scene = Scene::open(&args.scene, args.runners, args.http2).await?;
-    let runners = scene.register(args.runners).await?;
-    let ledger = Arc::new(Ledger::default());
-    let mut fleet = Fleet::new(Style::default(), &ledger);
-    let streams = usize::try_from(args.streams)?;
-    let mut opening = Duration::ZERO;
-    let mut open = async |from: usize, to: usize| -> anyhow::Result<Option<Resident>> {
-        let began = Instant::now();
-        fleet.start(&runners[from..to], scene.target.connect_many(&scene.tasks, to - from, streams).await?);
-        let open = scene.await_open(u32::try_from(to)?, Instant::now() + OPEN).await;
-        open.map_err(|error| ledger.explain(error))?;
-        opening += began.elapsed();
-        let Some(pid) = scene.pid else { return Ok(None) };
-        settle(args.runners).await;
-        Resident::of(pid).map(Some)
+    if args.processes > 1 && args.processes < args.servers {
+        return Err(Usage("take at least as many --processes as --servers, or one".to_owned()).into());
+    }
+    let share = |parts: u32| {
+        let polls = args.runners.div_ceil(parts);
+        if args.http2 { polls.div_ceil(args.streams) } else { polls }
     };
-    eprintln!("parking the polls");
-    let first = usize::try_from(warm(args.runners))?;
-    let warm_memory = open(0, first).await?;
-    let full_memory = open(first, runners.len()).await?;
-    let memory = match (warm_memory, full_memory) {
-        (Some(at_warm), Some(at_full)) => Some(Slope::between((warm(args.runners), at_warm), (args.runners, at_full))),
-        _ => None,
-    };
+    let sockets = share(args.servers).max(share(args.processes));
+    check_descriptors(sockets + SENDERS.min(args.jobs), "fewer --runners, --http2, or more --processes and --servers")?;
+    let mut fronts = Vec::new();
+    for number in 0..args.servers {
+        fronts.push(front(&args, number).await?);
+    }
+    let pids: Vec<u32> = fronts.iter().filter_map(|front| front.scene.pid).collect();
+    let known = pids.len() == fronts.len();
 
-    let began = Moment::now(scene.pid)?;
-    let mut handed_out = Account::default();
+    eprintln!("parking the polls");
+    let kernel = Kernel::now();
+    let mut opening = open(&mut fronts, |all| warm(u32::try_from(all).unwrap_or(u32::MAX))).await?;
+    settle(args.runners).await;
+    let at_warm = known.then(|| Resident::of_all(&pids)).transpose()?;
+    opening += open(&mut fronts, |all| u32::try_from(all).unwrap_or(u32::MAX)).await?;
+    settle(args.runners).await;
+    let at_full = known.then(|| Resident::of_all(&pids)).transpose()?;
+    let kernel = Kernel::now().since(&kernel);
+    let memory = at_warm.zip(at_full).map(|(at_warm, at_full)| {
+        let warmed = fronts.iter().map(|front| warm(u32::try_from(front.runners.len()).unwrap_or(u32::MAX))).sum();
+        Slope::between((warmed, at_warm), (args.runners, at_full))
+    });
+
+    let mut idle = None;
+    if args.idle_seconds > 0 {
+        eprintln!("leaving them alone for {} s", args.idle_seconds);
+        let before = Moment::now(&pids)?;
+        tokio::time::sleep(Duration::from_secs(args.idle_seconds)).await;
+        idle = before.until(&Moment::now(&pids)?).server(0)?.map(|server| server.cpu_percent);
+    }
+
+    let before = Moment::now(&pids)?;
     if args.jobs > 0 {
         eprintln!("handing out {} jobs", args.jobs);
-        let runs = submit_all(&scene, &ledger, args.jobs, args.batch, args.rate).await?;
-        ledger.until_completed(args.jobs.into()).await;
-        handed_out = account(&scene, &ledger, runs, args.jobs).await?;
+        hand_out(&mut fronts, &args).await?;
     }
-    let ended = Moment::now(scene.pid);
-    let time = ledger.last().map_or(Duration::ZERO, |last| last - began.at());
-    let after_jobs = match scene.pid {
-        Some(pid) if args.jobs > 0 => {
-            scene.await_open(args.runners, Instant::now() + OPEN).await.map_err(|error| ledger.explain(error))?;
-            settle(args.runners).await;
-            Some(Resident::of(pid)?.now)
-        }
-        _ => None,
-    };
-    fleet.stop().await;
+    let after = Moment::now(&pids)?;
+    let mut after_jobs = None;
+    if args.jobs > 0 && !fronts.iter().any(|front| front.ledger.has_failed()) {
+        open(&mut fronts, |all| u32::try_from(all).unwrap_or(u32::MAX)).await?;
+        settle(args.runners).await;
+        after_jobs = known.then(|| Resident::of_all(&pids)).transpose()?.map(|resident| resident.now);
+    }
 
+    let spent = before.until(&after);
     let mut report = Report::new(
         "polls",
         json!({
             "runners": args.runners, "jobs": args.jobs, "http": if args.http2 { "2" } else { "1.1" },
-            "batch": args.batch, "rate": args.rate, "synchronous": args.scene.synchronous(),
+            "rate": args.rate, "servers": args.servers, "processes": args.processes,
+            "auto_acquire": args.auto_acquire, "synchronous": args.scene.synchronous(),
         }),
-        time,
-        handed_out.completed,
+        spent.time,
+        0,
     );
-    report.errors = ledger.close().1;
-    report.latency_us = handed_out.latency.summary();
+    // As long as the processes are there.
+    let mut cost = spent.server(args.jobs.into())?;
+    if let Some(cost) = &mut cost {
+        cost.kernel_kib = Some(kernel.half_kib());
+    }
+    let mut latency = Latency::default();
+    let mut last = None;
+    for front in fronts {
+        for park in front.parks {
+            if let Err(error) = park.end(&front.ledger).await {
+                report.errors.add(format!("{error:#}"));
+            }
+        }
+        last = last.max(front.ledger.last());
+        let (measured, errors) = front.ledger.close();
+        latency.add(&measured.to_offered);
+        report.count += measured.completed;
+        report.errors.join(errors);
+        front.scene.end(&front.runners, &mut report).await;
+    }
+    let time = last.map_or(spent.time, |last| last - before.at());
+    report.timed(time);
+    report.latency_us = latency.summary();
+    report.server = cost;
+    report.tell("load_cpu_us_per_op", spent.own_each(report.count));
     report.tell("open_ms", millis(opening));
     report.tell("memory", memory);
+    report.tell("kernel", kernel);
+    report.tell("idle_cpu_percent", idle);
     report.tell("after_jobs_kib", after_jobs);
-    report.cost(&began, ended, handed_out.completed);
-    scene.end(&runners, &mut report).await;
 
     if args.compare_hyper {
         eprintln!("parking as many on bare hyper");
         let slope = bare_hyper(&args).await?;
         report.tell("bare_hyper", slope);
-        report.tell("ratio", memory.map(|own| own.bytes_per_poll / slope.bytes_per_poll));
+        report.tell("ratio", memory.map(|own| round(100.0 * own.bytes_per_poll / slope.bytes_per_poll) / 100.0));
     }
     report.close(args.scene.json)
+}
+
+/// A service, its part of the runners, and the processes that poll for them.
+async fn front(args: &PollsArgs, number: u32) -> anyhow::Result<Front> {
+    let part = |all: u32, parts: u32, number: u32| all / parts + u32::from(number < all % parts);
+    let count = part(args.runners, args.servers, number);
+    let scene = Scene::open(&args.scene, count + SENDERS, args.http2).await?;
+    let runners = scene.register(count).await?;
+    let ledger = Arc::new(Ledger::default());
+    let streams = usize::try_from(args.streams)?;
+    let mut parks = Vec::new();
+    if args.processes == 1 {
+        let style = Style { auto_acquire: args.auto_acquire, ..Style::default() };
+        parks.push(Park::here(&scene.target, &scene.tasks, streams, runners.clone(), style, &ledger));
+    } else {
+        let processes = part(args.processes, args.servers, number);
+        let mut from = 0;
+        for process in 0..processes {
+            let to = from + usize::try_from(part(count, processes, process))?;
+            let runners = runners[from..to].to_vec();
+            parks.push(Park::elsewhere(&scene.target, streams, runners, args.auto_acquire).await?);
+            from = to;
+        }
+    }
+    Ok(Front { scene, runners, parks, ledger })
+}
+
+/// Opens so many polls of each service as `wanted` says of all that it has, and gives the time that it took.
+async fn open(fronts: &mut [Front], wanted: impl Fn(usize) -> u32) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    for front in fronts.iter_mut() {
+        let mut left = usize::try_from(wanted(front.runners.len()))?;
+        let parks = front.parks.len();
+        for (number, park) in front.parks.iter_mut().enumerate() {
+            // The parts of the processes are equal but for one, and so are these.
+            let part = left.div_ceil(parks - number);
+            park.open(part).await?;
+            left -= part;
+        }
+    }
+    for front in fronts {
+        let wanted = wanted(front.runners.len());
+        let open = front.scene.await_open(wanted, Instant::now() + OPEN).await;
+        open.map_err(|error| front.ledger.explain(error))?;
+    }
+    Ok(began.elapsed())
 }
 
 /// Lets what the service does in the wake of opening polls come to its end.
 async fn settle(polls: u32) {
     tokio::time::sleep(SETTLE.min(Duration::from_millis(100) + Duration::from_millis(2) * polls)).await;
+}
+
+/// Sends all jobs on their schedule, to the services in turn, and waits until they are done.
+async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<()> {
+    let mut senders = Vec::new();
+    for front in fronts.iter() {
+        senders.push(Sender::new(&front.scene, &front.ledger, args.payload).await?);
+    }
+    let schedule = Schedule { start: Instant::now(), per_second: args.rate };
+    for front in fronts.iter() {
+        front.ledger.measure(schedule.start, schedule.start + ALWAYS);
+    }
+    let mut turns = senders.iter().cycle();
+    let send = |_, intended| turns.next().into_iter().for_each(|sender: &Sender| sender.send(intended));
+    open_loop(schedule, args.jobs.into(), &mut Alarm::new()?, send).await?;
+    let (mut before, mut moved) = (0, Instant::now());
+    loop {
+        let (mut completed, mut failed) = (0, false);
+        for front in fronts.iter_mut() {
+            completed += front.ledger.completions();
+            failed |= front.ledger.has_failed();
+            for park in &mut front.parks {
+                let (more, broken) = park.progress().await?;
+                completed += more;
+                failed |= broken;
+            }
+        }
+        if completed >= args.jobs.into() || failed {
+            return Ok(());
+        }
+        if completed > before {
+            (before, moved) = (completed, Instant::now());
+        }
+        ensure!(moved.elapsed() < STALL, "nothing happened for a minute: {completed} of {} jobs", args.jobs);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Parks as many requests on bare hyper and measures them in the same way.

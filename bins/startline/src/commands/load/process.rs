@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_util::task::TaskTracker;
 
 /// How long a process may take to say that it is ready, and to end.
@@ -22,6 +22,7 @@ pub(super) struct ServerProcess {
     child: Child,
     pid: u32,
     lines: Lines<BufReader<ChildStdout>>,
+    input: Option<ChildStdin>,
     /// What it wrote to standard error, for when it fails.
     words: Arc<Mutex<String>>,
 }
@@ -29,6 +30,15 @@ pub(super) struct ServerProcess {
 impl ServerProcess {
     /// Starts this program with other arguments, and without the settings of this one's environment.
     pub(super) fn start(arguments: &[String]) -> anyhow::Result<Self> {
+        Self::launch(arguments, Stdio::null())
+    }
+
+    /// Starts one that is told what to do on its standard input.
+    pub(super) fn start_listening(arguments: &[String]) -> anyhow::Result<Self> {
+        Self::launch(arguments, Stdio::piped())
+    }
+
+    fn launch(arguments: &[String], input: Stdio) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -36,9 +46,10 @@ impl ServerProcess {
                 command.env_remove(name);
             }
         }
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.args(arguments).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context("cannot start a server")?;
         let pid = child.id().context("the server ended at once")?;
+        let input = child.stdin.take();
         let stdout = child.stdout.take().context("the server has no standard output")?;
         let stderr = child.stderr.take().context("the server has no standard error")?;
         let words = Arc::new(Mutex::new(String::new()));
@@ -53,7 +64,7 @@ impl ServerProcess {
                 }
             }
         });
-        Ok(Self { child, pid, lines: BufReader::new(stdout).lines(), words })
+        Ok(Self { child, pid, lines: BufReader::new(stdout).lines(), input, words })
     }
 
     fn words(&self) -> String {
@@ -76,6 +87,27 @@ impl ServerProcess {
         };
         let read = tokio::time::timeout(PATIENCE, read).await.context("the server did not become ready");
         read.flatten().with_context(|| format!("the server said:{}", self.words()))
+    }
+
+    /// Writes a line to its standard input.
+    pub(super) async fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        let input = self.input.as_mut().context("a process that does not listen")?;
+        let said = async {
+            input.write_all(line.as_bytes()).await?;
+            input.write_all(b"\n").await?;
+            input.flush().await
+        };
+        said.await.with_context(|| format!("the process has ended; it said:{}", self.words()))
+    }
+
+    /// Waits for the end of one that ends by itself.
+    pub(super) async fn ended(mut self) -> anyhow::Result<()> {
+        drop(self.input.take());
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("a process did not end")??;
+        if !status.success() {
+            bail!("a process ended with {status}; it said:{}", self.words());
+        }
+        Ok(())
     }
 
     /// Asks it to stop and waits for its end.

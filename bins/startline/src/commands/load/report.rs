@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstream::{print, println};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::usage::{Moment, ServerCost, Spent};
@@ -81,7 +81,7 @@ pub(super) struct Summary {
 }
 
 /// What must not happen.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Errors {
     pub(super) count: u64,
     /// The first ones.
@@ -164,6 +164,12 @@ impl Report {
             Err(error) => self.errors.add(format!("{error:#}")),
         }
         self.tell("load_cpu_us_per_op", spent.own_each(operations));
+    }
+
+    /// Says how long it took, where that is known only later.
+    pub(super) fn timed(&mut self, time: Duration) {
+        self.seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
+        self.per_second = per_second(self.count, time);
     }
 
     /// Prints it, and says how the command ends.

@@ -31,23 +31,13 @@ pub(super) async fn submit(link: &mut Link, token: &str, label: &str, jobs: u32)
     answer.expect(StatusCode::CREATED).context("a run was not taken")
 }
 
-/// Submits so many jobs in runs of `batch`, at a rate or as fast as they are taken.
-pub(super) async fn submit_all(
-    scene: &Scene,
-    ledger: &Ledger,
-    jobs: u32,
-    batch: u32,
-    rate: Option<u32>,
-) -> anyhow::Result<Vec<RunDetail>> {
+/// Submits so many jobs in as few runs as possible, as fast as they are taken.
+pub(super) async fn submit_all(scene: &Scene, ledger: &Ledger, jobs: u32) -> anyhow::Result<Vec<RunDetail>> {
     let mut link = scene.connect().await?;
-    let began = Instant::now();
     let mut runs = Vec::new();
     let mut submitted = 0;
     while submitted < jobs {
-        if let Some(rate) = rate {
-            tokio::time::sleep_until(began + Duration::from_secs(submitted.into()) / rate).await;
-        }
-        let next = batch.min(jobs - submitted);
+        let next = MOST_JOBS.min(jobs - submitted);
         let run = submit(&mut link, &scene.token, &scene.label, next).await;
         runs.push(run.map_err(|error| ledger.explain(error))?);
         submitted += next;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anstream::eprintln;
 use anyhow::{Context, bail};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::runner_api::{RegisterRequest, RegisterResponse, RegistrationTokenResponse};
@@ -46,7 +47,7 @@ pub(super) struct Scene {
 }
 
 /// A registered runner.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Runner {
     pub(super) id: i64,
     pub(super) token: String,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::ledger::Ledger;
 use super::lifecycle::submit;
@@ -25,6 +26,37 @@ pub(super) struct Steady {
     pub(super) senders: usize,
 }
 
+/// Who submits jobs without waiting for any.
+pub(super) struct Sender {
+    tasks: TaskTracker,
+    pool: Arc<Pool>,
+    ledger: Arc<Ledger>,
+    token: Arc<str>,
+    body: Arc<str>,
+}
+
+impl Sender {
+    pub(super) async fn new(scene: &Scene, ledger: &Arc<Ledger>, payload: u32) -> anyhow::Result<Self> {
+        let pool = Pool::new(scene.target.clone(), scene.tasks.clone(), SENDERS);
+        pool.fill(READY).await?;
+        let body = job_request(&scene.label, payload).into();
+        let (tasks, token) = (scene.tasks.clone(), scene.token.as_str().into());
+        Ok(Self { tasks, pool, ledger: Arc::clone(ledger), token, body })
+    }
+
+    /// Submits a job that should be sent at this time, and enters it.
+    pub(super) fn send(&self, intended: Instant) {
+        let (pool, ledger) = (Arc::clone(&self.pool), Arc::clone(&self.ledger));
+        let (token, body) = (Arc::clone(&self.token), Arc::clone(&self.body));
+        self.tasks.spawn(async move {
+            match pool.with(async |link| submit(link, &token, &body).await).await {
+                Ok(job) => ledger.submitted(job, intended),
+                Err(error) => ledger.failed(format!("a job was not taken: {error:#}")),
+            }
+        });
+    }
+}
+
 /// Submits so many jobs a second, and waits until they are done; the ledger measures all but the first second.
 pub(super) async fn submit_jobs(
     scene: &Scene,
@@ -32,26 +64,16 @@ pub(super) async fn submit_jobs(
     (rate, time): (u32, Duration),
     payload: u32,
 ) -> anyhow::Result<Steady> {
-    let pool = Pool::new(scene.target.clone(), scene.tasks.clone(), SENDERS);
-    pool.fill(READY).await?;
+    let sender = Sender::new(scene, ledger, payload).await?;
     let mut alarm = Alarm::new()?;
     let warming = Schedule { start: Instant::now(), per_second: rate };
     let measured = Schedule { start: warming.start + WARM_UP, ..warming };
     ledger.measure(measured.start, measured.start + time);
-    let submission = Arc::new((scene.token.clone(), job_request(&scene.label, payload)));
-    let mut send = |_, intended| {
-        let (pool, ledger, submission) = (Arc::clone(&pool), Arc::clone(ledger), Arc::clone(&submission));
-        scene.tasks.spawn(async move {
-            match pool.with(async |link| submit(link, &submission.0, &submission.1).await).await {
-                Ok(job) => ledger.submitted(job, intended),
-                Err(error) => ledger.failed(format!("a job was not taken: {error:#}")),
-            }
-        });
-    };
+    let mut send = |_, intended| sender.send(intended);
     open_loop(warming, warming.count(WARM_UP), &mut alarm, &mut send).await?;
-    let before = Moment::now(scene.pid)?;
+    let before = Moment::now(&scene.pid)?;
     open_loop(measured, measured.count(time), &mut alarm, &mut send).await?;
-    let after = Moment::now(scene.pid);
+    let after = Moment::now(&scene.pid);
     ledger.until_completed(warming.count(WARM_UP) + measured.count(time)).await;
-    Ok(Steady { before, after, senders: pool.opened() })
+    Ok(Steady { before, after, senders: sender.pool.opened() })
 }

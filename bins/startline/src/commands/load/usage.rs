@@ -38,18 +38,19 @@ pub(super) struct ServerCost {
 }
 
 /// Processor time of the service and of this process at the same moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Moment {
     at: tokio::time::Instant,
-    server: Option<(u32, Duration)>,
+    servers: Vec<(u32, Duration)>,
     own: Duration,
 }
 
 impl Moment {
-    /// Now; the service's part is left out when its process is not known, or gone, which its callers notice.
-    pub(super) fn now(server: Option<u32>) -> anyhow::Result<Self> {
-        let of_server = server.and_then(|pid| processor_time(pid).ok().map(|time| (pid, time)));
-        Ok(Self { at: tokio::time::Instant::now(), server: of_server, own: processor_time(std::process::id())? })
+    /// Now; a process of the service that is gone is left out, which the callers notice in other ways.
+    pub(super) fn now<'a>(servers: impl IntoIterator<Item = &'a u32>) -> anyhow::Result<Self> {
+        let times = servers.into_iter().map(|pid| processor_time(*pid).map(|time| (*pid, time)));
+        let servers = times.filter_map(Result::ok).collect();
+        Ok(Self { at: tokio::time::Instant::now(), servers, own: processor_time(std::process::id())? })
     }
 
     pub(super) const fn at(&self) -> tokio::time::Instant {
@@ -58,17 +59,18 @@ impl Moment {
 
     /// What was used from then to `later`.
     pub(super) fn until(&self, later: &Self) -> Spent {
-        let server =
-            self.server.zip(later.server).map(|((pid, before), (_, after))| (pid, after.saturating_sub(before)));
-        Spent { time: later.at - self.at, server, own: later.own.saturating_sub(self.own) }
+        let before = |wanted: u32| self.servers.iter().find(|(pid, _)| *pid == wanted);
+        let used = |(pid, after): &(u32, Duration)| Some((*pid, after.saturating_sub(before(*pid)?.1)));
+        let servers = later.servers.iter().filter_map(used).collect();
+        Spent { time: later.at - self.at, servers, own: later.own.saturating_sub(self.own) }
     }
 }
 
 /// Processor time that was used in a time, by the service and by this process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spent {
     pub(super) time: Duration,
-    server: Option<(u32, Duration)>,
+    servers: Vec<(u32, Duration)>,
     own: Duration,
 }
 
@@ -77,15 +79,16 @@ impl Spent {
     pub(super) fn add(&mut self, other: &Self) {
         self.time += other.time;
         self.own += other.own;
-        if let (Some((_, used)), Some((_, more))) = (&mut self.server, other.server) {
-            *used += more;
+        for ((_, used), (_, more)) in self.servers.iter_mut().zip(&other.servers) {
+            *used += *more;
         }
     }
 
     /// What the service cost, over so many operations.
     pub(super) fn server(&self, operations: u64) -> anyhow::Result<Option<ServerCost>> {
-        let Some((pid, used)) = self.server else { return Ok(None) };
-        let resident = Resident::of(pid)?;
+        let Some(used) = self.servers_used() else { return Ok(None) };
+        let pids: Vec<u32> = self.servers.iter().map(|(pid, _)| *pid).collect();
+        let resident = Resident::of_all(&pids)?;
         Ok(Some(ServerCost {
             cpu_us_per_op: per(used, operations),
             cpu_percent: round(100.0 * used.as_secs_f64() / self.time.as_secs_f64().max(1e-6)),
@@ -95,9 +98,14 @@ impl Spent {
         }))
     }
 
+    /// What all processes of the service used; `None` when none is known.
+    fn servers_used(&self) -> Option<Duration> {
+        (!self.servers.is_empty()).then(|| self.servers.iter().map(|(_, used)| *used).sum())
+    }
+
     /// Microseconds of the service for each of so many operations.
     pub(super) fn server_each(&self, operations: u64) -> Option<f64> {
-        self.server.and_then(|(_, used)| per(used, operations))
+        self.servers_used().and_then(|used| per(used, operations))
     }
 
     /// Microseconds of this process for each of so many operations.
@@ -125,12 +133,55 @@ impl Resident {
         Self::parse(&text).with_context(|| format!("no VmRSS in {path}"))
     }
 
+    /// Of several processes together.
+    pub(super) fn of_all(pids: &[u32]) -> anyhow::Result<Self> {
+        let all = pids.iter().map(|pid| Self::of(*pid)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self { now: all.iter().map(|one| one.now).sum(), peak: all.iter().map(|one| one.peak).sum() })
+    }
+
     fn parse(status: &str) -> Option<Self> {
         let field = |name: &str| {
             let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
             rest.trim().strip_suffix(" kB")?.trim().parse().ok()
         };
         Some(Self { now: field("VmRSS:")?, peak: field("VmHWM:")? })
+    }
+}
+
+/// What the kernel holds for sockets, on the whole machine.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Kernel {
+    /// All of its small objects (`Slab` in `/proc/meminfo`), and the buffers of TCP (`/proc/net/sockstat`), in KiB.
+    slab_kib: u64,
+    tcp_kib: u64,
+    how: &'static str,
+}
+
+impl Kernel {
+    /// Now; nothing where the kernel does not say.
+    pub(super) fn now() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Self::parse(&read("/proc/meminfo"), &read("/proc/net/sockstat"))
+    }
+
+    fn parse(memory: &str, sockets: &str) -> Self {
+        let slab = memory.lines().find_map(|line| line.strip_prefix("Slab:")?.trim().strip_suffix(" kB"));
+        let tcp = sockets.lines().find_map(|line| line.strip_prefix("TCP:")?.split(" mem ").nth(1));
+        let number = |text: Option<&str>| text.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or_default();
+        // Pages of four KiB.
+        let how = "slab and TCP buffers of the machine; half of it is the service's, as both ends are here";
+        Self { slab_kib: number(slab), tcp_kib: 4 * number(tcp), how }
+    }
+
+    /// How much more it is than before.
+    pub(super) const fn since(&self, before: &Self) -> Self {
+        let slab_kib = self.slab_kib.saturating_sub(before.slab_kib);
+        Self { slab_kib, tcp_kib: self.tcp_kib.saturating_sub(before.tcp_kib), how: self.how }
+    }
+
+    /// The service's part.
+    pub(super) const fn half_kib(&self) -> u64 {
+        (self.slab_kib + self.tcp_kib) / 2
     }
 }
 
@@ -189,6 +240,16 @@ mod tests {
         assert_eq!(parse_stat(text), Some(Duration::from_secs(2)));
         assert_eq!(parse_stat("7 (a"), None);
         assert!(processor_time(std::process::id()).is_ok());
+    }
+
+    #[test]
+    fn memory_of_sockets_is_read_from_the_kernels_words() {
+        let memory = |slab: u32| format!("MemFree: 7 kB\nSlab:   {slab} kB\nSReclaimable: 9 kB\n");
+        let sockets = |pages: u32| format!("sockets: used 9\nTCP: inuse 5 alloc 5 mem {pages}\nUDP: inuse 1 mem 99\n");
+        let before = Kernel::parse(&memory(1000), &sockets(3));
+        let grown = Kernel::parse(&memory(1600), &sockets(28)).since(&before);
+        assert_eq!((grown.slab_kib, grown.tcp_kib, grown.half_kib()), (600, 100, 350));
+        assert_eq!(Kernel::parse("", "").half_kib(), 0);
     }
 
     #[test]
