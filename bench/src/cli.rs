@@ -173,7 +173,7 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Peer(args) => interruptible(peer(args)).await,
         Command::Serve(args) => serve::serve(args.bare, args.http2).await.map(|()| ExitCode::SUCCESS),
         Command::Polls(args) => polls(args).await,
-        Command::Goals(args) => interruptible(goals::execute(args)).await,
+        Command::Goals(args) => goals::execute(args).await,
         Command::Table(args) => {
             println!("{}", Results::read(&args.results)?.text(args.markdown));
             Ok(ExitCode::SUCCESS)
@@ -186,13 +186,24 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Ends the work at a signal: what it started is killed when it is dropped, which a signal alone would not do.
 async fn interruptible(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        done = work => done,
+        ended = signalled() => {
+            ended?;
+            anyhow::bail!("ended by a signal")
+        }
+    }
+}
+
+/// Returns at SIGTERM and at Ctrl-C.
+pub(crate) async fn signalled() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        done = work => done,
-        _ = terminate.recv() => anyhow::bail!("ended by a signal"),
-        _ = interrupt.recv() => anyhow::bail!("ended by a signal"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    Ok(())
 }
 
 async fn polls(args: PollsArgs) -> anyhow::Result<ExitCode> {

@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -26,9 +26,43 @@ pub(crate) struct Daemon {
     lines: mpsc::UnboundedReceiver<String>,
     /// What it wrote, for when it fails.
     words: Arc<Mutex<String>>,
+    family: Option<Family>,
+}
+
+/// A process and what it started, which all end when this is dropped: to kill the process alone would leave them.
+#[derive(Debug)]
+pub(crate) struct Family(Option<Pid>);
+
+impl Family {
+    /// Has the next process of this command begin a family.
+    pub(crate) fn found(command: &mut Command) {
+        command.process_group(0);
+    }
+
+    /// That of a process that was started so.
+    pub(crate) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Usually all have ended by themselves, and there is no such group any more.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
 }
 
 impl Daemon {
+    /// Starts `command` as the first of a family, which ends with it at the latest.
+    pub(crate) fn start_family(mut command: Command) -> anyhow::Result<Self> {
+        Family::found(&mut command);
+        let mut daemon = Self::start(command)?;
+        daemon.family = Some(Family::of(&daemon.child));
+        Ok(daemon)
+    }
+
     /// Starts `command` with its output read by this process.
     pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -44,7 +78,7 @@ impl Daemon {
         if let Some(output) = child.stderr.take() {
             tasks.spawn(read(output, Arc::clone(&words), None));
         }
-        Ok(Self { child, pid, lines, words })
+        Ok(Self { child, pid, lines, words, family: None })
     }
 
     pub(crate) const fn pid(&self) -> u32 {
@@ -102,6 +136,28 @@ async fn read(output: impl AsyncRead + Unpin, words: Arc<Mutex<String>>, lines: 
         if let Some(lines) = &lines {
             // Nobody may be waiting for a line any more.
             drop(lines.send(line));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_family_ends_with_whoever_holds_it() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 & echo child $!; wait"]);
+        let mut daemon = Daemon::start_family(command).unwrap();
+        let child: i32 = daemon.line("child ").await.unwrap().parse().unwrap();
+        assert!(kill(Pid::from_raw(child), None).is_ok());
+        drop(daemon);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        // Until whoever inherits it has seen its end, it is still known.
+        let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        while !state().is_empty() && !state().contains(") Z ") {
+            assert!(tokio::time::Instant::now() < until, "{}", state());
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }

@@ -142,7 +142,15 @@ pub(crate) async fn execute(args: GoalsArgs) -> anyhow::Result<ExitCode> {
         results,
         args,
     };
-    bench.all().await;
+    // What was measured until a signal is told as well; servers are killed when the work is dropped.
+    tokio::select! {
+        () = Box::pin(bench.all()) => {}
+        ended = crate::cli::signalled() => {
+            ended?;
+            eprintln!("ended by a signal: the rest was not measured");
+            bench.results.whole = false;
+        }
+    }
     bench.results.peers = bench.peers.about();
     let Bench { args, peers, mut results, .. } = bench;
     peers.stop().await?;

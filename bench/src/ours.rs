@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::{Duration, Instant};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Family};
 use crate::figures::Figures;
 use crate::link::{Link, Target};
 
@@ -127,8 +127,12 @@ pub(crate) async fn load(
         return Ok(Err(format!("no scenario `{scenario}` in startline load")));
     }
     let mut command = startline(program);
-    command.args(["load", scenario, "--json"]).args(further).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    command.args(["load", scenario, "--json"]).args(further).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Family::found(&mut command);
+    let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    let _family = Family::of(&child);
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
     let output = output.with_context(|| format!("startline load {scenario} did not end"))??;
     let words = String::from_utf8_lossy(&output.stderr);
     let last = String::from_utf8_lossy(&output.stdout).trim().lines().last().unwrap_or_default().to_owned();

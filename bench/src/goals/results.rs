@@ -19,6 +19,8 @@ pub(crate) struct Results {
     pub(crate) version: u32,
     pub(crate) time: String,
     pub(crate) quick: bool,
+    /// Not ended by a signal before its time.
+    pub(crate) whole: bool,
     pub(crate) processors: f64,
     pub(crate) versions: BTreeMap<String, String>,
     /// Peers that ran, with their settings.
@@ -44,6 +46,7 @@ impl Results {
             version: 1,
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             quick: args.quick,
+            whole: true,
             processors: machine::processors(),
             versions: super::versions(&args.startline).await.into_iter().collect(),
             peers: Vec::new(),
@@ -80,8 +83,9 @@ impl Results {
 
     fn footer(&self) -> String {
         let count = |wanted: fn(&Verdict) -> bool| self.rows.iter().filter(|row| wanted(&row.verdict)).count();
+        let part = if self.whole { "" } else { "ended by a signal before all was measured: " };
         let mut lines = vec![format!(
-            "{} passed, {} failed, {} skipped, {} noisy (load average before above {NOISY_LOAD}, or more than \
+            "{part}{} passed, {} failed, {} skipped, {} noisy (load average before above {NOISY_LOAD}, or more than \
              {NOISY_OTHERS} processors busy for others)",
             count(|verdict| *verdict == Verdict::Pass),
             count(|verdict| *verdict == Verdict::Fail),

@@ -149,7 +149,7 @@ impl Bench {
                 &self.effort.warm.to_string(),
             ]);
             command.arg("--startline").arg(&self.args.startline).arg("--dir").arg(&self.args.place.dir);
-            let mut daemon = Daemon::start(command)?;
+            let mut daemon = Daemon::start_family(command)?;
             let line = daemon.line("{").await?;
             let figures: Figures = serde_json::from_str(&format!("{{{line}"))?;
             total += figures.number("/total_mib").context("the kernel does not tell what sockets take")?;
