@@ -210,14 +210,16 @@ impl Turns {
         if let Some(why) = &self.missing {
             return Found::Missing(why.clone());
         }
-        let errors: u64 = self.rounds.iter().map(|figures| figures.errors.count).sum();
-        if errors > 0 {
-            let first = self.rounds.iter().find_map(|figures| figures.errors.first.first());
-            let first = first.map(|first| first.chars().take(MOST_WORDS).collect::<String>()).unwrap_or_default();
-            return Found::Wrong(format!("{errors} errors: {first}"));
-        }
         let rounds: Option<Vec<f64>> = self.rounds.iter().map(|figures| figures.number(pointer)).collect();
-        rounds.map_or_else(|| Found::Missing(format!("has no {pointer}")), Found::of)
+        let found = rounds.map_or_else(|| Found::Missing(format!("has no {pointer}")), Found::of);
+        let errors: u64 = self.rounds.iter().map(|figures| figures.errors.count).sum();
+        if errors == 0 {
+            return found;
+        }
+        let first = self.rounds.iter().find_map(|figures| figures.errors.first.first());
+        let first = first.map(|first| first.chars().take(MOST_WORDS).collect::<String>()).unwrap_or_default();
+        let figure = if let Found::Figure(figure) = found { Some(figure) } else { None };
+        Found::Wrong(format!("{errors} errors: {first}"), figure)
     }
 }
 

@@ -47,8 +47,8 @@ pub(crate) struct Goal {
 pub(crate) enum Found {
     Figure(Spread),
     Missing(String),
-    /// Measured, with something that must not happen.
-    Wrong(String),
+    /// Measured, with something that must not happen; the figure, if there is one all the same.
+    Wrong(String, Option<Spread>),
 }
 
 impl Found {
@@ -99,13 +99,13 @@ impl Row {
                 None
             }
             // An anchor that went wrong is none; nobody else is better for it.
-            Found::Wrong(why) if !who.is_empty() => {
+            Found::Wrong(why, _) if !who.is_empty() => {
                 missing.get_or_insert_with(|| format!("{who}: {why}"));
                 None
             }
-            Found::Wrong(why) => {
+            Found::Wrong(why, spread) => {
                 wrong.get_or_insert(why);
-                None
+                spread
             }
         };
         let ours = take(ours, "");
@@ -185,9 +185,10 @@ mod tests {
 
     #[test]
     fn errors_of_ours_fail_and_those_of_an_anchor_skip() {
-        let wrong = || Found::Wrong("3 errors: a job was lost".to_owned());
+        let wrong = || Found::Wrong("3 errors: a job was lost".to_owned(), Spread::of(vec![99.0]));
         let row = Row::judge(RATIO, wrong(), Some(("x", figure(1.0))), QUIET);
         assert_eq!((row.verdict, row.wrong.as_deref()), (Verdict::Fail, Some("3 errors: a job was lost")));
+        assert_eq!(row.ours, Spread::of(vec![99.0]));
         // Not even noise excuses it.
         assert_eq!(Row::judge(RATIO, wrong(), None, Company { others: 9.0, ..QUIET }).verdict, Verdict::Fail);
         let row = Row::judge(RATIO, figure(1e9), Some(("x", wrong())), QUIET);

@@ -165,7 +165,7 @@ impl Bench {
         let found = if lost == 0 {
             Found::of(vec![total])
         } else {
-            Found::Wrong(format!("polls of {lost} processes failed while they were parked"))
+            Found::Wrong(format!("polls of {lost} processes failed while they were parked"), None)
         };
         let wanted = Bound::AtMost(1.8 * 1024.0 * share);
         let goal = steady(goal("S6", "parked polls of a large fleet, user and kernel, HTTP/1.1", "MiB", wanted));
