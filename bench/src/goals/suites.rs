@@ -23,7 +23,7 @@ pub(super) const IDS: &[&str] =
 /// How long a service may be busy with itself after its start.
 const SETTLED: Duration = Duration::from_secs(60);
 /// Why a decision alone is not measured here.
-const ELSEWHERE: &str = "counted by the micro-benchmarks; over HTTP there are requests around it";
+const ELSEWHERE: &str = "bench/instructions counts it; over HTTP there are requests around it";
 
 const fn goal(id: &'static str, what: &'static str, unit: &'static str, bound: Bound) -> Goal {
     Goal { id, what, unit, bound, steady: false }
