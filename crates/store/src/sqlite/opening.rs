@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::migrations::{self, Refusal};
@@ -64,6 +65,7 @@ pub(super) fn writer(path: &Path, options: &Options, now: Timestamp) -> Result<C
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(128);
+        keep_plans(&connection)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         // Before the schema is known to be ours nothing may be changed, the journal mode included.
@@ -86,6 +88,13 @@ pub(super) fn writer(path: &Path, options: &Options, now: Timestamp) -> Result<C
     Ok(connection)
 }
 
+/// Lets a prepared statement keep its plan. The engine is built with `STAT4`, under which it would look at the values bound
+/// to a statement and, wherever they might matter to its plan, compile the statement anew for each execution: that was a
+/// third of what the writer did, and nearly half of what the readers did.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
 /// What a reader keeps of the database, in KiB. The operating system has the same pages, and there are several readers;
 /// so they keep what a query walks through and no copy of all that was ever asked for.
 const READER_CACHE_KIB: i64 = 512;
@@ -97,6 +106,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Error> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
+        keep_plans(&connection)?;
         // Negative: KiB instead of pages.
         connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         connection.pragma_update(None, "trusted_schema", false)?;
@@ -135,6 +145,8 @@ fn unusable(path: &Path, problem: &impl std::fmt::Display, remedy: &str) -> Erro
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
 
     fn number(connection: &Connection, pragma: &str) -> i64 {
@@ -151,6 +163,21 @@ mod tests {
         let normal = writer(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(number(&normal, "synchronous"), 1);
         assert_eq!(number(&normal, "foreign_keys"), 1);
+    }
+
+    #[test]
+    fn a_statement_keeps_its_plan_whatever_is_bound_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let writer = writer(&path, &Options::new(|_| [0; 32]), Timestamp::UNIX_EPOCH).unwrap();
+        // The index of this table is partial, so that a value may decide whether it can be used.
+        for connection in [&writer, &reader(&path).unwrap()] {
+            let mut select = connection.prepare("SELECT id FROM jobs WHERE status = ?1 AND id < ?2").unwrap();
+            for (status, before) in [("queued", 1), ("running", 2), ("queued", 3)] {
+                assert!(!select.exists((status, before)).unwrap());
+            }
+            assert_eq!(select.get_status(StatementStatus::RePrepare), 0);
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@ use super::Observer;
 use super::failure::{Failure, engine};
 use crate::Error;
 
-/// Most steps of one commit.
-const BATCH: usize = 128;
+/// Most steps of one commit: as many as come while a slow disk syncs. What one step costs is small beside that, so that
+/// the first of a full batch waits little for the last.
+const BATCH: usize = 1024;
 /// How long the writer waits before it tries again to begin, besides the engine's own waiting for a lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -172,7 +173,7 @@ mod tests {
 
         /// Runs what is queued; answers the batches, and which steps succeeded.
         fn run(&mut self) -> (Vec<usize>, Vec<bool>) {
-            let (queue, steps) = sync_channel(1000);
+            let (queue, steps) = sync_channel(2 * BATCH);
             self.queue.drain(..).for_each(|step| queue.try_send(step).unwrap_or_else(|_| panic!("queue is full")));
             drop(queue);
             let batches = Arc::new(Mutex::new(Vec::new()));
