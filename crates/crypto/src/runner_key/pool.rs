@@ -9,8 +9,8 @@ const NICENESS: i32 = 10;
 
 /// Key pairs made ahead, so that a burst of just-in-time runners does not wait for prime numbers.
 ///
-/// One thread of low priority keeps `size` pairs ready; it sleeps while the pool is full and ends when the pool is
-/// dropped, which waits for the pair that it is making.
+/// One thread of low priority keeps `size` pairs ready from the moment on when the pool is wanted; it sleeps before that and
+/// while the pool is full, and ends when the pool is dropped, which waits for the pair that it is making.
 pub struct KeyPool {
     shared: Arc<Shared>,
     filler: Option<JoinHandle<()>>,
@@ -26,11 +26,13 @@ struct Shared {
 #[derive(Default)]
 struct State {
     ready: Vec<RunnerKeyPair>,
+    wanted: bool,
     stopped: bool,
 }
 
 impl KeyPool {
-    /// A pool that keeps `size` pairs ready (some 3 KiB each); one of size 0 makes every pair when it is asked for.
+    /// A pool that keeps `size` pairs ready (some 3 KiB each) once it is wanted; one of size 0 makes every pair when it is
+    /// asked for.
     ///
     /// # Panics
     /// When the operating system gives no thread.
@@ -45,6 +47,12 @@ impl KeyPool {
         Self { shared, filler }
     }
 
+    /// Says that pairs will be asked for: the pool begins to fill. Taking one says so too.
+    pub fn want(&self) {
+        self.shared.lock().wanted = true;
+        self.shared.changed.notify_all();
+    }
+
     /// A pair, at once if one is ready; otherwise it is made here.
     ///
     /// That takes tens to hundreds of milliseconds of this thread: async code calls it in `spawn_blocking`, or calls
@@ -57,7 +65,11 @@ impl KeyPool {
     /// A pair if one is ready. Never waits for one to be made.
     #[must_use]
     pub fn try_take(&self) -> Option<RunnerKeyPair> {
-        let pair = self.shared.lock().ready.pop();
+        let pair = {
+            let mut state = self.shared.lock();
+            state.wanted = true;
+            state.ready.pop()
+        };
         self.shared.changed.notify_all();
         pair
     }
@@ -96,7 +108,7 @@ impl Shared {
         // Of this thread alone: on Linux niceness belongs to threads. If it is refused the pool is only less polite.
         let _ = rustix::process::nice(NICENESS);
         loop {
-            let full = |state: &mut State| !state.stopped && state.ready.len() >= self.size;
+            let full = |state: &mut State| !state.stopped && (!state.wanted || state.ready.len() >= self.size);
             let state = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
             if state.stopped {
                 return;
@@ -128,6 +140,7 @@ mod tests {
     #[test]
     fn the_pool_fills_itself_hands_out_each_pair_once_and_never_runs_dry() {
         let pool = KeyPool::new(2);
+        pool.want();
         pool.shared.wait_until_full();
         let taken: Vec<String> = (0..4).map(|_| pool.take().public().fingerprint()).collect();
         for (index, fingerprint) in taken.iter().enumerate() {
@@ -161,6 +174,7 @@ mod tests {
     #[test]
     fn the_thread_gives_way_to_the_rest_of_the_process_and_nobody_else_does() {
         let pool = KeyPool::new(1);
+        assert!(pool.try_take().is_none(), "nothing is made before it is wanted");
         pool.shared.wait_until_full();
         let ours = niceness("/proc/thread-self".as_ref()).unwrap();
         let nicer = (ours + NICENESS).min(19);

@@ -38,6 +38,8 @@ pub(super) async fn create(
     Body(wanted): Body<SessionWanted>,
 ) -> ApiResult<Json<Value>> {
     let record = caller.set(&app, id).await?;
+    // Whoever listens will ask for just-in-time runners.
+    app.actions.keys.want();
     let (claims, statistics) = {
         let inner = app.dispatch.lock();
         let sets = &app.actions.scale_sets;
