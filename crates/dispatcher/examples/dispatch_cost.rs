@@ -13,7 +13,7 @@ use startline_dispatcher::{
     Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -38,6 +38,8 @@ fn runner(id: i64, alike: bool) -> RunnerSpec {
 fn job(id: i64) -> JobSpec {
     JobSpec {
         id: JobId(id),
+        run: RunId(id),
+        timeout_minutes: 360,
         requirement: Requirement {
             labels: vec!["linux".to_owned(), format!("pool-{}", id % 20)],
             group: None,

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::state::JobStatus;
 
 use crate::config::later;
@@ -15,6 +15,10 @@ use crate::{Assignment, AssignmentKind, Requirement};
 pub struct JobSpec {
     /// The job.
     pub id: JobId,
+    /// Its run.
+    pub run: RunId,
+    /// How long it may run, in minutes. Not looked at; told with its offer.
+    pub timeout_minutes: u32,
     /// Who may run it.
     pub requirement: Requirement,
     /// Higher goes first.
@@ -52,6 +56,8 @@ pub(crate) struct Job {
     pub(crate) attempt: u32,
     pub(crate) epoch: Epoch,
     pub(crate) queued_at: Timestamp,
+    pub(crate) run: RunId,
+    pub(crate) timeout_minutes: u32,
     pub(crate) on_runner_lost: LostPolicy,
     pub(crate) requeues_left: u32,
     /// `None` while it is queued.

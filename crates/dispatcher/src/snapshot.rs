@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{JobStatus, RunnerStatus};
 
@@ -76,6 +76,10 @@ pub struct RunnerSnapshot {
 pub struct JobSnapshot {
     /// The job.
     pub id: JobId,
+    /// Its run.
+    pub run: RunId,
+    /// How long it may run.
+    pub timeout_minutes: u32,
     /// Queued, offered or running.
     pub status: JobStatus,
     /// The epoch last used.
@@ -194,6 +198,8 @@ fn job_snapshot(id: JobId, job: &Job) -> JobSnapshot {
     });
     JobSnapshot {
         id,
+        run: job.run,
+        timeout_minutes: job.timeout_minutes,
         status: job.status(),
         epoch: job.epoch,
         attempt: job.attempt,

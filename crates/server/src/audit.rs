@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use startline_protocol::ids::RunnerId;
 use startline_protocol::scope::Scope;
 use startline_protocol::value_scope::ValueScope;
-use startline_store::{Answer, AuditRecord, JobRecord, NewAudit};
+use startline_store::{NewAudit, Note, TakenJob};
 
 use crate::App;
 use crate::auth::{Admin, AdminOrRunner, Configurer, JobBearer, Origin, Registrar, Runner};
@@ -24,6 +24,8 @@ use crate::routes::work::AGAIN;
 
 pub(crate) use refusals::{Refusals, Refused};
 
+/// The outcome of what was done.
+const SUCCESS: &str = "success";
 /// Longest text that a caller gave and that is written down.
 const LONGEST: usize = 256;
 
@@ -171,29 +173,6 @@ impl App {
         record.send("success".to_owned());
     }
 
-    /// The line of a job that a runner took; written when this is called, durable when the answer comes. A poll keeps
-    /// nothing of its request while it waits, so that the line of one names no address.
-    pub(crate) fn audit_acquired(
-        self: &Arc<Self>,
-        job: &JobRecord,
-        runner: RunnerId,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Answer<AuditRecord> {
-        let name = job.runner_name.as_deref().unwrap_or_default();
-        self.store.append_audit(NewAudit {
-            at: now,
-            actor: bounded(&format_args!("runner:{runner} ({name})")),
-            action: "job.acquire".to_owned(),
-            subject: format!("job:{}", job.id),
-            outcome: "success".to_owned(),
-            scope: Scope::repository(&job.repository).unwrap_or_default(),
-            request_id: origin.request_id.clone(),
-            address: origin.address.map(|address| address.to_string()),
-            details: [("attempt".to_owned(), job.attempt.to_string())].into(),
-        })
-    }
-
     fn record(
         self: &Arc<Self>,
         actor: String,
@@ -217,7 +196,47 @@ impl App {
     }
 }
 
+/// The line of a job that a runner takes. A poll keeps nothing of its request while it waits, so that the line of one
+/// names no address.
+pub(crate) fn acquired(runner: RunnerId, origin: &Origin, now: Timestamp) -> Note<TakenJob> {
+    let (request_id, address) = (origin.request_id.clone(), origin.address);
+    Note::new(move |TakenJob { job, .. }| {
+        let name = job.runner_name.as_deref().unwrap_or_default();
+        Some(NewAudit {
+            at: now,
+            actor: bounded(&format_args!("runner:{runner} ({name})")),
+            action: "job.acquire".to_owned(),
+            subject: format!("job:{}", job.id),
+            outcome: SUCCESS.to_owned(),
+            scope: Scope::repository(&job.repository).unwrap_or_default(),
+            request_id,
+            address: address.map(|address| address.to_string()),
+            details: [("attempt".to_owned(), job.attempt.to_string())].into(),
+        })
+    })
+}
+
+/// The line of a success that the step itself writes which is the deed; `fill` adds what only its answer says, and says
+/// whether it is one.
+pub(crate) fn noted<T>(
+    line: Option<NewAudit>,
+    fill: impl FnOnce(&T, &mut NewAudit) -> bool + Send + 'static,
+) -> Note<T> {
+    Note::new(move |done| line.and_then(|mut line| fill(done, &mut line).then_some(line)))
+}
+
 impl Record {
+    /// Hands the line of a success over, for [`noted`]: nothing is written here any more. What the step then did not write
+    /// is taken back.
+    pub(crate) fn hand_over(&mut self) -> Option<NewAudit> {
+        self.entry.take().map(|line| NewAudit { outcome: SUCCESS.to_owned(), ..line })
+    }
+
+    /// Takes a line back that was handed over: the deed failed, or had been done before.
+    pub(crate) fn take_back(&mut self, line: Option<NewAudit>) {
+        self.entry = line;
+    }
+
     /// Names the thing, when it is known only now.
     pub(crate) fn subject(&mut self, subject: impl Display) {
         if let Some(entry) = &mut self.entry {
@@ -265,7 +284,7 @@ impl Record {
         let Some(mut entry) = self.entry.take() else { return result };
         match &result {
             Ok(_) => {
-                entry.outcome = "success".to_owned();
+                entry.outcome = SUCCESS.to_owned();
                 while let Err(error) = self.app.store.append_audit(entry.clone()).await {
                     if !self.is_awaited || !error.is_transient() || self.app.drain.is_cancelled() {
                         return Err(error.into());
@@ -322,7 +341,7 @@ impl Drop for Record {
 }
 
 /// Text as it is written down: of bounded length.
-fn bounded(text: &(impl Display + ?Sized)) -> String {
+pub(crate) fn bounded(text: &(impl Display + ?Sized)) -> String {
     let mut text = text.to_string();
     if text.len() > LONGEST {
         text.truncate(text.floor_char_boundary(LONGEST));

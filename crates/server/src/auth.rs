@@ -109,15 +109,23 @@ pub(crate) async fn refuse_as(
 async fn admin(app: &Arc<App>, origin: Origin, text: &str) -> Result<Admin, ApiError> {
     let Ok(token) = ApiToken::parse(text) else { return Err(refuse(app, &origin, TokenKind::Api, text).await) };
     let hash = startline_crypto::token::hash(token.expose()).0;
-    let Some(record) = app.store.api_token(hash).await? else {
-        return Err(refuse(app, &origin, TokenKind::Api, text).await);
+    let now = app.clock.now();
+    let record = match app.api_tokens.get(&hash, now) {
+        Ok(record) => record,
+        Err(mark) => {
+            let Some(record) = app.store.api_token(hash).await?.map(Arc::new) else {
+                return Err(refuse(app, &origin, TokenKind::Api, text).await);
+            };
+            app.api_tokens.put(hash, Arc::clone(&record), now, mark);
+            record
+        }
     };
-    if record.is_valid(app.clock.now()) {
+    if record.is_valid(now) {
         app.limits.was_good(text, origin.address);
         return Ok(Admin { token: record, hash, origin });
     }
     let reason = if record.revoked_at.is_some() { "revoked" } else { "expired" };
-    refuse_as(app, &origin, text, admin::actor(&record), record.scope, reason).await;
+    refuse_as(app, &origin, text, admin::actor(&record), record.scope.clone(), reason).await;
     Err(ApiError::unauthenticated("the API token is unknown, expired or revoked"))
 }
 
@@ -144,15 +152,16 @@ impl PresentedRunnerToken {
         let now = app.clock.now();
         let Self { token, origin } = self;
         let hash: Hash = startline_crypto::token::hash(token.expose()).0;
-        if let Some(known) = app.runner_tokens.get(&hash, now) {
-            return Ok(Runner { id: known.id, known, origin });
-        }
+        let mark = match app.runner_tokens.get(&hash, now) {
+            Ok(known) => return Ok(Runner { id: known.id, known, origin }),
+            Err(mark) => mark,
+        };
         let Some(found) = app.store.runner_by_token(hash, now).await? else {
             return Err(refuse(app, &origin, TokenKind::Runner, token.expose()).await);
         };
         app.limits.was_good(token.expose(), origin.address);
         let known = Arc::new(KnownRunner::from(found));
-        app.runner_tokens.put(hash, Arc::clone(&known), now);
+        app.runner_tokens.put(hash, Arc::clone(&known), now, mark);
         Ok(Runner { id: known.id, known, origin })
     }
 }

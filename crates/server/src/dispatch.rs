@@ -129,6 +129,8 @@ impl Inner {
 pub(crate) fn spec(job: &JobRecord) -> JobSpec {
     JobSpec {
         id: job.id,
+        run: job.run_id,
+        timeout_minutes: job.timeout_minutes,
         requirement: Requirement {
             labels: job.labels.clone(),
             group: job.group.clone(),
@@ -290,7 +292,7 @@ impl App {
             self.metrics.completed(conclusion, ran);
         }
         self.changes.bump(job.run_id);
-        self.touch_run(job.run_id);
+        self.run_goes_on(job);
     }
 
     /// Returns an assignment that did not reach its runner: the job goes back to its old place.

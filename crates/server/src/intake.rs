@@ -9,12 +9,13 @@ use startline_crypto::token;
 use startline_daemon::trace::TraceContext;
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
-use startline_store::{CreatedRun, Hash, JobRecord, NewJob, NewRun, RunRecord};
+use startline_store::{CreatedRun, Hash, JobRecord, NewAudit, NewJob, NewRun, RunRecord};
 use startline_workflow::Workflow;
 use startline_workflow::expression::Object;
 use uuid::Uuid;
 
 use crate::App;
+use crate::audit::{self, Record};
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
 use crate::submission::{Forge, Submission};
@@ -65,12 +66,15 @@ impl Repeat {
 }
 
 impl App {
-    /// Makes a run, with the jobs that `jobs` makes for its plan, and sets it going. The run of an earlier submission under
+    /// Makes a run, with the jobs that `jobs` makes for its plan, and sets it going; in the same step the record's line is
+    /// written, to which `tell` adds what is known only then. The run of an earlier submission under
     /// the same key is answered as it stands; another request under that key is refused.
     pub(crate) async fn take_in(
         self: &Arc<Self>,
         mut intake: Intake,
         jobs: impl FnOnce(Uuid) -> Vec<NewJob>,
+        record: &mut Record,
+        tell: impl FnOnce(&CreatedRun, &mut NewAudit) + Send + 'static,
     ) -> ApiResult<(RunRecord, Vec<JobRecord>)> {
         let plan_id = Uuid::new_v4();
         let sealed_secrets = if intake.secrets.is_empty() {
@@ -100,7 +104,16 @@ impl App {
             idempotency: repeat.map(|repeat| repeat.key),
             created_at: self.clock.now(),
         };
-        let CreatedRun { run, jobs, is_repeat } = self.store.create_run(new, jobs(plan_id)).await?;
+        let line = record.hand_over();
+        let note = audit::noted(line.clone(), |created: &CreatedRun, line| {
+            tell(created, line);
+            !created.is_repeat
+        });
+        let created = self.store.create_run_noted(new, jobs(plan_id), note).await;
+        if created.as_ref().map_or(true, |created| created.is_repeat) {
+            record.take_back(line);
+        }
+        let CreatedRun { run, jobs, is_repeat } = created?;
         if is_repeat {
             let earlier = serde_json::from_str::<Submission>(&run.run.submission).ok();
             if self.reopened(&run)? != secrets || earlier.is_none_or(|earlier| earlier.fingerprint != fingerprint) {
@@ -115,11 +128,14 @@ impl App {
         };
         self.changes.begin(run.id);
         self.events.begin(&run, &jobs);
+        let is_single = submission.single;
         self.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
         let queued: Vec<JobRecord> = jobs.iter().filter(|job| job.conclusion.is_none()).cloned().collect();
         self.enqueue(&queued);
-        // What else follows, follows from the stored run, here as after a restart.
-        self.touch_run(run.id);
+        // What else follows, follows from the stored run, here as after a restart; nothing does while its only job waits.
+        if !is_single || queued.is_empty() {
+            self.touch_run(run.id);
+        }
         Ok((run, jobs))
     }
 

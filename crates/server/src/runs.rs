@@ -72,6 +72,45 @@ impl App {
         self.tasks.spawn(async move { app.drive(run).await });
     }
 
+    /// Goes on with the run of a job that has ended. One that has this job only ends with it, and there is nothing to be
+    /// planned, unless somebody wanted it to stop.
+    pub(crate) fn run_goes_on(self: &Arc<Self>, job: &JobRecord) {
+        let ended = match job.conclusion {
+            Some(conclusion @ (Conclusion::Success | Conclusion::Failure)) if job.cancel_reason.is_none() => conclusion,
+            _ => return self.touch_run(job.run_id),
+        };
+        {
+            let mut active = self.runs.lock();
+            let Some(entry) = active.get_mut(&job.run_id) else { return };
+            if !entry.compiled.submission.single || entry.busy {
+                drop(active);
+                return self.touch_run(job.run_id);
+            }
+            entry.busy = true;
+        }
+        let (app, job) = (Arc::clone(self), job.clone());
+        self.tasks.spawn(async move { app.finish_single(job, ended).await });
+    }
+
+    async fn finish_single(self: Arc<Self>, job: JobRecord, conclusion: Conclusion) {
+        let run = job.run_id;
+        match self.store.finish_run(run, conclusion, None, self.clock.now()).await {
+            Ok(_) => {
+                self.events.finish(run, conclusion, None, &[job]);
+                self.runs.lock().remove(&run);
+                self.changes.finish(run);
+                tracing::info!(run.id = %run, %conclusion, "run completed");
+            }
+            Err(error) => {
+                tracing::error!(run.id = %run, %error, "a run was not concluded; trying again");
+                if let Some(entry) = self.runs.lock().get_mut(&run) {
+                    entry.busy = false;
+                }
+                self.touch_run(run);
+            }
+        }
+    }
+
     async fn drive(self: Arc<Self>, run: RunId) {
         loop {
             let compiled = {

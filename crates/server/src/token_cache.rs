@@ -1,36 +1,40 @@
-//! Runner tokens that were looked up a moment ago, so that a runner's calls in quick succession (a poll, an acquire, a
-//! heartbeat) cost one look-up.
+//! Tokens that were looked up a moment ago, so that a caller's requests in quick succession (a poll, an acquire, a
+//! heartbeat; submission after submission) cost one look-up.
 //!
-//! What the cache says may be as old as [`TTL`]: a token that is revoked, replaced or expired is refused that much later
-//! at most. A deleted registration is taken out at once.
+//! What the cache says may be as old as [`TTL`], for what another process changes. What this one revokes or deletes is
+//! taken out at once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use startline_protocol::ids::RunnerId;
 use startline_store::Hash;
-
-use crate::auth::KnownRunner;
 
 /// How long a look-up is believed.
 const TTL: SignedDuration = SignedDuration::from_secs(5);
 /// Most look-ups that are kept. A miss costs one read of an index, so there is nothing to gain from keeping many.
 const MOST: usize = 1024;
 
-/// The runners that tokens speak for, by the token's hash.
-#[derive(Debug, Default)]
-pub(crate) struct TokenCache {
-    known: Mutex<HashMap<Hash, Known>>,
+/// What tokens stand for, by the token's hash.
+#[derive(Debug)]
+pub(crate) struct TokenCache<T> {
+    inner: Mutex<Inner<T>>,
 }
 
-#[derive(Clone, Debug)]
-struct Known {
-    runner: Arc<KnownRunner>,
+#[derive(Debug)]
+struct Inner<T> {
+    known: HashMap<Hash, Known<T>>,
+    /// How often something was taken out.
+    forgotten: u64,
+}
+
+#[derive(Debug)]
+struct Known<T> {
+    value: T,
     since: Timestamp,
 }
 
-impl Known {
+impl<T> Known<T> {
     /// A clock that was set back must not lengthen an entry's life.
     fn is_fresh(&self, now: Timestamp) -> bool {
         let age = now.duration_since(self.since);
@@ -38,32 +42,48 @@ impl Known {
     }
 }
 
-impl TokenCache {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+/// The state in which a look-up begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark(u64);
+
+impl<T> Default for TokenCache<T> {
+    fn default() -> Self {
+        Self { inner: Mutex::new(Inner { known: HashMap::new(), forgotten: 0 }) }
+    }
+}
+
+impl<T: Clone> TokenCache<T> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The runner that the token spoke for a moment ago.
-    pub(crate) fn get(&self, token: &Hash, now: Timestamp) -> Option<Arc<KnownRunner>> {
-        let known = self.lock().get(token).cloned()?;
-        known.is_fresh(now).then_some(known.runner)
+    /// What the token stood for a moment ago; or else what [`Self::put`] wants to be given after the look-up.
+    pub(crate) fn get(&self, token: &Hash, now: Timestamp) -> Result<T, Mark> {
+        let inner = self.lock();
+        let fresh = inner.known.get(token).filter(|known| known.is_fresh(now));
+        fresh.map(|known| known.value.clone()).ok_or(Mark(inner.forgotten))
     }
 
-    /// Notes the answer of a look-up.
-    pub(crate) fn put(&self, token: Hash, runner: Arc<KnownRunner>, now: Timestamp) {
-        let mut known = self.lock();
-        if known.len() >= MOST {
-            known.retain(|_, entry| entry.is_fresh(now));
-            if known.len() >= MOST {
-                known.clear();
+    /// Notes the answer of a look-up, unless something was taken out since it began: it may have been this.
+    pub(crate) fn put(&self, token: Hash, value: T, now: Timestamp, mark: Mark) {
+        let mut inner = self.lock();
+        if inner.forgotten != mark.0 {
+            return;
+        }
+        if inner.known.len() >= MOST {
+            inner.known.retain(|_, entry| entry.is_fresh(now));
+            if inner.known.len() >= MOST {
+                inner.known.clear();
             }
         }
-        known.insert(token, Known { runner, since: now });
+        inner.known.insert(token, Known { value, since: now });
     }
 
-    /// Forgets the tokens of a runner whose registration is gone.
-    pub(crate) fn forget(&self, runner: RunnerId) {
-        self.lock().retain(|_, entry| entry.runner.id != runner);
+    /// Forgets what is over.
+    pub(crate) fn forget(&self, is_over: impl Fn(&T) -> bool) {
+        let mut inner = self.lock();
+        inner.forgotten += 1;
+        inner.known.retain(|_, entry| !is_over(&entry.value));
     }
 }
 
@@ -71,16 +91,16 @@ impl TokenCache {
 mod tests {
     use super::*;
 
-    const RUNNER: RunnerId = RunnerId(7);
+    const RUNNER: i64 = 7;
     const TOKEN: Hash = [7; 32];
 
-    fn runner(id: i64) -> Arc<KnownRunner> {
-        let id = RunnerId(id);
-        Arc::new(KnownRunner { id, name: format!("vm-{id}"), scope: startline_protocol::scope::Scope::Instance })
+    fn get(cache: &TokenCache<i64>, token: &Hash, now: Timestamp) -> Option<i64> {
+        cache.get(token, now).ok()
     }
 
-    fn get(cache: &TokenCache, token: &Hash, now: Timestamp) -> Option<RunnerId> {
-        cache.get(token, now).map(|runner| runner.id)
+    fn put(cache: &TokenCache<i64>, token: Hash, value: i64, now: Timestamp) {
+        let mark = Mark(cache.lock().forgotten);
+        cache.put(token, value, now, mark);
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -90,7 +110,7 @@ mod tests {
     #[test]
     fn a_look_up_is_believed_for_five_seconds() {
         let cache = TokenCache::default();
-        cache.put(TOKEN, runner(7), at(100));
+        put(&cache, TOKEN, RUNNER, at(100));
         assert_eq!(get(&cache, &TOKEN, at(104)), Some(RUNNER));
         assert_eq!(get(&cache, &TOKEN, at(105)), None);
         assert_eq!(get(&cache, &[8; 32], at(100)), None);
@@ -99,20 +119,29 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_ends_an_entry() {
         let cache = TokenCache::default();
-        cache.put(TOKEN, runner(7), at(100));
+        put(&cache, TOKEN, RUNNER, at(100));
         assert_eq!(get(&cache, &TOKEN, at(99)), None);
     }
 
     #[test]
-    fn a_deleted_runner_is_forgotten_at_once_with_all_its_tokens() {
+    fn what_is_over_is_forgotten_at_once_with_all_its_tokens() {
         let cache = TokenCache::default();
-        cache.put(TOKEN, runner(7), at(100));
-        cache.put([8; 32], runner(7), at(100));
-        cache.put([9; 32], runner(9), at(100));
-        cache.forget(RUNNER);
+        put(&cache, TOKEN, RUNNER, at(100));
+        put(&cache, [8; 32], RUNNER, at(100));
+        put(&cache, [9; 32], 9, at(100));
+        cache.forget(|runner| *runner == RUNNER);
         assert_eq!(get(&cache, &TOKEN, at(100)), None);
         assert_eq!(get(&cache, &[8; 32], at(100)), None);
-        assert_eq!(get(&cache, &[9; 32], at(100)), Some(RunnerId(9)));
+        assert_eq!(get(&cache, &[9; 32], at(100)), Some(9));
+    }
+
+    #[test]
+    fn a_look_up_that_began_before_something_was_forgotten_is_not_kept() {
+        let cache = TokenCache::default();
+        let mark = cache.get(&TOKEN, at(100)).unwrap_err();
+        cache.forget(|runner| *runner == RUNNER);
+        cache.put(TOKEN, RUNNER, at(100), mark);
+        assert_eq!(get(&cache, &TOKEN, at(100)), None);
     }
 
     #[test]
@@ -124,14 +153,14 @@ mod tests {
             token
         };
         for number in 0..MOST {
-            cache.put(token(number), runner(7), at(if number == 0 { 104 } else { 100 }));
+            put(&cache, token(number), RUNNER, at(if number == 0 { 104 } else { 100 }));
         }
-        cache.put(token(MOST), runner(7), at(106));
-        assert_eq!(cache.lock().len(), 2);
+        put(&cache, token(MOST), RUNNER, at(106));
+        assert_eq!(cache.lock().known.len(), 2);
         assert_eq!(get(&cache, &token(0), at(106)), Some(RUNNER));
         for number in 0..3 * MOST {
-            cache.put(token(number), runner(7), at(107));
-            assert!(cache.lock().len() <= MOST);
+            put(&cache, token(number), RUNNER, at(107));
+            assert!(cache.lock().known.len() <= MOST);
         }
     }
 }

@@ -1,17 +1,22 @@
 //! The secrets and variables that a job gets: its run's own, over those of its environment, its repository, the
 //! repository's organization and the instance.
 
+mod cache;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use startline_protocol::scope::Scope;
 use startline_protocol::value_scope::ValueScope;
-use startline_store::{JobRecord, RunRecord};
+use startline_store::{Answer, JobRecord, RunRecord};
 use startline_workflow::expression::Value;
 use startline_workflow::plan::{self, Instance, RunContext};
 
 use crate::App;
 use crate::runs::Compiled;
 use crate::submission::Submission;
+
+pub(crate) use cache::Cache;
 
 /// Why a run's secrets cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +69,24 @@ impl App {
         handed.map(|handed| over(handed, environment)).map_err(SecretsError::Call)
     }
 
+    /// Waits until values are set or deleted, and forgets what was read before; also when the caller goes away.
+    pub(crate) async fn change_values<T: Send + 'static>(
+        self: &Arc<Self>,
+        answer: Answer<T>,
+    ) -> Result<T, startline_store::Error> {
+        let app = Arc::clone(self);
+        let changing = self.tasks.spawn(async move {
+            let changed = answer.await;
+            app.values.changed();
+            changed
+        });
+        changing.await.unwrap_or(Err(startline_store::Error::Closed))
+    }
+
     /// The secrets of these scopes, later ones over earlier ones.
     async fn opened(&self, scopes: Vec<ValueScope>) -> Result<BTreeMap<String, String>, SecretsError> {
         let mut secrets = BTreeMap::new();
-        for found in self.store.sealed_secrets(scopes).await? {
+        for found in &*self.values.sealed(&*self.store, scopes).await? {
             let bound = bound_to(&found.scope, &found.name);
             let sealed = |cause: String| SecretsError::Sealed {
                 what: format!("secret {} of {}", found.name, found.scope),
@@ -75,7 +94,7 @@ impl App {
             };
             let open = self.sealing.open(&found.sealed, bound.as_bytes()).map_err(|error| sealed(error.to_string()))?;
             let text = String::from_utf8(open).map_err(|error| sealed(error.to_string()))?;
-            secrets.insert(found.name, text);
+            secrets.insert(found.name.clone(), text);
         }
         Ok(secrets)
     }
@@ -116,8 +135,8 @@ impl App {
     }
 
     async fn variables(&self, submission: &Submission, from: Vec<ValueScope>) -> Result<Value, startline_store::Error> {
-        let found = self.store.variables(from).await?;
-        let variables = found.into_iter().map(|found| (found.name, found.value)).collect();
+        let found = self.values.variables(&*self.store, from).await?;
+        let variables = found.iter().map(|found| (found.name.clone(), found.value.clone())).collect();
         let variables = over(variables, submission.variables.clone());
         Ok(Value::object(variables.into_iter().map(|(name, value)| (name, Value::string(value)))))
     }

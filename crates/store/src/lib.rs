@@ -18,6 +18,7 @@ mod directory;
 mod error;
 pub mod logs;
 pub mod memory;
+mod note;
 mod record;
 pub mod sqlite;
 
@@ -37,12 +38,13 @@ use uuid::Uuid;
 pub use actions::ActionsStore;
 pub use claims::ClaimStore;
 pub use error::Error;
+pub use note::Note;
 pub use record::{
     ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
     CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord,
     NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken, NewRun, NewRunner,
     NewRunnerToken, NewScaleSet, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges,
-    ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord, Wanted,
+    ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord, Wanted,
 };
 
 /// The answer of a store: resolves when the step is durable.
@@ -163,7 +165,11 @@ pub trait Store: ActionsStore + ClaimStore {
     /// Adds a run with its first jobs. The run gets the next number of its repository and workflow path. A job that is
     /// listed twice under one (key, index) is added once. When a run with the same `idempotency` was created in the 24
     /// hours before, that one is answered instead, with its jobs, and nothing is added.
-    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<CreatedRun>;
+    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<CreatedRun> {
+        self.create_run_noted(run, jobs, Note::none())
+    }
+    /// The same, with a line of the audit log in the same step.
+    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun>;
     /// Gives a run another display name. `None` when there is no such run.
     fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>>;
     /// Adds jobs to a run and returns those that were new; one that exists already under its (key, index) is left.
@@ -173,7 +179,7 @@ pub trait Store: ActionsStore + ClaimStore {
     fn release_job(&self, job: JobId, now: Timestamp) -> Answer<Option<JobRecord>>;
     /// `queued` to `offered` under a higher epoch. [`Error::StaleEpoch`] when `epoch` is not higher than the job's or
     /// the job is not queued, [`Error::RunnerGone`].
-    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<()>;
+    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<JobRecord>;
     /// To `running`: from `offered` to this runner under this epoch, or from `queued` under a higher one (an offer and its acquisition
     /// in one step). Sets `started_at`, the runner and the attempt, clears steps of an earlier attempt, and starts the
     /// run. An exact repeat answers the same. [`Error::StaleEpoch`] otherwise, [`Error::RunnerGone`].
@@ -184,7 +190,20 @@ pub trait Store: ActionsStore + ClaimStore {
         runner: RunnerId,
         attempt: u32,
         now: Timestamp,
-    ) -> Answer<(RunRecord, JobRecord)>;
+    ) -> Answer<(RunRecord, JobRecord)> {
+        let taken = self.acquire_noted(job, epoch, runner, attempt, now, Note::none());
+        Box::pin(async move { taken.await.map(|taken| (taken.run, taken.job)) })
+    }
+    /// The same, with a line of the audit log in the same step; answers the job message too.
+    fn acquire_noted(
+        &self,
+        job: JobId,
+        epoch: Epoch,
+        runner: RunnerId,
+        attempt: u32,
+        now: Timestamp,
+        note: Note<TakenJob>,
+    ) -> Answer<TakenJob>;
     /// Back to `queued` from `offered` or `running` under this epoch, with the attempt to come, the budget left
     /// and the reason. It keeps its place, and who had it and the steps until it is acquired again. An exact repeat
     /// answers the same. [`Error::StaleEpoch`] otherwise. When the attempt counted, that is when a running job is to
@@ -203,7 +222,18 @@ pub trait Store: ActionsStore + ClaimStore {
     /// `running` to `completed` under this epoch. A repeat under the same epoch answers `AlreadyCompleted` and changes
     /// nothing, also when the service concluded the job under that epoch. [`Error::StaleEpoch`] otherwise. An ephemeral
     /// runner has had its job then: its registration is deleted in the same step.
-    fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome>;
+    fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome> {
+        self.complete_noted(job, epoch, completion, now, Note::none())
+    }
+    /// The same, with a line of the audit log in the same step.
+    fn complete_noted(
+        &self,
+        job: JobId,
+        epoch: Epoch,
+        completion: Completion,
+        now: Timestamp,
+        note: Note<CompleteOutcome>,
+    ) -> Answer<CompleteOutcome>;
     /// To `completed` from any other state when the service itself concludes (cancelled before it ran, lost). `epoch`
     /// must be the job's current one; [`Error::StaleEpoch`] otherwise, also when it is completed already. When the job
     /// was running, the registration of its runner is deleted in the same step if that is ephemeral.

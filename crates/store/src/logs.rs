@@ -213,7 +213,8 @@ impl Logs {
     /// # Errors
     /// [`LogError::Io`].
     pub async fn sync(&self, job: JobId, attempt: u32) -> Result<(), LogError> {
-        if !self.shared.durable {
+        // A job that wrote nothing is not worth a thread.
+        if !self.shared.durable || matches!(self.shared.path((job, attempt)).try_exists(), Ok(false)) {
             return Ok(());
         }
         self.blocking((job, attempt), "sync", |shared, key| files::sync(&shared.path(key))).await

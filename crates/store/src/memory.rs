@@ -31,9 +31,9 @@ use crate::record::{
     ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord, CompleteOutcome,
     Completion, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
     NewRegistrationToken, NewRun, NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
-    ScaleSetRecord, SealedSecret, SecretRecord, Tokens, VariableRecord, kept,
+    ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord, kept,
 };
-use crate::{Answer, Error, Store};
+use crate::{Answer, Error, Note, Store};
 
 /// A store that lives as long as its process.
 #[derive(Debug)]
@@ -104,6 +104,21 @@ impl Memory {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = if state.closed { Err(Error::Closed) } else { step(&mut state) };
         Box::pin(std::future::ready(answer))
+    }
+
+    /// A step that writes its line of the audit log itself.
+    fn step_noted<T: Send + 'static>(
+        &self,
+        note: Note<T>,
+        step: impl FnOnce(&mut State) -> Result<T, Error>,
+    ) -> Answer<T> {
+        self.step(|state| {
+            let done = step(state)?;
+            if let Some(line) = note.line(&done) {
+                state.append_audit(line, self.digest);
+            }
+            Ok(done)
+        })
     }
 }
 
@@ -291,8 +306,8 @@ impl Store for Memory {
         self.step(|state| Ok(state.verify_audit(self.digest)))
     }
 
-    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<CreatedRun> {
-        self.step(|state| state.create_run(run, jobs))
+    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
+        self.step_noted(note, |state| state.create_run(run, jobs))
     }
 
     fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>> {
@@ -307,19 +322,24 @@ impl Store for Memory {
         self.step(|state| Ok(state.release_job(job, now)))
     }
 
-    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<()> {
+    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<JobRecord> {
         self.step(|state| state.record_offer(job, epoch, runner))
     }
 
-    fn acquire(
+    fn acquire_noted(
         &self,
         job: JobId,
         epoch: Epoch,
         runner: RunnerId,
         attempt: u32,
         now: Timestamp,
-    ) -> Answer<(RunRecord, JobRecord)> {
-        self.step(|state| state.acquire(job, epoch, runner, attempt, now))
+        note: Note<TakenJob>,
+    ) -> Answer<TakenJob> {
+        self.step_noted(note, |state| {
+            let (run, job) = state.acquire(job, epoch, runner, attempt, now)?;
+            let message = state.messages.get(&job.id).cloned().unwrap_or_default();
+            Ok(TakenJob { run, job, message })
+        })
     }
 
     fn requeue(
@@ -338,8 +358,15 @@ impl Store for Memory {
         self.step(|state| state.update_steps(job, epoch, steps))
     }
 
-    fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome> {
-        self.step(|state| state.complete(job, epoch, completion, now))
+    fn complete_noted(
+        &self,
+        job: JobId,
+        epoch: Epoch,
+        completion: Completion,
+        now: Timestamp,
+        note: Note<CompleteOutcome>,
+    ) -> Answer<CompleteOutcome> {
+        self.step_noted(note, |state| state.complete(job, epoch, completion, now))
     }
 
     fn conclude(

@@ -98,6 +98,17 @@ pub struct CreatedRun {
     pub is_repeat: bool,
 }
 
+/// What [`crate::Store::acquire_noted`] answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenJob {
+    /// The job's run.
+    pub run: RunRecord,
+    /// The job, as it stands.
+    pub job: JobRecord,
+    /// Its message as JSON text, without secrets.
+    pub message: String,
+}
+
 /// A job to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {

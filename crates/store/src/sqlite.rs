@@ -40,7 +40,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::record::Digest;
-use crate::{Answer, Error};
+use crate::{Answer, Error, Note};
 use failure::{Failure, engine};
 
 /// Steps and reads that may wait. A batch takes milliseconds, so a queue this long means that the disk has stopped;
@@ -161,6 +161,23 @@ impl Sqlite {
         self.call(operation, |queues, answer| {
             let sent = queues.writes.try_send(writer::step(operation, answer, step));
             sent.map_err(|error| refused(operation, &error))
+        })
+    }
+
+    /// A step that writes its line of the audit log itself.
+    fn write_noted<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        note: Note<T>,
+        step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Answer<T> {
+        let digest = self.digest;
+        self.write(operation, move |db| {
+            let done = step(db)?;
+            if let Some(line) = note.line(&done) {
+                audit::append(db, line, digest)?;
+            }
+            Ok(done)
         })
     }
 

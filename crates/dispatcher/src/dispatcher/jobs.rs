@@ -105,6 +105,8 @@ impl Dispatcher {
             attempt: spec.attempt,
             epoch: spec.epoch,
             queued_at: spec.queued_at,
+            run: spec.run,
+            timeout_minutes: spec.timeout_minutes,
             on_runner_lost: spec.on_runner_lost,
             requeues_left: spec.requeues_left,
             held: None,

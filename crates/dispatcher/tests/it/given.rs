@@ -6,7 +6,7 @@ use startline_dispatcher::{
     PollId, PollOutcome, Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 
 /// `seconds` after the tests' beginning of time.
@@ -31,6 +31,8 @@ pub(crate) fn runner(id: i64) -> RunnerSpec {
 pub(crate) fn job(id: i64) -> JobSpec {
     JobSpec {
         id: JobId(id),
+        run: RunId(id),
+        timeout_minutes: 360,
         requirement: Requirement {
             labels: vec!["linux".to_owned()],
             group: None,

@@ -12,7 +12,7 @@ use startline_dispatcher::{
     Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{JobStatus, RunnerStatus};
 
@@ -138,6 +138,8 @@ fn job() -> impl Strategy<Value = JobSpec> {
     (labels, group, repository(), prop::bool::weighted(0.9), -1..2_i32, 0..20_i64, policy, 0..3_u32).prop_map(
         |(labels, group, repository, trusted, priority, sequence, on_runner_lost, requeues_left)| JobSpec {
             id: JobId(0),
+            run: RunId(0),
+            timeout_minutes: 360,
             requirement: Requirement {
                 labels: labels.into_iter().map(str::to_owned).collect(),
                 group: group.map(str::to_owned),

@@ -65,7 +65,7 @@ pub(crate) enum RepositoryReader {
 /// Whoever configures runners.
 pub(crate) enum Configurer {
     /// Holds a registration token.
-    Registrar(Registrar),
+    Registrar(Box<Registrar>),
     /// Holds a remove token.
     Remover(RemoveClaims, Origin),
     /// Holds an API token.
@@ -145,7 +145,7 @@ impl FromRequestParts<Arc<App>> for Configurer {
                     Err(refuse(app, &origin, TokenKind::Registration, &text).await)
                 }
             },
-            _ => registrar(app, origin, &text).await.map(Self::Registrar),
+            _ => registrar(app, origin, &text).await.map(Box::new).map(Self::Registrar),
         }
     }
 }

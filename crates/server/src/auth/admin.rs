@@ -17,7 +17,7 @@ use crate::problem::{ApiError, ApiResult};
 
 /// The caller administers within its token's scope, as far as its permissions go.
 pub(crate) struct Admin {
-    pub token: ApiTokenRecord,
+    pub token: Arc<ApiTokenRecord>,
     pub hash: Hash,
     pub origin: Origin,
 }
@@ -111,7 +111,7 @@ mod tests {
             expires_at: None,
             revoked_at: None,
         };
-        Admin { token, hash: [0; 32], origin: Origin::default() }
+        Admin { token: Arc::new(token), hash: [0; 32], origin: Origin::default() }
     }
 
     fn status<T: std::fmt::Debug>(result: ApiResult<T>) -> u16 {

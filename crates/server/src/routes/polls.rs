@@ -11,12 +11,12 @@ use http::StatusCode;
 use jiff::SignedDuration;
 use startline_crypto::job_token::Claims;
 use startline_dispatcher::{Assignment, AssignmentKind};
-use startline_protocol::ids::{Epoch, JobId};
+use startline_protocol::ids::{Epoch, JobId, RunId};
 use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls};
 use startline_protocol::token::JobToken;
-use startline_store::JobRecord;
+use startline_store::{JobRecord, TakenJob};
 use uuid::Uuid;
 
 use super::Body;
@@ -26,7 +26,7 @@ use crate::dispatch::{Deadline, Delivery};
 use crate::front::HeldPoll;
 use crate::problem::{ApiError, ApiResult};
 use crate::values::SecretsError;
-use crate::{App, auth};
+use crate::{App, audit, auth};
 
 /// The poll, when it reaches the router; [`crate::front`] takes most past it.
 pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -35,23 +35,41 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Respo
 
 /// Makes an assignment durable and answers with it.
 pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Delivery) -> ApiResult<Response> {
-    let written = match assignment.kind {
-        AssignmentKind::Offer { .. } => offer(&app, &assignment).await,
-        AssignmentKind::Lease { .. } => lease(&app, &assignment, &Origin::default()).await,
+    let answer = match assignment.kind {
+        AssignmentKind::Offer { .. } => delivery.settle(offer(&app, &assignment))?,
+        AssignmentKind::Lease { .. } => {
+            let (answer, job) = delivery.settle(lease(&app, &assignment, &Origin::default()).await)?;
+            app.note_assigned(&job);
+            app.trace_assigned(&job, &assignment);
+            answer
+        }
     };
-    let (answer, job) = delivery.settle(written)?;
-    app.note_assigned(&job);
-    app.trace_assigned(&job, &assignment);
     Ok(Json(answer).into_response())
 }
 
-/// Makes an offer durable and outlines it.
-async fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<(JobAssignment, JobRecord)> {
-    app.store.record_offer(assignment.job, assignment.epoch, assignment.runner).await?;
-    let job = app.store.job(assignment.job).await?.ok_or_else(|| ApiError::not_found("such job"))?;
-    let mut answer = outline(app, &job, assignment);
+/// Outlines an offer and sends it to the store, whose commit nobody waits for: what an offer promises is fenced by its
+/// acquisition, which is durable before it is answered, and a restart voids all offers anyway.
+fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<JobAssignment> {
+    let (known, written) = {
+        // Under the lock: behind everything that was decided of the job before, and ahead of what is decided next.
+        let inner = app.dispatch.lock();
+        let known = inner.dispatcher.job(assignment.job).filter(|known| known.epoch == assignment.epoch);
+        let known = known.ok_or_else(|| ApiError::stale(format!("job {} was withdrawn", assignment.job)))?;
+        (known, app.store.record_offer(assignment.job, assignment.epoch, assignment.runner))
+    };
+    let (of, assignment_told) = (Arc::clone(app), assignment.clone());
+    app.tasks.spawn(async move {
+        match written.await {
+            Ok(job) => {
+                of.note_assigned(&job);
+                of.trace_assigned(&job, &assignment_told);
+            }
+            Err(error) => of.offer_not_written(&assignment_told, error),
+        }
+    });
+    let mut answer = outline(app, assignment, known.run, known.timeout_minutes);
     answer.offer_expires_at = Some(assignment.kind.expires_at().as_second());
-    Ok((answer, job))
+    Ok(answer)
 }
 
 pub(super) async fn acquire(
@@ -75,7 +93,7 @@ pub(super) async fn acquire(
 /// Makes a lease durable and builds what its runner needs.
 async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(JobAssignment, JobRecord)> {
     let Taken { job, message, secrets, token, .. } = take(app, assignment, origin).await?;
-    let mut answer = outline(app, &job, assignment);
+    let mut answer = outline(app, assignment, job.run_id, job.timeout_minutes);
     answer.job_definition = Some(Box::new(message));
     answer.secrets = secrets;
     answer.job_token = Some(token);
@@ -104,12 +122,9 @@ pub(crate) fn job_guid(plan_id: Uuid, job: JobId, epoch: Epoch) -> Uuid {
 pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<Taken> {
     let now = app.clock.now();
     app.leases.begin(assignment.job, assignment.epoch, None);
-    let (run, job) =
-        app.store.acquire(assignment.job, assignment.epoch, assignment.runner, assignment.attempt, now).await?;
-    // The line becomes durable while the message is read.
-    let audited = app.audit_acquired(&job, assignment.runner, origin, now);
-    let message = app.store.job_message(job.id).await?.unwrap_or_default();
-    audited.await?;
+    let Assignment { job, epoch, runner, attempt, .. } = *assignment;
+    let note = audit::acquired(runner, origin, now);
+    let TakenJob { run, job, message } = app.store.acquire_noted(job, epoch, runner, attempt, now, note).await?;
     let mut message: JobMessage = serde_json::from_str(&message).map_err(|error| {
         tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
@@ -150,6 +165,23 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
 }
 
 impl App {
+    /// Goes on without the record of an offer, unless the store knows that the job is over: then there is nothing to offer.
+    fn offer_not_written(self: &Arc<Self>, assignment: &Assignment, error: startline_store::Error) {
+        if !ApiError::from(error.clone()).is_stale() {
+            tracing::error!(job.id = %assignment.job, %error, "an offer was not written; its acquisition will be");
+            return;
+        }
+        let now = self.clock.now();
+        let mut inner = self.dispatch.lock();
+        let is_current = inner.dispatcher.job(assignment.job).is_some_and(|job| {
+            job.epoch == assignment.epoch && job.status == startline_protocol::state::JobStatus::Offered
+        });
+        if is_current {
+            let (_, effects) = inner.dispatcher.request_cancel(now, assignment.job);
+            self.apply(&mut inner, now, effects);
+        }
+    }
+
     /// Measures how long a job waited until its assignment was written.
     pub(crate) fn note_assigned(&self, job: &JobRecord) {
         self.events.job(job);
@@ -182,17 +214,18 @@ impl App {
     }
 }
 
-fn outline(app: &App, job: &JobRecord, assignment: &Assignment) -> JobAssignment {
-    let url = |what: &str| format!("{}/api/v1/runners/jobs/{}/{what}", app.config.url, job.id);
+fn outline(app: &App, assignment: &Assignment, run: RunId, timeout_minutes: u32) -> JobAssignment {
+    let job = assignment.job;
+    let url = |what: &str| format!("{}/api/v1/runners/jobs/{job}/{what}", app.config.url);
     JobAssignment {
         job_assigned: true,
-        job_id: job.id,
-        workflow_run_id: job.run_id,
+        job_id: job,
+        workflow_run_id: run,
         attempt: assignment.attempt,
         epoch: assignment.epoch,
         job_definition: None,
         secrets: BTreeMap::new(),
-        timeout_minutes: job.timeout_minutes,
+        timeout_minutes,
         offer_expires_at: None,
         lease_expires_at: None,
         renew_interval_seconds: app.config.renew_interval_seconds(),

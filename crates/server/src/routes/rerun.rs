@@ -12,7 +12,7 @@ use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 use startline_protocol::runs_api::{RerunRequest, RunDetail};
 use startline_protocol::state::JobStatus;
-use startline_store::{JobRecord, NewJob, RunRecord};
+use startline_store::{CreatedRun, JobRecord, NewAudit, NewJob, RunRecord};
 use startline_workflow::plan::{self, Instance};
 
 use super::Body;
@@ -82,23 +82,25 @@ async fn again(
     }
     let (now, requeues) = (app.clock.now(), app.config.requeues);
     let intake = Intake { submission, workflow, secrets, trusted: run.run.trusted, repeat, trace: admin.origin.trace };
-    let (made, _) = app
-        .take_in(intake, |plan_id| {
-            if let Some((job, text)) = single {
-                new.push(NewJob {
-                    status: JobStatus::Queued,
-                    conclusion: None,
-                    reason: None,
-                    requeues_left: requeues,
-                    message: replanned(&text, plan_id),
-                    outputs: BTreeMap::new(),
-                    queued_at: now,
-                    ..taken_over(&run, &job)
-                });
-            }
-            new
-        })
-        .await?;
+    let jobs = |plan_id| {
+        if let Some((job, text)) = single {
+            new.push(NewJob {
+                status: JobStatus::Queued,
+                conclusion: None,
+                reason: None,
+                requeues_left: requeues,
+                message: replanned(&text, plan_id),
+                outputs: BTreeMap::new(),
+                queued_at: now,
+                ..taken_over(&run, &job)
+            });
+        }
+        new
+    };
+    let tell = |created: &CreatedRun, line: &mut NewAudit| {
+        line.details.insert("new_run".to_owned(), created.run.id.to_string());
+    };
+    let (made, _) = app.take_in(intake, jobs, record, tell).await?;
     record.detail("new_run", made.id);
     tracing::info!(run.id = %made.id, run.from = %id, failed_only = request.failed_only, "run submitted again");
     Ok((StatusCode::CREATED, Json(runs::detail(app, made).await?)))

@@ -352,7 +352,7 @@ impl App {
 
     /// Takes a runner out of dispatch after its registration is gone.
     pub(crate) fn forget_runner(self: &Arc<Self>, runner: RunnerId) {
-        self.runner_tokens.forget(runner);
+        self.runner_tokens.forget(|known| known.id == runner);
         self.actions.sessions.forget(runner);
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();

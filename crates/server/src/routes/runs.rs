@@ -11,7 +11,7 @@ use serde::Deserialize;
 use startline_protocol::ids::RunId;
 use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{RunDetail, RunPage, RunView, SubmitRequest};
-use startline_store::{Answer, Page, RunRecord};
+use startline_store::{Answer, CreatedRun, NewAudit, Page, RunRecord};
 
 use super::Body;
 use super::extract::{Path, Query};
@@ -59,11 +59,11 @@ async fn create(
     let submission = Submission::new(request, &workflow)?;
     admin.must_see(&submission.repository)?;
     record.repository(&submission.repository);
-    let (run, _) = app
-        .take_in(Intake { submission, workflow, secrets, trusted, repeat, trace: admin.origin.trace }, |_| Vec::new())
-        .await?;
+    record.detail("path", &submission.path);
+    let intake = Intake { submission, workflow, secrets, trusted, repeat, trace: admin.origin.trace };
+    let tell = |created: &CreatedRun, line: &mut NewAudit| line.subject = format!("run:{}", created.run.id);
+    let (run, _) = app.take_in(intake, |_| Vec::new(), record, tell).await?;
     record.subject(format_args!("run:{}", run.id));
-    record.detail("path", &run.run.path);
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");
     Ok((StatusCode::CREATED, Json(detail(app, run).await?)))
 }

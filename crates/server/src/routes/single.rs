@@ -3,7 +3,8 @@
 //! It is a job of a run all the same, so that everything that is true of jobs is true of it: the run's workflow only
 //! stands for it, and the job with the message that was given is stored in the step that makes the run.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +13,8 @@ use startline_dispatcher::Requirement;
 use startline_protocol::permission::Permission;
 use startline_protocol::runs_api::{JobRequest, JobView, SubmitRequest};
 use startline_protocol::state::JobStatus;
-use startline_store::NewJob;
+use startline_store::{CreatedRun, NewAudit, NewJob};
+use startline_workflow::Workflow;
 use startline_workflow::plan::DEFAULT_CANCEL_TIMEOUT_MINUTES;
 
 use super::Body;
@@ -63,7 +65,7 @@ async fn create(
     check(&request, &name)?;
     let stands_for =
         SubmitRequest { workflow: workflow(&name), repository: request.repository.clone(), ..SubmitRequest::default() };
-    let workflow = submission::compile(&stands_for.workflow, submission::DEFAULT_PATH, &stands_for.files)?;
+    let workflow = Workflow { name: Some(name.clone()), ..STAND_IN.clone() };
     let mut submission = Submission::new(stands_for, &workflow)?;
     submission.single = true;
     admin.must_see(&submission.repository)?;
@@ -104,11 +106,14 @@ async fn create(
             continue_on_error: false,
             requeues_left,
             message: serde_json::to_string(&message).unwrap_or_default(),
-            outputs: std::collections::BTreeMap::new(),
+            outputs: BTreeMap::new(),
             queued_at: now,
         }]
     };
-    let (run, jobs) = app.take_in(intake, make).await?;
+    let tell = |created: &CreatedRun, line: &mut NewAudit| {
+        line.subject = created.jobs.first().map(|job| format!("job:{}", job.id)).unwrap_or_default();
+    };
+    let (run, jobs) = app.take_in(intake, make, record, tell).await?;
     let job = jobs.into_iter().next().ok_or_else(|| ApiError::not_found(format_args!("job of run {}", run.id)))?;
     record.subject(format_args!("job:{}", job.id));
     tracing::info!(run.id = %run.id, job.id = %job.id, token.id = admin.token.id, "job submitted");
@@ -143,6 +148,12 @@ fn check(request: &JobRequest, name: &str) -> ApiResult<()> {
     Ok(())
 }
 
+/// What [`workflow`] comes to, whatever the name: compiled once.
+static STAND_IN: LazyLock<Workflow> = LazyLock::new(|| {
+    let compiled = submission::compile(&workflow(KEY), submission::DEFAULT_PATH, &BTreeMap::new());
+    compiled.unwrap_or_else(|_| unreachable!("a test compiles it"))
+});
+
 /// A workflow of this name with one job, which is never compiled to a message.
 fn workflow(name: &str) -> String {
     // Text of JSON is text of YAML.
@@ -157,11 +168,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_makes_a_workflow() {
+    fn any_name_makes_the_workflow_that_is_compiled_once() {
         for name in ["build", "a: b", "\"quoted\" 'both'", "$ { {", "#", "ünï 🦀", "- x", "yes", "a\\b", "a\u{2028}b"]
         {
-            let parsed = submission::compile(&workflow(name), "x", &std::collections::BTreeMap::new()).unwrap();
-            assert_eq!(parsed.name.as_deref(), Some(name));
+            let parsed = submission::compile(&workflow(name), submission::DEFAULT_PATH, &BTreeMap::new()).unwrap();
+            assert_eq!(parsed, Workflow { name: Some(name.to_owned()), ..STAND_IN.clone() });
         }
     }
 }

@@ -170,6 +170,7 @@ async fn end(app: &Arc<App>, admin: &auth::Admin, kind: &str, id: i64, record: &
         TokenKind::Registration => app.store.revoke_registration_token(id, now).await?,
         _ => app.store.revoke_api_token(id, now).await?,
     };
+    app.api_tokens.forget(|token| token.id == id);
     Ok(StatusCode::NO_CONTENT)
 }
 

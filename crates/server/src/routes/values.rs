@@ -80,7 +80,7 @@ pub(super) async fn put_secret(
         check(&name, "secret", &request.value)?;
         let name = name.to_ascii_uppercase();
         let sealed = app.sealing.seal(request.value.as_bytes(), bound_to(&scope, &name).as_bytes());
-        Ok(Json(secret(app.store.put_secret(scope, name, sealed, app.clock.now()).await?)))
+        Ok(Json(secret(app.change_values(app.store.put_secret(scope, name, sealed, app.clock.now())).await?)))
     };
     let result = result.await;
     record.conclude(result).await
@@ -97,7 +97,7 @@ pub(super) async fn delete_secret(
         admin.need(Permission::SecretsWrite)?;
         let scope = whose.scope(&admin)?;
         record.place(&scope);
-        app.store.delete_secret(scope, name).await?;
+        app.change_values(app.store.delete_secret(scope, name)).await?;
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;
@@ -127,7 +127,9 @@ pub(super) async fn put_variable(
         let scope = whose.scope(&admin)?;
         record.place(&scope);
         check(&name, "variable", &request.value)?;
-        Ok(Json(variable(app.store.put_variable(scope, name, request.value, app.clock.now()).await?)))
+        Ok(Json(variable(
+            app.change_values(app.store.put_variable(scope, name, request.value, app.clock.now())).await?,
+        )))
     };
     let result = result.await;
     record.conclude(result).await
@@ -144,7 +146,7 @@ pub(super) async fn delete_variable(
         admin.need(Permission::VariablesWrite)?;
         let scope = whose.scope(&admin)?;
         record.place(&scope);
-        app.store.delete_variable(scope, name).await?;
+        app.change_values(app.store.delete_variable(scope, name)).await?;
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;

@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use http::{StatusCode, header};
+use jiff::Timestamp;
 use startline_crypto::job_token::Claims;
 use startline_dispatcher::LeaseError;
 use startline_protocol::ids::{Epoch, JobId, RunId};
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{CompleteRequest, LogOffset, RenewRequest, RenewResponse, StatusRequest};
+use startline_protocol::scope::Scope;
 use startline_protocol::state::JobStatus;
 use startline_store::logs::LogError;
-use startline_store::{Answer, CompleteOutcome, Completion, Error as StoreError, JobRecord};
+use startline_store::{Answer, CompleteOutcome, Completion, Error as StoreError, JobRecord, NewAudit};
 
 use super::Body;
-use crate::audit::Record;
+use crate::audit::{self, Record};
 use crate::auth::JobBearer;
 use crate::problem::{ApiError, ApiResult};
 use crate::{App, auth};
@@ -174,6 +176,31 @@ pub(crate) async fn end(
         steps: request.steps,
         annotations: request.annotations,
     };
+    let line = record.hand_over();
+    let written = conclude(app, claims, completion, line.clone(), now).await;
+    match written {
+        Ok(CompleteOutcome::Completed(_)) => {}
+        Ok(CompleteOutcome::AlreadyCompleted(job)) => {
+            record.take_back(line);
+            record.repository(&job.repository);
+            record.detail("repeat", true);
+        }
+        Err(error) => {
+            record.take_back(line);
+            return Err(error);
+        }
+    }
+    Ok(StatusCode::OK)
+}
+
+/// Ends the job for the dispatcher and the store, in this order for both.
+async fn conclude(
+    app: &Arc<App>,
+    claims: &Claims,
+    completion: Completion,
+    line: Option<NewAudit>,
+    now: Timestamp,
+) -> ApiResult<CompleteOutcome> {
     let (freed, answer) = {
         let mut inner = app.dispatch.lock();
         let outcome = inner.dispatcher.complete(now, claims.job, claims.epoch);
@@ -183,7 +210,7 @@ pub(crate) async fn end(
             Err(error @ (LeaseError::Stale { .. } | LeaseError::Over { .. })) => {
                 return Err(ApiError::stale(error.to_string()));
             }
-            _ => app.store.complete(claims.job, claims.epoch, completion.clone(), now),
+            _ => app.complete_noted(claims, completion.clone(), line.clone(), now),
         };
         let freed = outcome.ok();
         if let Some(freed) = &freed {
@@ -196,38 +223,48 @@ pub(crate) async fn end(
     let is_spent = freed.is_some_and(|freed| freed.ephemeral);
     // On its own from here on: the dispatcher has let the job go, so that nobody else would bring this to its end if the
     // caller went away.
-    let writing = app.tasks.spawn(Arc::clone(app).write_end(claims.job, claims.epoch, completion, answer, is_spent));
+    let writing = app.tasks.spawn(Arc::clone(app).write_end(claims.clone(), completion, line, answer, is_spent));
     let written = tokio::select! {
         written = writing => written.map_err(|_| ApiError::unavailable("the end of the job was not written"))?,
         // The caller comes again, to the process that follows.
         () = app.drain.cancelled() => return Err(ApiError::unavailable("the service is shutting down")),
     };
-    match written? {
-        CompleteOutcome::Completed(job) => record.repository(&job.repository),
-        CompleteOutcome::AlreadyCompleted(job) => {
-            record.repository(&job.repository);
-            record.detail("repeat", true);
-        }
-    }
-    Ok(StatusCode::OK)
+    Ok(written?)
 }
 
 impl App {
+    fn complete_noted(
+        &self,
+        claims: &Claims,
+        completion: Completion,
+        line: Option<NewAudit>,
+        now: Timestamp,
+    ) -> Answer<CompleteOutcome> {
+        let note = audit::noted(line, |outcome: &CompleteOutcome, line| match outcome {
+            CompleteOutcome::Completed(job) => {
+                line.scope = Scope::repository(&job.repository).unwrap_or_default();
+                true
+            }
+            CompleteOutcome::AlreadyCompleted(_) => false,
+        });
+        self.store.complete_noted(claims.job, claims.epoch, completion, now, note)
+    }
+
     /// Waits until a job's end is written, however long that takes, and goes on with its run.
     async fn write_end(
         self: Arc<Self>,
-        job: JobId,
-        epoch: Epoch,
+        claims: Claims,
         completion: Completion,
+        line: Option<NewAudit>,
         mut answer: Answer<CompleteOutcome>,
         is_spent: bool,
     ) -> Result<CompleteOutcome, StoreError> {
         let outcome = loop {
             match answer.await {
                 Err(error) if error.is_transient() && !self.drain.is_cancelled() => {
-                    tracing::error!(job.id = %job, %error, "the end of a job was not written; trying again");
+                    tracing::error!(job.id = %claims.job, %error, "the end of a job was not written; trying again");
                     tokio::time::sleep(AGAIN).await;
-                    answer = self.store.complete(job, epoch, completion.clone(), self.clock.now());
+                    answer = self.complete_noted(&claims, completion.clone(), line.clone(), self.clock.now());
                 }
                 other => break other?,
             }

@@ -72,7 +72,7 @@ impl State {
         Some(job.clone())
     }
 
-    pub(super) fn record_offer(&mut self, job: JobId, epoch: Epoch, runner: RunnerId) -> Result<(), Error> {
+    pub(super) fn record_offer(&mut self, job: JobId, epoch: Epoch, runner: RunnerId) -> Result<JobRecord, Error> {
         let current = self.job_mut(job)?;
         if current.status != JobStatus::Queued || epoch <= current.epoch {
             return Err(stale(current, epoch));
@@ -83,7 +83,7 @@ impl State {
         current.epoch = epoch;
         current.runner_id = Some(runner);
         current.runner_name = Some(name);
-        Ok(())
+        Ok(current.clone())
     }
 
     pub(super) fn acquire(

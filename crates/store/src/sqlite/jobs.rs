@@ -143,15 +143,19 @@ pub(super) fn release(db: &Connection, job: JobId, now: Timestamp) -> Result<Opt
     }
 }
 
-pub(super) fn record_offer(db: &Connection, job: JobId, epoch: Epoch, runner: RunnerId) -> Result<(), Failure> {
-    let job = require(db, job)?;
+pub(super) fn record_offer(db: &Connection, job: JobId, epoch: Epoch, runner: RunnerId) -> Result<JobRecord, Failure> {
+    let mut job = require(db, job)?;
     if job.status != JobStatus::Queued || epoch <= job.epoch {
         return Err(stale(&job, epoch));
     }
     let runner = runners::find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
     let sql = "UPDATE jobs SET status = 'offered', epoch = ?2, runner_id = ?3, runner_name = ?4 WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.id.0, runner.name))?;
-    Ok(())
+    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.id.0, &runner.name))?;
+    job.status = JobStatus::Offered;
+    job.epoch = epoch;
+    job.runner_id = Some(runner.id);
+    job.runner_name = Some(runner.name);
+    Ok(job)
 }
 
 pub(super) fn acquire(
@@ -255,13 +259,10 @@ pub(super) fn complete(
     if let Some(environment) = &mut job.environment {
         environment.url = environment_url;
     }
-    let sql = "UPDATE jobs SET outputs = ?2, steps = ?3, annotations = ?4, environment = ?5 WHERE id = ?1";
-    let environment = job.environment.as_ref().map(Json);
-    db.prepare_cached(sql)?.execute((job.id.0, Json(&outputs), Json(&steps), Json(&annotations), environment))?;
-    end(db, &mut job, conclusion, None, now)?;
     job.outputs = outputs;
     job.steps = steps;
     job.annotations = annotations;
+    end(db, &mut job, conclusion, None, now)?;
     Ok(CompleteOutcome::Completed(job))
 }
 
@@ -296,9 +297,19 @@ fn end(
     job.reason = reason;
     job.completed_at = Some(kept(now));
     job.finished = next_finished(db)?;
-    let sql = "UPDATE jobs SET status = 'completed', conclusion = ?2, reason = ?3, completed_at = ?4, finished = ?5 \
-               WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((job.id.0, Word(conclusion), &job.reason, Time(now), job.finished))?;
+    let sql = "UPDATE jobs SET status = 'completed', conclusion = ?2, reason = ?3, completed_at = ?4, finished = ?5, \
+               outputs = ?6, steps = ?7, annotations = ?8, environment = ?9 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute((
+        job.id.0,
+        Word(conclusion),
+        &job.reason,
+        Time(now),
+        job.finished,
+        Json(&job.outputs),
+        Json(&job.steps),
+        Json(&job.annotations),
+        job.environment.as_ref().map(Json),
+    ))?;
     Ok(())
 }
 

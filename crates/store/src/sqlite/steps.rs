@@ -16,9 +16,9 @@ use super::{Sqlite, audit, collect, groups, held, jobs, runners, runs, tokens, v
 use crate::record::{
     ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, GroupRecord, Hash, JobRecord,
     NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, Registered, RegistrationTokenRecord,
-    RunRecord, RunnerRecord, SealedSecret, SecretRecord, Tokens, VariableRecord,
+    RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord,
 };
-use crate::{Answer, Error, Store};
+use crate::{Answer, Error, Note, Store};
 
 impl Store for Sqlite {
     fn create_api_token(&self, token: NewApiToken) -> Answer<ApiTokenRecord> {
@@ -171,8 +171,8 @@ impl Store for Sqlite {
         self.read("verify the audit log", move |db| audit::verify(db, digest))
     }
 
-    fn create_run(&self, run: NewRun, jobs: Vec<NewJob>) -> Answer<CreatedRun> {
-        self.write("add a run", move |db| runs::create(db, run, jobs))
+    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
+        self.write_noted("add a run", note, move |db| runs::create(db, run, jobs))
     }
 
     fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>> {
@@ -190,21 +190,23 @@ impl Store for Sqlite {
         self.write("release a job", move |db| jobs::release(db, job, now))
     }
 
-    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<()> {
+    fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<JobRecord> {
         self.write("record an offer", move |db| jobs::record_offer(db, job, epoch, runner))
     }
 
-    fn acquire(
+    fn acquire_noted(
         &self,
         job: JobId,
         epoch: Epoch,
         runner: RunnerId,
         attempt: u32,
         now: Timestamp,
-    ) -> Answer<(RunRecord, JobRecord)> {
-        self.write("acquire a job", move |db| {
+        note: Note<TakenJob>,
+    ) -> Answer<TakenJob> {
+        self.write_noted("acquire a job", note, move |db| {
             let job = jobs::acquire(db, job, epoch, runner, attempt, now)?;
-            Ok((runs::require(db, job.run_id)?, job))
+            let message = jobs::message(db, job.id)?.unwrap_or_default();
+            Ok(TakenJob { run: runs::require(db, job.run_id)?, job, message })
         })
     }
 
@@ -224,8 +226,15 @@ impl Store for Sqlite {
         self.write("update steps", move |db| jobs::update_steps(db, job, epoch, steps))
     }
 
-    fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome> {
-        self.write("complete a job", move |db| jobs::complete(db, job, epoch, completion, now))
+    fn complete_noted(
+        &self,
+        job: JobId,
+        epoch: Epoch,
+        completion: Completion,
+        now: Timestamp,
+        note: Note<CompleteOutcome>,
+    ) -> Answer<CompleteOutcome> {
+        self.write_noted("complete a job", note, move |db| jobs::complete(db, job, epoch, completion, now))
     }
 
     fn conclude(

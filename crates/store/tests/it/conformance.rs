@@ -201,6 +201,7 @@ claims! {
     }
     audit {
         an_empty_audit_log_holds
+        a_step_writes_the_line_that_it_is_given_with_what_it_did
         a_line_of_the_audit_log_keeps_what_happened
         the_chain_is_the_documented_one
         an_exported_log_verifies_from_its_json_alone

@@ -2,9 +2,11 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use startline_protocol::admin_api::AuditView;
-use startline_store::{AuditFilter, AuditRecord, NewAudit};
+use startline_protocol::ids::Epoch;
+use startline_protocol::state::Conclusion;
+use startline_store::{AuditFilter, AuditRecord, CompleteOutcome, CreatedRun, NewAudit, Note, TakenJob};
 
-use crate::bench::{Bench, at, audit_entry, scope, sha256};
+use crate::bench::{Bench, at, audit_entry, completion, new_job, new_run, scope, sha256};
 
 impl Bench {
     async fn append(&self, actor: &str, action: &str, of: &str) -> AuditRecord {
@@ -207,4 +209,30 @@ pub(super) async fn filters_are_combined(bench: Bench) {
         scope: Some(scope("organization:acme")),
     };
     assert_eq!(bench.places(filter).await, [1]);
+}
+
+pub(super) async fn a_step_writes_the_line_that_it_is_given_with_what_it_did(bench: Bench) {
+    let line = |number: u32, subject: String| NewAudit { subject, ..audit_entry(number) };
+    let created = Note::new(move |created: &CreatedRun| Some(line(1, format!("run:{}", created.run.id))));
+    let CreatedRun { run, jobs, .. } =
+        bench.create_run_noted(new_run("a/b", "x"), vec![new_job("build")], created).await.unwrap();
+    let (job, runner) = (jobs[0].id, bench.some_runner().await);
+    let taken = Note::new(move |taken: &TakenJob| Some(line(2, format!("{} {}", taken.job.status, taken.message))));
+    let taken = bench.acquire_noted(job, Epoch(1), runner, 1, at(20), taken).await.unwrap();
+    assert_eq!((taken.run.id, Some(&taken.message)), (run.id, bench.job_message(job).await.unwrap().as_ref()));
+    let ended = |number: u32| {
+        Note::new(move |outcome: &CompleteOutcome| {
+            matches!(outcome, CompleteOutcome::Completed(_)).then(|| audit_entry(number))
+        })
+    };
+    let done = || completion(Conclusion::Success);
+    // A refused step writes nothing, and neither does one whose note makes no line.
+    assert!(bench.complete_noted(job, Epoch(9), done(), at(30), ended(3)).await.is_err());
+    bench.complete_noted(job, Epoch(1), done(), at(30), ended(4)).await.unwrap();
+    bench.complete_noted(job, Epoch(1), done(), at(30), ended(5)).await.unwrap();
+    let lines = bench.audit(0, 10, AuditFilter::default()).await.unwrap().items;
+    let message = taken.message;
+    let wanted = [line(1, format!("run:{}", run.id)), line(2, format!("running {message}")), audit_entry(4)];
+    assert_eq!(lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), wanted);
+    assert!(bench.verify_audit().await.unwrap().valid);
 }
