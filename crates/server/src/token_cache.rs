@@ -1,8 +1,8 @@
 //! Tokens that were looked up a moment ago, so that a caller's requests in quick succession (a poll, an acquire, a
 //! heartbeat; submission after submission) cost one look-up.
 //!
-//! What the cache says may be as old as [`TTL`], for what another process changes. What this one revokes or deletes is
-//! taken out at once.
+//! What the cache says of a record may be as old as [`TTL`], for what another process changes. What this one revokes or
+//! deletes is taken out at once. What a signed token says does not change, so that it is believed for longer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use startline_store::Hash;
 
-/// How long a look-up is believed.
+/// How long a look-up of a record is believed.
 const TTL: SignedDuration = SignedDuration::from_secs(5);
+/// How long the signature of a token is not looked at again.
+const SIGNED_TTL: SignedDuration = SignedDuration::from_mins(10);
 /// Most look-ups that are kept. A miss costs one read of an index, so there is nothing to gain from keeping many.
 const MOST: usize = 1024;
 
 /// What tokens stand for, by the token's hash.
 #[derive(Debug)]
 pub(crate) struct TokenCache<T> {
+    ttl: SignedDuration,
     inner: Mutex<Inner<T>>,
 }
 
@@ -36,9 +39,21 @@ struct Known<T> {
 
 impl<T> Known<T> {
     /// A clock that was set back must not lengthen an entry's life.
-    fn is_fresh(&self, now: Timestamp) -> bool {
+    fn is_fresh(&self, now: Timestamp, ttl: SignedDuration) -> bool {
         let age = now.duration_since(self.since);
-        age >= SignedDuration::ZERO && age < TTL
+        age >= SignedDuration::ZERO && age < ttl
+    }
+}
+
+impl<T> Inner<T> {
+    fn keep(&mut self, token: Hash, entry: Known<T>, ttl: SignedDuration) {
+        if self.known.len() >= MOST {
+            self.known.retain(|_, known| known.is_fresh(entry.since, ttl));
+            if self.known.len() >= MOST {
+                self.known.clear();
+            }
+        }
+        self.known.insert(token, entry);
     }
 }
 
@@ -48,7 +63,18 @@ pub(crate) struct Mark(u64);
 
 impl<T> Default for TokenCache<T> {
     fn default() -> Self {
-        Self { inner: Mutex::new(Inner { known: HashMap::new(), forgotten: 0 }) }
+        Self::with_ttl(TTL)
+    }
+}
+
+impl<T> TokenCache<T> {
+    /// For what signed tokens say. Whether one has expired is asked each time.
+    pub(crate) fn signed() -> Self {
+        Self::with_ttl(SIGNED_TTL)
+    }
+
+    fn with_ttl(ttl: SignedDuration) -> Self {
+        Self { ttl, inner: Mutex::new(Inner { known: HashMap::new(), forgotten: 0 }) }
     }
 }
 
@@ -60,23 +86,21 @@ impl<T: Clone> TokenCache<T> {
     /// What the token stood for a moment ago; or else what [`Self::put`] wants to be given after the look-up.
     pub(crate) fn get(&self, token: &Hash, now: Timestamp) -> Result<T, Mark> {
         let inner = self.lock();
-        let fresh = inner.known.get(token).filter(|known| known.is_fresh(now));
+        let fresh = inner.known.get(token).filter(|known| known.is_fresh(now, self.ttl));
         fresh.map(|known| known.value.clone()).ok_or(Mark(inner.forgotten))
     }
 
     /// Notes the answer of a look-up, unless something was taken out since it began: it may have been this.
     pub(crate) fn put(&self, token: Hash, value: T, now: Timestamp, mark: Mark) {
         let mut inner = self.lock();
-        if inner.forgotten != mark.0 {
-            return;
+        if inner.forgotten == mark.0 {
+            inner.keep(token, Known { value, since: now }, self.ttl);
         }
-        if inner.known.len() >= MOST {
-            inner.known.retain(|_, entry| entry.is_fresh(now));
-            if inner.known.len() >= MOST {
-                inner.known.clear();
-            }
-        }
-        inner.known.insert(token, Known { value, since: now });
+    }
+
+    /// Notes what needs no look-up.
+    pub(crate) fn note(&self, token: Hash, value: T, now: Timestamp) {
+        self.lock().keep(token, Known { value, since: now }, self.ttl);
     }
 
     /// Forgets what is over.

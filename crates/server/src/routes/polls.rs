@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use startline_crypto::job_token::Claims;
 use startline_dispatcher::{Assignment, AssignmentKind};
 use startline_protocol::ids::{Epoch, JobId, RunId};
@@ -144,18 +144,22 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
     };
     let job_guid = job_guid(run.run.plan_id, job.id, assignment.epoch);
     let limit = SignedDuration::from_mins(i64::from(job.timeout_minutes));
-    let token = app.job_tokens.mint(&Claims {
+    let second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
+    let claims = Claims {
         job: job.id,
         run: run.id,
         attempt: assignment.attempt,
         epoch: assignment.epoch,
-        issued_at: now,
+        issued_at: second(now),
         // The lease ends a token's use long before; this only bounds what a forgotten one could be.
-        expires_at: now + limit + SignedDuration::from_hours(24),
+        expires_at: second(now + limit + SignedDuration::from_hours(24)),
         id: Uuid::new_v4(),
         plan_id: run.run.plan_id,
         job_guid,
-    });
+    };
+    let token = app.job_tokens.mint(&claims);
+    // Its bearer comes back with it before anybody else does.
+    app.job_claims.note(startline_crypto::token::hash(token.expose()).0, claims, now);
     app.limits.minted(token.expose());
     crate::message::bind(&mut message, job_guid, &app.actions.urls, token.expose(), run.run.trusted);
     app.hand_on_trace(&mut message, &job, assignment.epoch);
@@ -191,7 +195,7 @@ impl App {
     }
 
     /// Notes the start of a job: its deadline, its metrics, and that its run has changed.
-    fn begin_lease(self: &Arc<Self>, job: &JobRecord, now: jiff::Timestamp) {
+    fn begin_lease(self: &Arc<Self>, job: &JobRecord, now: Timestamp) {
         if let Some(reason) = &job.cancel_reason {
             self.tell_to_stop(job.id, reason);
         }

@@ -1,7 +1,7 @@
 //! The schema's versions: numbered files that are applied once, in order, and never edited afterwards.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// One step from a schema to the next.
 pub(super) struct Migration {
@@ -49,9 +49,13 @@ pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<(),
     apply(connection, MIGRATIONS, now)
 }
 
+/// All in one transaction: a database is of the version that this program knows or as it was before, and a new one does not
+/// wait for the disk once for each version.
 fn apply(connection: &mut Connection, known: &[Migration], now: Timestamp) -> Result<(), Refusal> {
-    claim(connection)?;
-    let applied = applied(connection)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    claim(&transaction)?;
+    let applied = applied(&transaction)?;
+    let is_new = applied.is_empty();
     let newest_known = known.last().map_or(0, |migration| migration.version);
     // Looked at before anything else: what a newer program wrote is not to be judged by an older one.
     if let Some((found, _)) = applied.last().filter(|(version, _)| *version > newest_known) {
@@ -66,17 +70,18 @@ fn apply(connection: &mut Connection, known: &[Migration], now: Timestamp) -> Re
             }
             None => {
                 let Migration { version, name, .. } = *migration;
-                run(connection, migration, &expected, now).map_err(|error| Refusal::Failed { version, name, error })?;
-                tracing::info!(version, name, "applied schema version {version} ({name})");
+                run(&transaction, migration, &expected, now).map_err(|error| Refusal::Failed { version, name, error })?;
+                if !is_new {
+                    tracing::info!(version, name, "applied schema version {version} ({name})");
+                }
             }
         }
     }
-    Ok(())
+    Ok(transaction.commit()?)
 }
 
 /// Marks an empty database as ours and refuses one that is not.
-fn claim(connection: &mut Connection) -> Result<(), Refusal> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+fn claim(transaction: &Transaction<'_>) -> Result<(), Refusal> {
     let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let objects: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (id, objects) {
@@ -93,7 +98,7 @@ fn claim(connection: &mut Connection) -> Result<(), Refusal> {
            applied_at INTEGER NOT NULL
          ) STRICT",
     )?;
-    Ok(transaction.commit()?)
+    Ok(())
 }
 
 fn applied(connection: &Connection) -> Result<Vec<(i64, String)>, rusqlite::Error> {
@@ -103,18 +108,17 @@ fn applied(connection: &Connection) -> Result<Vec<(i64, String)>, rusqlite::Erro
 }
 
 fn run(
-    connection: &mut Connection,
+    transaction: &Transaction<'_>,
     migration: &Migration,
     checksum: &str,
     now: Timestamp,
 ) -> Result<(), rusqlite::Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(migration.sql)?;
     transaction.execute(
         "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
         (migration.version, migration.name, checksum, now.as_microsecond()),
     )?;
-    transaction.commit()
+    Ok(())
 }
 
 /// FNV-1a: it tells an edit, it need not withstand an attacker.
@@ -199,8 +203,15 @@ mod tests {
     #[test]
     fn a_migration_that_fails_leaves_nothing_behind() {
         let mut database = database();
-        let error = apply(&mut database, &[ONE, TWO, BAD], Timestamp::UNIX_EPOCH).unwrap_err();
-        assert!(error.to_string().starts_with("schema version 3 (bad) could not be applied"), "{error}");
+        let fail = |database: &mut Connection| {
+            let error = apply(database, &[ONE, TWO, BAD], Timestamp::UNIX_EPOCH).unwrap_err();
+            assert!(error.to_string().starts_with("schema version 3 (bad) could not be applied"), "{error}");
+        };
+        fail(&mut database);
+        let objects: i64 = database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+        assert_eq!(objects, 0, "a new database stays empty");
+        apply(&mut database, &[ONE, TWO], Timestamp::UNIX_EPOCH).unwrap();
+        fail(&mut database);
         assert_eq!(tables(&database), "a,b");
         assert_eq!(applied(&database).unwrap().len(), 2);
     }
