@@ -7,7 +7,7 @@ use startline_dispatcher::{
     Assignment, Config, Dispatcher, Effect, JobSpec, LostPolicy, Patience, PollId, PollOutcome, Requirement, RunnerSpec,
 };
 use startline_protocol::capabilities::Capabilities;
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 
 use crate::meter::Meter;
@@ -122,6 +122,8 @@ impl Fleet {
     fn job(&self, id: u32, set: u32) -> JobSpec {
         JobSpec {
             id: JobId(id.into()),
+            run: RunId(id.into()),
+            timeout_minutes: 360,
             requirement: Requirement {
                 labels: vec!["linux".to_owned(), format!("pool-{set}")],
                 group: None,
