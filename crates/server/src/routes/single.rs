@@ -156,10 +156,10 @@ static STAND_IN: LazyLock<Workflow> = LazyLock::new(|| {
 
 /// A workflow of this name with one job, which is never compiled to a message.
 fn workflow(name: &str) -> String {
-    // Text of JSON is text of YAML.
+    // Text of JSON is text of YAML. At the end, so that all else has the same place under any name.
     let name = serde_json::Value::from(name).to_string();
     format!(
-        "name: {name}\non: workflow_dispatch\njobs:\n  {KEY}:\n    runs-on: self-hosted\n    steps:\n      - run: exit 1\n"
+        "on: workflow_dispatch\njobs:\n  {KEY}:\n    runs-on: self-hosted\n    steps:\n      - run: exit 1\nname: {name}\n"
     )
 }
 

@@ -110,12 +110,12 @@ impl Held {
 async fn what_comes_during_a_commit_shares_the_next_one() {
     let held = Held::new();
     held.hold();
-    let answers: Vec<_> = (0..300).map(|_| held.store.create_run(new_run("a/b", "x"), vec![])).collect();
+    let answers: Vec<_> = (0..1500).map(|_| held.store.create_run(new_run("a/b", "x"), vec![])).collect();
     held.release();
     for answer in answers {
         answer.await.unwrap();
     }
-    assert_eq!(held.batches(), [1, 128, 128, 44]);
+    assert_eq!(held.batches(), [1, 1024, 476]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

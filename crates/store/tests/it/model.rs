@@ -587,7 +587,7 @@ fn random_steps_reach_every_state() {
         "Register Err LabelNotAllowed",
         "Register the engine",
         "Renew Ok ",
-        "Offer Ok ",
+        "Offer Ok JobRecord",
         "Offer Err StaleEpoch",
         "Offer Err RunnerGone",
         "Acquire Ok ",
