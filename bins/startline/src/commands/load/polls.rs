@@ -146,7 +146,8 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
 async fn front(args: &PollsArgs, number: u32) -> anyhow::Result<Front> {
     let part = |all: u32, parts: u32, number: u32| all / parts + u32::from(number < all % parts);
     let count = part(args.runners, args.servers, number);
-    let scene = Scene::open(&args.scene, count + SENDERS, args.http2).await?;
+    let sockets = if args.http2 { count.div_ceil(args.streams) } else { count };
+    let scene = Scene::open(&args.scene, sockets + SENDERS, args.http2).await?;
     let runners = scene.register(count).await?;
     let ledger = Arc::new(Ledger::default());
     let streams = usize::try_from(args.streams)?;
