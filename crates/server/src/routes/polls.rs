@@ -36,7 +36,10 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Respo
 /// Makes an assignment durable and answers with it.
 pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Delivery) -> ApiResult<Response> {
     let answer = match assignment.kind {
-        AssignmentKind::Offer { .. } => delivery.settle(offer(&app, &assignment))?,
+        AssignmentKind::Offer { .. } => match offer(&app, &assignment) {
+            Some(answer) => delivery.settle(Ok(answer))?,
+            None => return Ok(StatusCode::NO_CONTENT.into_response()),
+        },
         AssignmentKind::Lease { .. } => {
             let (answer, job) = delivery.settle(lease(&app, &assignment, &Origin::default()).await)?;
             app.note_assigned(&job);
@@ -48,13 +51,13 @@ pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Deli
 }
 
 /// Outlines an offer and sends it to the store, whose commit nobody waits for: what an offer promises is fenced by its
-/// acquisition, which is durable before it is answered, and a restart voids all offers anyway.
-fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<JobAssignment> {
+/// acquisition, which is durable before it is answered, and a restart voids all offers anyway. `None` when it was withdrawn
+/// in the same moment.
+fn offer(app: &Arc<App>, assignment: &Assignment) -> Option<JobAssignment> {
     let (known, written) = {
         // Under the lock: behind everything that was decided of the job before, and ahead of what is decided next.
         let inner = app.dispatch.lock();
-        let known = inner.dispatcher.job(assignment.job).filter(|known| known.epoch == assignment.epoch);
-        let known = known.ok_or_else(|| ApiError::stale(format!("job {} was withdrawn", assignment.job)))?;
+        let known = inner.dispatcher.job(assignment.job).filter(|known| known.epoch == assignment.epoch)?;
         (known, app.store.record_offer(assignment.job, assignment.epoch, assignment.runner))
     };
     let (of, assignment_told) = (Arc::clone(app), assignment.clone());
@@ -69,7 +72,7 @@ fn offer(app: &Arc<App>, assignment: &Assignment) -> ApiResult<JobAssignment> {
     });
     let mut answer = outline(app, assignment, known.run, known.timeout_minutes);
     answer.offer_expires_at = Some(assignment.kind.expires_at().as_second());
-    Ok(answer)
+    Some(answer)
 }
 
 pub(super) async fn acquire(

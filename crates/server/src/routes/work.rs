@@ -186,7 +186,10 @@ pub(crate) async fn end(
             record.detail("repeat", true);
         }
         Err(error) => {
-            record.take_back(line);
+            // What is still under way when the service stops writes its line itself, or none.
+            if !app.drain.is_cancelled() {
+                record.take_back(line);
+            }
             return Err(error);
         }
     }
