@@ -70,7 +70,11 @@ fn apply(connection: &mut Connection, known: &[Migration], now: Timestamp) -> Re
             }
             None => {
                 let Migration { version, name, .. } = *migration;
-                run(&transaction, migration, &expected, now).map_err(|error| Refusal::Failed { version, name, error })?;
+                run(&transaction, migration, &expected, now).map_err(|error| Refusal::Failed {
+                    version,
+                    name,
+                    error,
+                })?;
                 if !is_new {
                     tracing::info!(version, name, "applied schema version {version} ({name})");
                 }
