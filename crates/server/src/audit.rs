@@ -237,6 +237,11 @@ impl Record {
         self.entry = line;
     }
 
+    /// The line, as long as it is to be written here.
+    pub(crate) const fn line(&mut self) -> Option<&mut NewAudit> {
+        self.entry.as_mut()
+    }
+
     /// Names the thing, when it is known only now.
     pub(crate) fn subject(&mut self, subject: impl Display) {
         if let Some(entry) = &mut self.entry {
@@ -341,7 +346,7 @@ impl Drop for Record {
 }
 
 /// Text as it is written down: of bounded length.
-pub(crate) fn bounded(text: &(impl Display + ?Sized)) -> String {
+fn bounded(text: &(impl Display + ?Sized)) -> String {
     let mut text = text.to_string();
     if text.len() > LONGEST {
         text.truncate(text.floor_char_boundary(LONGEST));

@@ -220,17 +220,15 @@ async fn job_claims(app: &Arc<App>, text: &str, origin: &Origin) -> Result<Claim
     };
     let now = app.clock.now();
     let hash = startline_crypto::token::hash(token.expose()).0;
-    let mark = match app.job_claims.get(&hash, now) {
-        Ok(claims) if claims.expires_at > now => return Ok(claims),
-        // That it has expired is said by who knows best.
-        Ok(_) => None,
-        Err(mark) => Some(mark),
-    };
+    // That one has expired is said by who knows best.
+    if let Ok(claims) = app.job_claims.get(&hash, now)
+        && claims.expires_at > now
+    {
+        return Ok(claims);
+    }
     match app.job_tokens.verify(token.expose(), now) {
         Ok(claims) => {
-            if let Some(mark) = mark {
-                app.job_claims.put(hash, claims.clone(), now, mark);
-            }
+            app.job_claims.note(hash, claims.clone(), now);
             Ok(claims)
         }
         Err(error @ JobTokenError::Expired { .. }) => {

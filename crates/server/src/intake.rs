@@ -74,7 +74,7 @@ impl App {
         mut intake: Intake,
         jobs: impl FnOnce(Uuid) -> Vec<NewJob>,
         record: &mut Record,
-        tell: impl FnOnce(&CreatedRun, &mut NewAudit) + Send + 'static,
+        tell: fn(&CreatedRun, &mut NewAudit),
     ) -> ApiResult<(RunRecord, Vec<JobRecord>)> {
         let plan_id = Uuid::new_v4();
         let sealed_secrets = if intake.secrets.is_empty() {
@@ -105,7 +105,7 @@ impl App {
             created_at: self.clock.now(),
         };
         let line = record.hand_over();
-        let note = audit::noted(line.clone(), |created: &CreatedRun, line| {
+        let note = audit::noted(line.clone(), move |created: &CreatedRun, line| {
             tell(created, line);
             !created.is_repeat
         });
@@ -113,15 +113,19 @@ impl App {
         if created.as_ref().map_or(true, |created| created.is_repeat) {
             record.take_back(line);
         }
-        let CreatedRun { run, jobs, is_repeat } = created?;
-        if is_repeat {
-            let earlier = serde_json::from_str::<Submission>(&run.run.submission).ok();
-            if self.reopened(&run)? != secrets || earlier.is_none_or(|earlier| earlier.fingerprint != fingerprint) {
+        let created = created?;
+        if created.is_repeat {
+            let earlier = serde_json::from_str::<Submission>(&created.run.run.submission).ok();
+            if self.reopened(&created.run)? != secrets
+                || earlier.is_none_or(|earlier| earlier.fingerprint != fingerprint)
+            {
                 return Err(ApiError::invalid("this `Idempotency-Key` was used for another request")
                     .detail("use a new key for each thing that is wanted once"));
             }
-            return Ok((run, jobs));
+            record.line().into_iter().for_each(|line| tell(&created, line));
+            return Ok((created.run, created.jobs));
         }
+        let CreatedRun { run, jobs, .. } = created;
         let run = match run_name(&submission, &workflow, &run, &self.config.forge) {
             Some(name) => self.store.rename_run(run.id, name).await?.unwrap_or(run),
             None => run,

@@ -94,13 +94,8 @@ impl App {
 
     async fn finish_single(self: Arc<Self>, job: JobRecord, conclusion: Conclusion) {
         let run = job.run_id;
-        match self.store.finish_run(run, conclusion, None, self.clock.now()).await {
-            Ok(_) => {
-                self.events.finish(run, conclusion, None, &[job]);
-                self.runs.lock().remove(&run);
-                self.changes.finish(run);
-                tracing::info!(run.id = %run, %conclusion, "run completed");
-            }
+        match self.finish(run, conclusion, None, &[job]).await {
+            Ok(()) => self.forget_run(run),
             Err(error) => {
                 tracing::error!(run.id = %run, %error, "a run was not concluded; trying again");
                 if let Some(entry) = self.runs.lock().get_mut(&run) {
@@ -109,6 +104,26 @@ impl App {
                 self.touch_run(run);
             }
         }
+    }
+
+    /// Gives a run its conclusion, and tells of it.
+    async fn finish(
+        &self,
+        run: RunId,
+        conclusion: Conclusion,
+        reason: Option<String>,
+        jobs: &[JobRecord],
+    ) -> Result<(), startline_store::Error> {
+        self.store.finish_run(run, conclusion, reason.clone(), self.clock.now()).await?;
+        self.events.finish(run, conclusion, reason, jobs);
+        tracing::info!(run.id = %run, %conclusion, "run completed");
+        Ok(())
+    }
+
+    /// Lets go of a run that has its conclusion.
+    fn forget_run(&self, run: RunId) {
+        self.runs.lock().remove(&run);
+        self.changes.finish(run);
     }
 
     async fn drive(self: Arc<Self>, run: RunId) {
@@ -126,8 +141,7 @@ impl App {
             match self.pass(run, &compiled).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.runs.lock().remove(&run);
-                    self.changes.finish(run);
+                    self.forget_run(run);
                     return;
                 }
                 Err(error) if error.is_transient() && !self.drain.is_cancelled() => {
@@ -189,10 +203,8 @@ impl App {
                 };
                 let conclusion = conclude(conclusion);
                 let reason = context.cancel_reason.filter(|_| conclusion == Conclusion::Cancelled);
-                self.store.finish_run(run_id, conclusion, reason.clone(), self.clock.now()).await?;
-                self.events.finish(run_id, conclusion, reason, &jobs);
+                self.finish(run_id, conclusion, reason, &jobs).await?;
                 claims.iter().for_each(|claim| self.touch_line(&claim.claim.group_key));
-                tracing::info!(run.id = %run_id, %conclusion, "run completed");
                 return Ok(true);
             }
             self.decide(&run, (&jobs, &claims), &context, compiled, decisions).await?;

@@ -101,7 +101,6 @@ async fn again(
         line.details.insert("new_run".to_owned(), created.run.id.to_string());
     };
     let (made, _) = app.take_in(intake, jobs, record, tell).await?;
-    record.detail("new_run", made.id);
     tracing::info!(run.id = %made.id, run.from = %id, failed_only = request.failed_only, "run submitted again");
     Ok((StatusCode::CREATED, Json(runs::detail(app, made).await?)))
 }

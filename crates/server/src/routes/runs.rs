@@ -63,7 +63,6 @@ async fn create(
     let intake = Intake { submission, workflow, secrets, trusted, repeat, trace: admin.origin.trace };
     let tell = |created: &CreatedRun, line: &mut NewAudit| line.subject = format!("run:{}", created.run.id);
     let (run, _) = app.take_in(intake, |_| Vec::new(), record, tell).await?;
-    record.subject(format_args!("run:{}", run.id));
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");
     Ok((StatusCode::CREATED, Json(detail(app, run).await?)))
 }

@@ -115,7 +115,6 @@ async fn create(
     };
     let (run, jobs) = app.take_in(intake, make, record, tell).await?;
     let job = jobs.into_iter().next().ok_or_else(|| ApiError::not_found(format_args!("job of run {}", run.id)))?;
-    record.subject(format_args!("job:{}", job.id));
     tracing::info!(run.id = %run.id, job.id = %job.id, token.id = admin.token.id, "job submitted");
     Ok((StatusCode::CREATED, Json(views::job(job))))
 }
