@@ -138,6 +138,21 @@ pub(crate) struct PollsArgs {
     pub scene: SceneArgs,
 }
 
+/// What is measured of jobs that are submitted one by one.
+#[derive(Args, Debug)]
+pub(crate) struct MeasuredArgs {
+    /// How long to measure
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Size of the script in a job's definition
+    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub payload: u32,
+    /// Take jobs in one step, as our own runner does, instead of an offer that is acquired: the answer that is timed has the
+    /// job's definition
+    #[arg(long)]
+    pub auto_acquire: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct LifecycleArgs {
     /// Who submits jobs, each on a connection of its own
@@ -149,15 +164,8 @@ pub(crate) struct LifecycleArgs {
     /// Most jobs that are submitted and not yet offered to a runner
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue: u32,
-    /// How long to measure
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-    /// Size of the script in a job's definition
-    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub payload: u32,
-    /// Take jobs in one step, as our own runner does, instead of an offer that is acquired
-    #[arg(long)]
-    pub auto_acquire: bool,
+    #[command(flatten)]
+    pub measured: MeasuredArgs,
     /// Renew each lease once
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     pub renew: bool,
@@ -173,15 +181,8 @@ pub(crate) struct DispatchArgs {
     /// Runners with a parked poll
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub waiting: u32,
-    /// How long to measure
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-    /// Size of the script in a job's definition
-    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub payload: u32,
-    /// Take jobs in one step, as our own runner does: the answer that is timed has the job's definition
-    #[arg(long)]
-    pub auto_acquire: bool,
+    #[command(flatten)]
+    pub measured: MeasuredArgs,
     #[command(flatten)]
     pub scene: SceneArgs,
 }
@@ -230,15 +231,8 @@ pub(crate) struct MixedArgs {
     /// Lease renewals a second
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub renewals: u32,
-    /// How long to measure
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-    /// Size of the script in a job's definition
-    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub payload: u32,
-    /// Take jobs in one step, as our own runner does
-    #[arg(long)]
-    pub auto_acquire: bool,
+    #[command(flatten)]
+    pub measured: MeasuredArgs,
     #[command(flatten)]
     pub scene: SceneArgs,
 }

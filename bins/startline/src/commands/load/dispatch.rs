@@ -21,22 +21,22 @@ pub(super) async fn execute(args: DispatchArgs) -> anyhow::Result<ExitCode> {
     let scene = Scene::open(&args.scene, connections, false).await?;
     let runners = scene.register(args.waiting).await?;
     let ledger = Arc::new(Ledger::default());
-    let mut fleet = Fleet::new(Style { auto_acquire: args.auto_acquire, ..Style::default() }, &ledger);
+    let mut fleet = Fleet::new(Style { auto_acquire: args.measured.auto_acquire, ..Style::default() }, &ledger);
     fleet.start(&runners, scene.target.connect_many(&scene.tasks, runners.len(), 1).await?);
     scene.await_open(args.waiting, Instant::now() + OPEN).await.map_err(|error| ledger.explain(error))?;
     scene.await_quiet().await?;
 
-    eprintln!("measuring for {} s", args.seconds);
-    let time = Duration::from_secs(args.seconds);
-    let steady = submit_jobs(&scene, &ledger, (args.rate, time), args.payload).await?;
+    eprintln!("measuring for {} s", args.measured.seconds);
+    let time = Duration::from_secs(args.measured.seconds);
+    let steady = submit_jobs(&scene, &ledger, (args.rate, time), args.measured.payload).await?;
     fleet.stop().await;
 
     let (measured, errors) = ledger.close();
     let mut report = Report::new(
         "dispatch",
         json!({
-            "rate": args.rate, "waiting": args.waiting, "payload_bytes": args.payload,
-            "auto_acquire": args.auto_acquire, "synchronous": args.scene.synchronous(),
+            "rate": args.rate, "waiting": args.waiting, "payload_bytes": args.measured.payload,
+            "auto_acquire": args.measured.auto_acquire, "synchronous": args.scene.synchronous(),
         }),
         time,
         measured.to_offered.count(),

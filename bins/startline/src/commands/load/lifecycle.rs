@@ -31,7 +31,7 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     let runners = scene.register(args.runners).await?;
     let queue = Arc::new(Semaphore::new(usize::try_from(args.queue)?));
     let style = Style {
-        auto_acquire: args.auto_acquire,
+        auto_acquire: args.measured.auto_acquire,
         renew: args.renew,
         queue: Some(Arc::clone(&queue)),
         ..Style::default()
@@ -42,10 +42,10 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     fleet.start(&runners, scene.target.connect_many(&scene.tasks, runners.len(), 1).await?);
     scene.await_quiet().await?;
 
-    eprintln!("measuring for {} s", args.seconds);
+    eprintln!("measuring for {} s", args.measured.seconds);
     let producer = Arc::new(Producer {
         token: scene.token.clone(),
-        body: job_request(&scene.label, args.payload),
+        body: job_request(&scene.label, args.measured.payload),
         ledger: Arc::clone(&ledger),
         queue,
         stopped: AtomicBool::new(false),
@@ -55,7 +55,7 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
         producers.spawn(Arc::clone(&producer).produce(link));
     }
     ledger.watch_until(Instant::now() + WARM_UP).await;
-    let time = Duration::from_secs(args.seconds);
+    let time = Duration::from_secs(args.measured.seconds);
     let before = Moment::now(&scene.pid)?;
     ledger.measure(before.at(), before.at() + time);
     let ended = ledger.watch_until(before.at() + time).await;
@@ -69,8 +69,8 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(
         "lifecycle",
         json!({
-            "producers": args.producers, "runners": args.runners, "queue": args.queue, "payload_bytes": args.payload,
-            "auto_acquire": args.auto_acquire, "renew": args.renew, "synchronous": args.scene.synchronous(),
+            "producers": args.producers, "runners": args.runners, "queue": args.queue, "payload_bytes": args.measured.payload,
+            "auto_acquire": args.measured.auto_acquire, "renew": args.renew, "synchronous": args.scene.synchronous(),
         }),
         ended - before.at(),
         measured.completed,

@@ -38,18 +38,19 @@ pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
     let ledger = Arc::new(Ledger::default());
     let mut idle = Fleet::new(Style::default(), &ledger);
     idle.start(&parked, scene.target.connect_many(&scene.tasks, parked.len(), 1).await?);
-    let mut fleet = Fleet::new(Style { auto_acquire: args.auto_acquire, renew: true, ..Style::default() }, &ledger);
+    let mut fleet =
+        Fleet::new(Style { auto_acquire: args.measured.auto_acquire, renew: true, ..Style::default() }, &ledger);
     fleet.start(&runners, scene.target.connect_many(&scene.tasks, runners.len(), 1).await?);
     let open = args.parked + args.runners;
     scene.await_open(open, Instant::now() + OPEN).await.map_err(|error| ledger.explain(error))?;
     scene.await_quiet().await?;
 
-    eprintln!("measuring for {} s", args.seconds);
-    let time = Duration::from_secs(args.seconds);
+    eprintln!("measuring for {} s", args.measured.seconds);
+    let time = Duration::from_secs(args.measured.seconds);
     let renewed = Arc::new(AtomicU64::new(0));
     let shots = held.iter().map(|held| Shot::post(&held.path("renew"), &held.token, "{}")).collect();
     let renewing = renew(&scene, &ledger, &renewed, shots, (args.renewals, WARM_UP + time));
-    let jobs = submit_jobs(&scene, &ledger, (args.rate, time), args.payload);
+    let jobs = submit_jobs(&scene, &ledger, (args.rate, time), args.measured.payload);
     let (renewing, steady) = tokio::join!(renewing, jobs);
     renewing?;
     let steady = steady?;
@@ -60,7 +61,7 @@ pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
         "mixed",
         json!({
             "rate": args.rate, "runners": args.runners, "parked": args.parked, "renewals": args.renewals,
-            "payload_bytes": args.payload, "auto_acquire": args.auto_acquire,
+            "payload_bytes": args.measured.payload, "auto_acquire": args.measured.auto_acquire,
             "synchronous": args.scene.synchronous(),
         }),
         time,
