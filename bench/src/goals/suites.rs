@@ -118,7 +118,7 @@ impl Bench {
     /// What a service costs that nobody asks for anything.
     async fn idle(&mut self) -> anyhow::Result<()> {
         let server = self.server(&[]).await?;
-        // Keys are made ahead after a start; afterwards there is nothing to do.
+        // What follows a start is over first.
         let until = Instant::now() + SETTLED;
         let mut last = machine::tree_time(server.pid());
         loop {

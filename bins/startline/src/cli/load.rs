@@ -89,8 +89,7 @@ pub(crate) struct SceneArgs {
     /// the connections need]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub sources: Option<u32>,
-    /// How many seconds to wait at most until the service does nothing by itself, before it is measured: after its start
-    /// it makes keys
+    /// How many seconds to wait at most until the service does nothing by itself, before it is measured
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=600))]
     pub settle: u64,
     /// Write JSON to standard output

@@ -158,7 +158,7 @@ impl Scene {
         Ok((volley, runners))
     }
 
-    /// Waits until the service does nothing by itself, so that only the load is measured: after its start it makes keys.
+    /// Waits until the service does nothing by itself, so that only the load is measured.
     pub(super) async fn await_quiet(&self) -> anyhow::Result<()> {
         let Some(pid) = self.pid else { return Ok(()) };
         let until = Instant::now() + self.settle;
