@@ -183,7 +183,7 @@ async fn claims(
     let links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
     let before = Moment::now(&scene.pid)?;
     fleet.start(runners, links);
-    ledger.until_completed(claims.into()).await;
+    ledger.until_settled(claims.into()).await;
     let after = Moment::now(&scene.pid)?;
     let polls = ledger.polls();
     fleet.stop().await;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::report::{Errors, Latency};
 
 /// How long nothing may happen while jobs are open.
-const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_secs(60);
 /// The same after an error: what is left is given the time of a few requests.
 const STALL_AFTER_ERROR: Duration = Duration::from_secs(3);
 /// How often it is looked whether something has failed.
@@ -238,8 +238,13 @@ impl Ledger {
         self.lock().completed
     }
 
-    /// Jobs that are not known to be both submitted and completed.
-    pub(super) fn open_entries(&self) -> Vec<(i64, Entry)> {
+    /// Jobs that the service has acknowledged.
+    pub(super) fn submissions(&self) -> u64 {
+        self.lock().submitted
+    }
+
+    /// Takes out the jobs that are not known to be both submitted and completed.
+    pub(super) fn take_open(&self) -> Vec<(i64, Entry)> {
         self.lock().open.drain().collect()
     }
 
@@ -248,33 +253,35 @@ impl Ledger {
         self.lock().errors.join(errors);
     }
 
-    /// Waits until so many jobs are completed, or nothing moves any more.
+    /// Waits until so many jobs are completed, whoever submitted them, or nothing moves any more.
     pub(super) async fn until_completed(&self, jobs: u64) {
+        self.until(jobs, |books| books.completed).await;
+    }
+
+    /// Waits until so many jobs are both acknowledged and completed, or nothing moves any more.
+    ///
+    /// A job may be completed before its acknowledgement is read.
+    pub(super) async fn until_settled(&self, jobs: u64) {
+        self.until(jobs, |books| books.completed.min(books.submitted)).await;
+    }
+
+    async fn until(&self, jobs: u64, done: impl Fn(&Books) -> u64) {
         loop {
-            let stall = {
+            let (done, stall) = {
                 let books = self.lock();
-                if books.completed >= jobs {
-                    return;
-                }
-                if books.errors.count > 0 { STALL_AFTER_ERROR } else { STALL }
+                (done(&books), if books.errors.count > 0 { STALL_AFTER_ERROR } else { STALL })
             };
+            if done >= jobs {
+                return;
+            }
             if tokio::time::timeout(stall, self.moved.notified()).await.is_err() {
-                let completed = self.lock().completed;
-                return self.failed(format!(
-                    "nothing happened for {} s, and {completed} of {jobs} jobs were completed",
-                    stall.as_secs()
-                ));
+                let seconds = stall.as_secs();
+                return self.failed(format!("nothing happened for {seconds} s, and {done} of {jobs} jobs were done"));
             }
         }
     }
 
-    /// Waits until every job that was submitted is completed, or nothing moves any more.
-    pub(super) async fn until_settled(&self) {
-        let submitted = self.lock().submitted;
-        self.until_completed(submitted).await;
-    }
-
-    /// What is known of a job that was completed without having been submitted by itself.
+    /// Takes out what is known of a job that was completed and that nobody here submitted by itself.
     pub(super) fn take(&self, job: i64) -> Option<Entry> {
         self.lock().open.remove(&job)
     }
@@ -303,6 +310,10 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     fn way(ledger: &Ledger, job: i64, start: Instant) {
@@ -357,10 +368,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_job_is_waited_for_until_its_acknowledgement_is_read_too() {
+        let start = Instant::now();
+        let ledger = Arc::new(Ledger::default());
+        way(&ledger, 1, start);
+        let reading = Arc::clone(&ledger);
+        let acknowledged = TaskTracker::new().spawn(async move {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            reading.submitted(1, start);
+        });
+        ledger.until_completed(1).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        ledger.until_settled(1).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(7));
+        acknowledged.await.unwrap();
+        let (_, errors) = ledger.close();
+        assert_eq!(errors.count, 0, "{errors:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn waiting_ends_when_nothing_moves() {
         let ledger = Ledger::default();
         ledger.submitted(1, Instant::now());
-        ledger.until_settled().await;
+        ledger.until_settled(1).await;
         assert!(ledger.has_failed());
         assert!(ledger.close().1.first[0].starts_with("nothing happened for 60 s"));
     }

@@ -62,7 +62,7 @@ pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     let after = Moment::now(&scene.pid);
     producer.stop();
     while producers.join_next().await.is_some() {}
-    ledger.until_settled().await;
+    ledger.until_settled(ledger.submissions()).await;
     fleet.stop().await;
 
     let (measured, errors) = ledger.close();

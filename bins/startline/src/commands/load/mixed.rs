@@ -8,6 +8,7 @@ use std::time::Duration;
 use anstream::eprintln;
 use serde_json::json;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::fleet::{Fleet, Style};
 use super::hammer::Shot;
@@ -21,6 +22,8 @@ use crate::cli::MixedArgs;
 
 /// Jobs whose leases are renewed, each renewal the next one's turn.
 const LEASES: u32 = 16;
+/// How long the last renewals may take to be answered.
+const LAST: Duration = Duration::from_secs(30);
 
 pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
     let leases = if args.renewals == 0 { 0 } else { LEASES };
@@ -80,7 +83,7 @@ pub(super) async fn execute(args: MixedArgs) -> anyhow::Result<ExitCode> {
     report.close(args.scene.json)
 }
 
-/// Renews leases in turn, so many a second.
+/// Renews leases in turn, so many a second, and waits for the answers.
 async fn renew(
     scene: &Scene,
     ledger: &Arc<Ledger>,
@@ -94,10 +97,11 @@ async fn renew(
     let pool = Pool::new(scene.target.clone(), scene.tasks.clone(), SENDERS);
     let schedule = Schedule { start: Instant::now(), per_second: rate };
     let mut turns = shots.iter().cycle();
+    let under_way = TaskTracker::new();
     let send = |_, _| {
         let shot = turns.next().map(Arc::clone);
         let (pool, ledger, renewed) = (Arc::clone(&pool), Arc::clone(ledger), Arc::clone(renewed));
-        scene.tasks.spawn(async move {
+        under_way.spawn(async move {
             let Some(shot) = shot else { return };
             match pool.with(async |link| shot.fire(link).await).await {
                 Ok(_) => drop(renewed.fetch_add(1, Ordering::Relaxed)),
@@ -105,5 +109,11 @@ async fn renew(
             }
         });
     };
-    open_loop(schedule, schedule.count(time), &mut Alarm::new()?, send).await
+    open_loop(schedule, schedule.count(time), &mut Alarm::new()?, send).await?;
+    under_way.close();
+    if tokio::time::timeout(LAST, under_way.wait()).await.is_err() {
+        let (left, seconds) = (under_way.len(), LAST.as_secs());
+        ledger.failed(format!("{left} renewals were not answered {seconds} s after the last was sent"));
+    }
+    Ok(())
 }

@@ -193,7 +193,7 @@ pub(super) async fn execute() -> anyhow::Result<ExitCode> {
                 let clocks = Clocks::now();
                 let wall = |at: Option<Instant>| at.map(|at| clocks.to_wall(at));
                 let way = |entry: Entry| [entry.offered, entry.held, entry.completed].map(wall);
-                let jobs = ledger.open_entries().into_iter().map(|(job, entry)| (job, way(entry))).collect();
+                let jobs = ledger.take_open().into_iter().map(|(job, entry)| (job, way(entry))).collect();
                 let seen = Seen { jobs, errors: ledger.close().1 };
                 println!("done {}", serde_json::to_string(&seen)?);
                 return Ok(ExitCode::SUCCESS);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anstream::eprintln;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::fleet::{POLL, POLL_SECONDS, Style};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, STALL};
 use super::link::Target;
 use super::pacing::{Alarm, Schedule, open_loop};
 use super::park::Park;
@@ -28,8 +28,6 @@ use crate::exit::Usage;
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long the measured time may last: longer than any load.
 const ALWAYS: Duration = Duration::from_secs(24 * 3600);
-/// How long nothing may happen while jobs are open.
-const STALL: Duration = Duration::from_secs(60);
 
 /// One service, its runners and the processes that poll for them.
 struct Front {
@@ -79,13 +77,14 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
     }
 
     let before = Moment::now(&pids)?;
+    let mut done = false;
     if args.jobs > 0 {
         eprintln!("handing out {} jobs", args.jobs);
-        hand_out(&mut fronts, &args).await?;
+        done = hand_out(&mut fronts, &args).await?;
     }
     let after = Moment::now(&pids)?;
     let mut after_jobs = None;
-    if args.jobs > 0 && !fronts.iter().any(|front| front.ledger.has_failed()) {
+    if done {
         open(&mut fronts, |all| u32::try_from(all).unwrap_or(u32::MAX)).await?;
         settle(args.runners).await;
         after_jobs = known.then(|| Resident::of_all(&pids)).transpose()?.map(|resident| resident.now);
@@ -103,8 +102,8 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
         0,
     );
     // As long as the processes are there.
-    let mut cost = spent.server(args.jobs.into())?;
-    if let Some(cost) = &mut cost {
+    report.spent(&spent, args.jobs.into());
+    if let Some(cost) = &mut report.server {
         cost.kernel_kib = Some(kernel.half_kib());
     }
     let mut latency = Latency::default();
@@ -125,7 +124,6 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
     let time = last.map_or(spent.time, |last| last - before.at());
     report.timed(time);
     report.latency_us = latency.summary();
-    report.server = cost;
     report.tell("load_cpu_us_per_op", spent.own_each(report.count));
     report.tell("open_ms", millis(opening));
     report.tell("memory", memory);
@@ -194,8 +192,10 @@ async fn settle(polls: u32) {
     tokio::time::sleep(SETTLE.min(Duration::from_millis(100) + Duration::from_millis(2) * polls)).await;
 }
 
-/// Sends all jobs on their schedule, to the services in turn, and waits until they are done.
-async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<()> {
+/// Sends all jobs on their schedule, to the services in turn, waits until they are done, and says whether they are.
+///
+/// What goes wrong after the first is sent stands in the ledgers.
+async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<bool> {
     let mut senders = Vec::new();
     for front in fronts.iter() {
         senders.push(Sender::new(&front.scene, &front.ledger, args.payload).await?);
@@ -209,23 +209,37 @@ async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<()> 
     open_loop(schedule, args.jobs.into(), &mut Alarm::new()?, send).await?;
     let (mut before, mut moved) = (0, Instant::now());
     loop {
-        let (mut completed, mut failed) = (0, false);
+        let (mut submitted, mut completed, mut failed) = (0, 0, false);
         for front in fronts.iter_mut() {
+            submitted += front.ledger.submissions();
             completed += front.ledger.completions();
-            failed |= front.ledger.has_failed();
             for park in &mut front.parks {
-                let (more, broken) = park.progress().await?;
-                completed += more;
-                failed |= broken;
+                match park.progress().await {
+                    Ok((more, broken)) => {
+                        completed += more;
+                        failed |= broken;
+                    }
+                    Err(error) => front.ledger.failed(format!("{error:#}")),
+                }
             }
+            failed |= front.ledger.has_failed();
         }
-        if completed >= args.jobs.into() || failed {
-            return Ok(());
+        // A job may be completed before its acknowledgement is read.
+        let done = submitted.min(completed);
+        if failed || done >= args.jobs.into() {
+            return Ok(!failed);
         }
-        if completed > before {
-            (before, moved) = (completed, Instant::now());
+        if submitted + completed > before {
+            (before, moved) = (submitted + completed, Instant::now());
         }
-        ensure!(moved.elapsed() < STALL, "nothing happened for a minute: {completed} of {} jobs", args.jobs);
+        if moved.elapsed() >= STALL {
+            let (seconds, jobs) = (STALL.as_secs(), args.jobs);
+            let stalled = format!("nothing happened for {seconds} s, and {done} of {jobs} jobs were done");
+            if let Some(front) = fronts.first() {
+                front.ledger.failed(stalled);
+            }
+            return Ok(false);
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

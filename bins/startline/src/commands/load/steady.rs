@@ -74,6 +74,6 @@ pub(super) async fn submit_jobs(
     let before = Moment::now(&scene.pid)?;
     open_loop(measured, measured.count(time), &mut alarm, &mut send).await?;
     let after = Moment::now(&scene.pid);
-    ledger.until_completed(warming.count(WARM_UP) + measured.count(time)).await;
+    ledger.until_settled(warming.count(WARM_UP) + measured.count(time)).await;
     Ok(Steady { before, after, senders: sender.pool.opened() })
 }
