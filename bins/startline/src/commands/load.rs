@@ -27,13 +27,26 @@ mod wire;
 
 use std::process::ExitCode;
 
+use anstream::eprintln;
+use startline_daemon::Signals;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::LoadCommand;
 
 pub(super) async fn execute(command: LoadCommand) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
     // On a thread of the runtime's pool, so that what a scenario starts begins at once and on the same thread.
-    TaskTracker::new().spawn(run(command)).await?
+    let mut running = TaskTracker::new().spawn(run(command));
+    tokio::select! {
+        ended = &mut running => ended?,
+        signal = signals.recv() => {
+            // The scene goes with its task, and the servers that it has started go with the scene.
+            running.abort();
+            drop(running.await);
+            eprintln!("stopped by {}; nothing is reported", signal.name());
+            Ok(ExitCode::from(signal.exit_code()))
+        }
+    }
 }
 
 async fn run(command: LoadCommand) -> anyhow::Result<ExitCode> {

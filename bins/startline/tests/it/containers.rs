@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use startline_protocol::state::JobStatus;
 
 use crate::actions::{Stage, marked, node};
-use crate::harness::{Process, Said, Service, eventually};
+use crate::harness::{Process, Said, Service, children_of, eventually};
 use podman::Podman;
 
 /// The libraries that the host's Node.js needs, for a container that has none of its own.
@@ -185,7 +185,7 @@ async fn what_a_killed_runner_left_in_the_engine_is_removed_when_it_starts_again
     eventually("the step runs", async || service.log(job.id).await.contains("Z deep").then_some(())).await;
     assert_eq!(podman.containers().len(), 1);
     // As when the machine's memory is over: neither has a chance to do anything.
-    let worker = podman::worker_of(runner.process().id());
+    let worker = children_of(runner.process().id())[0];
     nix::sys::signal::kill(worker, Signal::SIGSTOP).unwrap();
     runner.crash();
     nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();

@@ -107,6 +107,22 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
     }
 }
 
+/// The processes that this one has started and that run still.
+pub(crate) fn children_of(parent: Pid) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+    pids.filter(|pid| runs(*pid) == Some(parent)).collect()
+}
+
+/// Who has started a process, when it runs still; one that is dead and that nobody has waited for does not.
+pub(crate) fn runs(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (state != "Z").then(|| Pid::from_raw(parent))
+}
+
 /// A child process that is killed when the test is over.
 #[derive(Debug)]
 pub(crate) struct Process {

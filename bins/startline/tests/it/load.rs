@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Process, Service, eventually, run, startline};
+use crate::harness::{DEADLINE, Process, Service, children_of, eventually, run, runs, startline};
 
 /// Runs a scenario that must end well, and gives its account.
 fn account(scenario: &str, arguments: &[&str]) -> Value {
@@ -91,7 +92,7 @@ fn no_runner_idles_beside_a_burst_and_each_job_of_it_is_done_once() {
 
 #[test]
 fn renewals_and_heartbeats_are_told_beside_the_cheapest_answer() {
-    let report = account("renewals", &["--connections", "4", "--seconds", "1"]);
+    let report = account("renewals", &["--connections", "4", "--seconds", "3"]);
     for kind in ["healthz", "heartbeats", "renewals"] {
         assert!(report[kind]["count"].as_u64().unwrap() > 0, "{report:#}");
         in_order(&report[kind]["latency_us"]);
@@ -164,4 +165,27 @@ async fn a_service_that_dies_under_load_makes_errors_that_are_named() {
     let named = |what: &str| errors.iter().any(|error| error.as_str().unwrap().contains(what));
     assert!(report["errors"]["count"].as_u64().unwrap() >= 3, "{report:#}");
     assert!(named("runner ") && named("cannot connect to"), "{report:#}");
+}
+
+#[tokio::test]
+async fn a_load_that_is_stopped_in_the_middle_takes_its_processes_and_their_data_with_it() {
+    let lifecycle = ["lifecycle", "--seconds", "600", "--producers", "2", "--runners", "2"];
+    let polls = ["polls", "--runners", "4", "--processes", "2", "--idle-seconds", "600"];
+    for (flags, told, processes) in
+        [(&lifecycle[..], "measuring for 600 s", 1), (&polls[..], "leaving them alone for 600 s", 3)]
+    {
+        let data = tempfile::tempdir().unwrap();
+        let mut command = startline();
+        command.arg("load").args(flags).args(["--settle", "0"]).env("TMPDIR", data.path());
+        let mut load = Process::spawn(&mut command);
+        eventually(told, async || load.errors().contains(told).then_some(())).await;
+        let children = children_of(load.id());
+        assert_eq!(children.len(), processes, "{}", load.errors());
+        assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 1);
+        load.signal(Signal::SIGTERM);
+        let ended = load.ended(DEADLINE).await;
+        assert_eq!(ended.code(), Some(143), "{}", load.errors());
+        eventually("no process is left", async || children.iter().all(|pid| runs(*pid).is_none()).then_some(())).await;
+        assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
+    }
 }

@@ -9,10 +9,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// How long a process may take to say that it is ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one that is killed may take to be gone.
+const DYING: Duration = Duration::from_secs(2);
 /// Most of its words that are kept.
 const MOST_WORDS: usize = 64 * 1024;
 
@@ -118,5 +121,18 @@ impl ServerProcess {
             bail!("the server ended with {status}; it said:{}", self.words());
         }
         Ok(())
+    }
+}
+
+impl Drop for ServerProcess {
+    /// Kills it, where it runs still, and waits until it is gone: its data is removed next.
+    fn drop(&mut self) {
+        if self.child.start_kill().is_err() {
+            return;
+        }
+        let until = Instant::now() + DYING;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

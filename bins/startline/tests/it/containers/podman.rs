@@ -5,8 +5,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::unistd::Pid;
-
 use crate::harness::Said;
 
 /// The containers that the machine's limits allow, and networks whose containers know each other by name.
@@ -131,15 +129,4 @@ impl Drop for Podman {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
-}
-
-/// The worker that a runner has started.
-pub(super) fn worker_of(runner: Pid) -> Pid {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let worker = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).find(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
-        parent == Some(runner.as_raw())
-    });
-    Pid::from_raw(worker.expect("the runner has a worker"))
 }
