@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anstream::println;
@@ -70,6 +70,37 @@ pub(crate) struct Place {
     pub(crate) dir: PathBuf,
 }
 
+impl Place {
+    /// Says so when nothing can be written there, before what needs it reads as missing.
+    pub(crate) fn check(&self) -> anyhow::Result<&Path> {
+        tempfile::tempfile_in(&self.dir).with_context(|| {
+            format!("cannot write to {}; name a directory on the disk that is meant with --dir", self.dir.display())
+        })?;
+        Ok(&self.dir)
+    }
+}
+
+/// What is measured.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Measured {
+    /// The program that is measured; a release build
+    #[arg(long, default_value = "target/release/startline", value_name = "FILE")]
+    startline: PathBuf,
+}
+
+impl Measured {
+    /// The program, from whatever directory it is started.
+    pub(crate) fn program(&self) -> anyhow::Result<PathBuf> {
+        self.startline.canonicalize().with_context(|| {
+            format!(
+                "there is no {}; build it with `cargo build --release -p startline`, or name another program with \
+                 --startline",
+                self.startline.display()
+            )
+        })
+    }
+}
+
 #[derive(Args, Debug)]
 struct ProbeArgs {
     #[command(flatten)]
@@ -121,9 +152,8 @@ struct PollsArgs {
     /// How long memory is left to settle before it is read
     #[arg(long, default_value_t = polls::SETTLE.as_secs_f64(), value_name = "SECONDS")]
     settle: f64,
-    /// The program that is measured; a release build
-    #[arg(long, default_value = "target/release/startline", value_name = "FILE")]
-    startline: PathBuf,
+    #[command(flatten)]
+    measured: Measured,
     #[command(flatten)]
     place: Place,
     /// Write JSON
@@ -166,7 +196,7 @@ pub(crate) async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     machine::raise_descriptors().context("cannot raise the limit of open files")?;
     match cli.command {
         Command::Probe(args) => {
-            let probe = Probe::take(&args.place.dir, Duration::from_secs(2))?;
+            let probe = Probe::take(args.place.check()?, Duration::from_secs(2))?;
             println!("{}", if args.json { serde_json::to_string(&probe)? } else { probe.text() });
             Ok(ExitCode::SUCCESS)
         }
@@ -211,7 +241,7 @@ async fn polls(args: PollsArgs) -> anyhow::Result<ExitCode> {
     let PollsArgs { host, http2, tls, polls, warm, wakes, .. } = args;
     let load = Polls { host, http2, tls, warm, polls, wakes, settle: Duration::from_secs_f64(args.settle) };
     let mut stop = signal(SignalKind::terminate())?;
-    let (figures, held) = polls::park(load, &args.startline, &args.place.dir).await?;
+    let (figures, held) = polls::park(load, &args.measured, args.place.check()?).await?;
     println!("{}", if args.json { serde_json::to_string(&figures)? } else { text(&figures) });
     if args.hold {
         stop.recv().await;
@@ -223,7 +253,7 @@ async fn polls(args: PollsArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn peer(args: PeerArgs) -> anyhow::Result<ExitCode> {
-    let mut peers = Peers::new(&args.place.dir);
+    let mut peers = Peers::new(args.place.check()?);
     let lasting = Duration::from_secs_f64(args.seconds);
     let load = match args.scenario {
         Scenario::Lifecycle => Load::Closed(Closed { producers: args.producers, consumers: args.consumers, lasting }),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -101,7 +101,7 @@ impl Daemon {
             bail!("the server ended before it was ready");
         };
         let read = tokio::time::timeout(PATIENCE, read).await.context("the server did not become ready");
-        read.flatten().with_context(|| format!("the server said:{}", self.words()))
+        read.flatten().map_err(|error| anyhow!("{error:#}; it said:{}", self.words()))
     }
 
     /// Whether it still runs.

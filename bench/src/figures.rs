@@ -53,6 +53,13 @@ impl Errors {
             self.first.push(error);
         }
     }
+
+    /// Adds those of a part, also those that it does not spell out.
+    pub(crate) fn join(&mut self, part: &Self) {
+        self.count += part.count;
+        self.first.extend_from_slice(&part.first);
+        self.first.truncate(MOST_ERRORS);
+    }
 }
 
 impl Figures {
@@ -88,5 +95,9 @@ mod tests {
             errors.add(number.to_string());
         }
         assert_eq!((errors.count, errors.first.len()), (50, MOST_ERRORS));
+        let mut whole = Errors::default();
+        whole.join(&errors);
+        whole.join(&errors);
+        assert_eq!((whole.count, whole.first.len()), (100, MOST_ERRORS));
     }
 }

@@ -12,28 +12,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
-use anyhow::Context as _;
 use clap::Args;
 use tokio::time::Duration;
 
-use crate::cli::Place;
+use crate::cli::{Measured, Place};
 use crate::figures::Figures;
 use crate::machine;
 use crate::ours::{self, Ours};
 use crate::peer::{Load, PeerName, Peers};
 use crate::probe::{Company, Probe, Watch};
+use crate::sample::turns;
 use results::{Measurement, Results};
-use verdict::{Found, Goal, Row, Verdict};
+use verdict::{Found, Goal, Row};
 
-/// Most of an error that stands in the table.
-const MOST_WORDS: usize = 80;
+/// Most letters of an error that stand in the table.
+const MOST_LETTERS: usize = 80;
 
 /// Command line of `goals`.
 #[derive(Args, Debug)]
 pub(crate) struct GoalsArgs {
-    /// The program that is measured; a release build
-    #[arg(long, default_value = "target/release/startline", value_name = "FILE")]
-    pub(crate) startline: PathBuf,
+    #[command(flatten)]
+    pub(crate) measured: Measured,
     #[command(flatten)]
     pub(crate) place: Place,
     /// Fewer and shorter rounds
@@ -112,6 +111,8 @@ type Wanted<'path> = (Goal, &'path str, Option<(&'path str, &'path str)>);
 /// A run under way.
 struct Bench {
     args: GoalsArgs,
+    /// The program that is measured.
+    startline: PathBuf,
     effort: Effort,
     peers: Peers,
     load_before: f64,
@@ -121,25 +122,21 @@ struct Bench {
 }
 
 pub(crate) async fn execute(args: GoalsArgs) -> anyhow::Result<ExitCode> {
-    let args = GoalsArgs {
-        startline: args.startline.canonicalize().with_context(|| {
-            format!("there is no {}; build it with `cargo build --release`", args.startline.display())
-        })?,
-        ..args
-    };
+    let startline = args.measured.program()?;
     let unknown: Vec<&str> = args.only.iter().map(String::as_str).filter(|id| !suites::IDS.contains(id)).collect();
     anyhow::ensure!(unknown.is_empty(), "there is no goal {unknown:?}; there are {}", suites::IDS.join(", "));
     let json = args.json;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let before = Probe::take(&args.place.dir, Duration::from_secs(2))?;
+    let before = Probe::take(args.place.check()?, Duration::from_secs(2))?;
     eprintln!("before: {}", before.text());
-    let results = Results::begin(&args, before).await;
+    let results = Results::begin(args.quick, &startline, before).await;
     let mut bench = Bench {
         effort,
         peers: Peers::new(&args.place.dir),
         load_before: results.probe_before.load,
         rate: None,
         results,
+        startline,
         args,
     };
     // What was measured until a signal is told as well; servers are killed when the work is dropped.
@@ -164,8 +161,7 @@ pub(crate) async fn execute(args: GoalsArgs) -> anyhow::Result<ExitCode> {
         println!("{}", results.text(false));
     }
     eprintln!("written: {}", path.display());
-    let failed = results.rows.iter().any(|row| row.verdict == Verdict::Fail);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    results.outcome()
 }
 
 /// One who takes turns with others.
@@ -217,7 +213,7 @@ impl Turns {
             return found;
         }
         let first = self.rounds.iter().find_map(|figures| figures.errors.first.first());
-        let first = first.map(|first| first.chars().take(MOST_WORDS).collect::<String>()).unwrap_or_default();
+        let first = first.map(|first| beginning(first)).unwrap_or_default();
         let figure = if let Found::Figure(figure) = found { Some(figure) } else { None };
         Found::Wrong(format!("{errors} errors: {first}"), figure)
     }
@@ -231,7 +227,7 @@ impl Bench {
 
     /// A service for this run.
     async fn server(&self, further: &[&str]) -> anyhow::Result<Ours> {
-        Ours::start(&self.args.startline, &self.args.place.dir, further).await
+        Ours::start(&self.startline, &self.args.place.dir, further).await
     }
 
     /// Lets all take turns, and tells who else was there.
@@ -245,24 +241,18 @@ impl Bench {
             .map(|contender| Turns { name: contender.name(), rounds: Vec::new(), missing: None })
             .collect();
         let watch = Watch::begin();
-        for round in 0..self.effort.rounds {
-            let mut order: Vec<usize> = (0..contenders.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
+        for (round, index) in turns(self.effort.rounds, contenders.len()) {
+            if all[index].missing.is_some() {
+                continue;
             }
-            for index in order {
-                if all[index].missing.is_some() {
-                    continue;
-                }
-                eprintln!("{what}: round {} of {}, {}", round + 1, self.effort.rounds, all[index].name);
-                let ran = match &contenders[index] {
-                    Contender::Peer(peer, load) => self.peers.run(*peer, *load).await?,
-                    Contender::Ours { server, scenario, further, .. } => server.load(scenario, further).await?,
-                };
-                match ran {
-                    Ok(figures) => all[index].rounds.push(figures),
-                    Err(why) => all[index].missing = Some(why),
-                }
+            eprintln!("{what}: round {round} of {}, {}", self.effort.rounds, all[index].name);
+            let ran = match &contenders[index] {
+                Contender::Peer(peer, load) => self.peers.run(*peer, *load).await?,
+                Contender::Ours { server, scenario, further, .. } => server.load(scenario, further).await?,
+            };
+            match ran {
+                Ok(figures) => all[index].rounds.push(figures),
+                Err(why) => all[index].missing = Some(why),
             }
         }
         for turns in &all {
@@ -319,11 +309,15 @@ impl Bench {
     }
 }
 
+/// As much of an error as fits into the table.
+fn beginning(error: &str) -> String {
+    error.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MOST_LETTERS).collect()
+}
+
 /// Versions that belong to a result.
 async fn versions(startline: &std::path::Path) -> Vec<(String, String)> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let ours = ours::startline(startline).arg("--version").output().await;
-    let ours = ours.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let ours = ours::version(startline).await;
     let mut versions = vec![("kernel".to_owned(), release.trim().to_owned()), ("startline".to_owned(), ours)];
     for (name, program, arguments) in [
         ("rustc", "rustc", &["--version"][..]),

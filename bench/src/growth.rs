@@ -8,14 +8,14 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::time::Duration;
 
-use crate::cli::Place;
+use crate::cli::{Measured, Place};
 use crate::figures::Figures;
 use crate::generator::{self, Paced};
-use crate::ours::Ours;
 use crate::ours::queue::Fleet;
+use crate::ours::{self, Ours};
 use crate::peer::{Load, PeerName, Peers};
-use crate::probe::{Company, Probe, Watch};
-use crate::sample::Spread;
+use crate::probe::{self, Company, Probe, Watch};
+use crate::sample::{Spread, turns};
 
 /// Jobs a second: few enough for the slowest of all.
 const RATE: f64 = 200.0;
@@ -25,9 +25,8 @@ const WAITING: usize = 16;
 /// Command line of `growth`.
 #[derive(Args, Debug)]
 pub(crate) struct GrowthArgs {
-    /// The program that is measured; a release build
-    #[arg(long, default_value = "target/release/startline", value_name = "FILE")]
-    startline: PathBuf,
+    #[command(flatten)]
+    measured: Measured,
     #[command(flatten)]
     place: Place,
     /// Fewer and shorter rounds, and no large numbers
@@ -89,6 +88,8 @@ pub(crate) struct Growth {
 /// A run under way.
 struct Run {
     args: GrowthArgs,
+    /// The program that is measured.
+    startline: PathBuf,
     peers: Peers,
     rounds: usize,
     lasting: Duration,
@@ -97,17 +98,18 @@ struct Run {
 
 pub(crate) async fn execute(args: GrowthArgs) -> anyhow::Result<ExitCode> {
     let json = args.json;
-    let probe_before = Probe::take(&args.place.dir, Duration::from_secs(2))?;
+    let startline = args.measured.program()?;
+    let probe_before = Probe::take(args.place.check()?, Duration::from_secs(2))?;
     eprintln!("before: {}", probe_before.text());
     let watch = Watch::begin();
-    let version = crate::ours::startline(&args.startline).arg("--version").output().await;
-    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let version = ours::version(&startline).await;
     let (rounds, seconds) = if args.quick { (1, 1) } else { (3, 5) };
     let mut run = Run {
         peers: Peers::new(&args.place.dir),
         rounds,
         lasting: Duration::from_secs(seconds),
         series: Vec::new(),
+        startline,
         args,
     };
     for grows in [Dimension::Depth, Dimension::Fleet, Dimension::Tenants] {
@@ -120,7 +122,7 @@ pub(crate) async fn execute(args: GrowthArgs) -> anyhow::Result<ExitCode> {
     peers.stop().await?;
     let growth = Growth {
         version: 1,
-        time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        time: probe::time(),
         startline: version,
         rate: RATE,
         peers: about,
@@ -147,7 +149,7 @@ impl Run {
 
     async fn measure(&mut self, grows: Dimension) -> anyhow::Result<()> {
         let sizes = self.sizes(grows);
-        let ours = Ours::start(&self.args.startline, &self.args.place.dir, &[]).await?;
+        let ours = Ours::start(&self.startline, &self.args.place.dir, &[]).await?;
         let runners = if grows == Dimension::Fleet { sizes.iter().copied().max().unwrap_or(1) } else { WAITING as u64 };
         eprintln!("{grows:?}: registering {runners} runners");
         let mut fleet = Fleet::register(&ours, u32::try_from(runners)?).await?;
@@ -173,29 +175,23 @@ impl Run {
                 }
             }
             let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); series.len()];
-            for round in 0..self.rounds {
-                let mut order: Vec<usize> = (0..series.len()).collect();
-                if round % 2 == 1 {
-                    order.reverse();
+            for (round, index) in turns(self.rounds, series.len()) {
+                if index > 0 && (series[index].missing.is_some() || !bears(peers[index - 1], waiting)) {
+                    continue;
                 }
-                for index in order {
-                    if index > 0 && (series[index].missing.is_some() || !bears(peers[index - 1], waiting)) {
-                        continue;
-                    }
-                    eprintln!("{grows:?} {size}: round {} of {}, {}", round + 1, self.rounds, series[index].who);
-                    let ran = match index {
-                        0 => Ok(generator::paced(&fleet, load, Some(ours.pid())).await?),
-                        peer => self.peers.run(peers[peer - 1], Load::Paced(load)).await?,
-                    };
-                    match ran {
-                        Ok(figures) => {
-                            if let Some(first) = figures.errors.first.first() {
-                                eprintln!("{}: {} errors, such as {first}", series[index].who, figures.errors.count);
-                            }
-                            rounds[index].push(figures);
+                eprintln!("{grows:?} {size}: round {round} of {}, {}", self.rounds, series[index].who);
+                let ran = match index {
+                    0 => Ok(generator::paced(&fleet, load, Some(ours.pid())).await?),
+                    peer => self.peers.run(peers[peer - 1], Load::Paced(load)).await?,
+                };
+                match ran {
+                    Ok(figures) => {
+                        if let Some(first) = figures.errors.first.first() {
+                            eprintln!("{}: {} errors, such as {first}", series[index].who, figures.errors.count);
                         }
-                        Err(why) => series[index].missing = Some(why),
+                        rounds[index].push(figures);
                     }
+                    Err(why) => series[index].missing = Some(why),
                 }
             }
             for (series, rounds) in series.iter_mut().zip(rounds) {

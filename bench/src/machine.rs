@@ -8,6 +8,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 use tokio::time::Duration;
 
+/// Open files that a process has beside the connections that are counted.
+const RESERVE: u64 = 64;
+
 /// Raises the limit of open files as far as this process may, and says how far that is.
 pub(crate) fn raise_descriptors() -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -15,6 +18,16 @@ pub(crate) fn raise_descriptors() -> nix::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// Refuses more connections than a process on this machine may have. `remedy` says what to ask for instead.
+pub(crate) fn check_descriptors(sockets: u32, remedy: &str) -> anyhow::Result<()> {
+    let limit = raise_descriptors().context("cannot raise the limit of open files")?;
+    anyhow::ensure!(
+        u64::from(sockets) + RESERVE <= limit,
+        "{sockets} connections need more open files than this system allows a process ({limit}, `ulimit -Hn`); {remedy}"
+    );
+    Ok(())
 }
 
 /// Number of processors.

@@ -43,6 +43,12 @@ pub(crate) fn startline(program: &Path) -> Command {
     command
 }
 
+/// The version of this program; nothing when it does not say.
+pub(crate) async fn version(program: &Path) -> String {
+    let said = startline(program).arg("--version").output().await;
+    said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
 impl Ours {
     /// Starts the service with its data in a temporary directory within `directory`.
     pub(crate) async fn start(program: &Path, directory: &Path, further: &[&str]) -> anyhow::Result<Self> {
@@ -79,7 +85,7 @@ impl Ours {
     pub(crate) async fn load(&self, scenario: &str, further: &[String]) -> anyhow::Result<Result<Figures, String>> {
         let pid = self.pid().to_string();
         let place = ["--url", &self.url, "--token", &self.token, "--pid", &pid].map(str::to_owned);
-        load(&self.program, scenario, &[&place[..], further].concat()).await
+        load(&self.program, self.data.path(), scenario, &[&place[..], further].concat()).await
     }
 }
 
@@ -117,9 +123,11 @@ fn authority(url: &str) -> anyhow::Result<&str> {
     url.strip_prefix("http://").with_context(|| format!("{url} is no http:// address"))
 }
 
-/// Runs a scenario of `startline load`, which starts what it needs unless it is told where that is.
+/// Runs a scenario of `startline load`, which starts what it needs, with data in `directory`, unless it is told where
+/// that is.
 pub(crate) async fn load(
     program: &Path,
+    directory: &Path,
     scenario: &str,
     further: &[String],
 ) -> anyhow::Result<Result<Figures, String>> {
@@ -127,7 +135,7 @@ pub(crate) async fn load(
         return Ok(Err(format!("no scenario `{scenario}` in startline load")));
     }
     let mut command = startline(program);
-    command.args(["load", scenario, "--json"]).args(further).kill_on_drop(true);
+    command.args(["load", scenario, "--json"]).args(further).env("TMPDIR", directory).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Family::found(&mut command);
     let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;

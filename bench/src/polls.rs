@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Duration, Instant};
 
+use crate::cli::Measured;
 use crate::daemon::Daemon;
 use crate::figures::{Figures, ServerCost};
 use crate::link::{Link, Target};
@@ -67,11 +68,11 @@ enum Server {
 }
 
 impl Server {
-    async fn start(load: &Polls, startline: &Path, directory: &Path) -> anyhow::Result<Self> {
+    async fn start(load: &Polls, measured: &Measured, directory: &Path) -> anyhow::Result<Self> {
         let bare = match load.host {
             Host::Startline => {
                 let tls: &[&str] = if load.tls { &["--tls-self-signed"] } else { &[] };
-                let ours = Ours::start(startline, directory, tls).await?;
+                let ours = Ours::start(&measured.program()?, directory, tls).await?;
                 let target = ours.target(load.http2)?;
                 return Ok(Self::Ours(ours, target));
             }
@@ -157,8 +158,8 @@ impl Held {
 }
 
 /// Parks the polls, measures, wakes some, and ends.
-pub(crate) async fn run(load: Polls, startline: &Path, directory: &Path) -> anyhow::Result<Figures> {
-    let (mut figures, held) = park(load, startline, directory).await?;
+pub(crate) async fn run(load: Polls, measured: &Measured, directory: &Path) -> anyhow::Result<Figures> {
+    let (mut figures, held) = park(load, measured, directory).await?;
     if let Some(why) = held.leave().await? {
         figures.errors.add(why);
     }
@@ -166,14 +167,16 @@ pub(crate) async fn run(load: Polls, startline: &Path, directory: &Path) -> anyh
 }
 
 /// Parks the polls, measures, wakes some; the polls stay.
-pub(crate) async fn park(load: Polls, startline: &Path, directory: &Path) -> anyhow::Result<(Figures, Held)> {
+pub(crate) async fn park(load: Polls, measured: &Measured, directory: &Path) -> anyhow::Result<(Figures, Held)> {
     if load.tls && load.host != Host::Startline {
         bail!("bare servers are measured without TLS");
     }
     if load.http2 && load.host == Host::Axum {
         bail!("axum is measured on HTTP/1.1 only; underneath it is hyper");
     }
-    let server = Server::start(&load, startline, directory).await?;
+    let sockets = if load.http2 { load.polls.div_ceil(parked::STREAMS) } else { load.polls };
+    machine::check_descriptors(sockets, "take fewer --polls, or --http2 where many share a connection")?;
+    let server = Server::start(&load, measured, directory).await?;
     // What stays of registrations is there before the first point, so it belongs to no poll.
     let bearers = server.bearers(load.polls).await?;
     let mut crowd = Crowd::new(server.target().clone());

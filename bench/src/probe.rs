@@ -14,6 +14,11 @@ use crate::sample::{Latencies, Quantiles};
 /// Bytes that are written before each sync: what a small record takes.
 const BYTES: usize = 512;
 
+/// The time of day, as it stands in results.
+pub(crate) fn time() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The machine at one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Probe {

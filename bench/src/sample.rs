@@ -7,6 +7,14 @@ use tokio::time::Duration;
 /// Longest latency that is told apart from longer ones.
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// Who is when on turn in so many rounds, forwards and backwards (A-B-B-A): pairs of a round, from 1, and a contender.
+pub(crate) fn turns(rounds: usize, contenders: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rounds * contenders).map(move |turn| {
+        let (round, place) = (turn / contenders, turn % contenders);
+        (round + 1, if round % 2 == 1 { contenders - 1 - place } else { place })
+    })
+}
+
 /// The same figure in several rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
@@ -85,6 +93,13 @@ pub(crate) struct Quantiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contenders_take_turns_forwards_and_backwards() {
+        let order: Vec<_> = turns(3, 2).collect();
+        assert_eq!(order, [(1, 0), (1, 1), (2, 1), (2, 0), (3, 0), (3, 1)]);
+        assert_eq!((turns(5, 0).count(), turns(0, 5).count()), (0, 0));
+    }
 
     #[test]
     fn a_median_is_the_middle_and_rounds_keep_their_order() {

@@ -1,6 +1,5 @@
 //! `startline-bench soak`: half of what the service can do, for long. Memory must not grow, nor latency.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
@@ -9,7 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant};
 
-use crate::cli::Place;
+use crate::cli::{Measured, Place};
 use crate::figures::{Figures, ServerCost};
 use crate::generator::{self, Closed, Paced};
 use crate::machine::{self, Memory};
@@ -34,9 +33,8 @@ pub(crate) struct SoakArgs {
     /// How long; the first and the last sixth are compared
     #[arg(long, default_value_t = 30.0, value_name = "N")]
     minutes: f64,
-    /// The program that is measured; a release build
-    #[arg(long, default_value = "target/release/startline", value_name = "FILE")]
-    startline: PathBuf,
+    #[command(flatten)]
+    measured: Measured,
     #[command(flatten)]
     place: Place,
     /// Write JSON
@@ -46,7 +44,7 @@ pub(crate) struct SoakArgs {
 
 pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
     let watch = Watch::begin();
-    let ours = Ours::start(&args.startline, &args.place.dir, &[]).await?;
+    let ours = Ours::start(&args.measured.program()?, args.place.check()?, &[]).await?;
     let mut fleet = Fleet::register(&ours, RUNNERS).await?;
     let workers = RUNNERS as usize;
     let closed = Closed { producers: workers, consumers: workers, lasting: MEASURE };
@@ -123,8 +121,8 @@ fn account(args: &SoakArgs, rate: f64, parts: &[Figures], memory: &[(f64, f64)],
         ]),
         ..Figures::default()
     };
-    for error in parts.iter().flat_map(|part| &part.errors.first) {
-        figures.errors.add(error.clone());
+    for part in parts {
+        figures.errors.join(&part.errors);
     }
     for complaint in complaints(slope * time, first, last) {
         figures.errors.add(complaint);

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant};
 
 use super::verdict::{Bound, Found, Goal};
-use super::{Bench, Turns};
+use super::{Bench, Turns, beginning};
 use crate::machine::{self, Memory};
 use crate::ours::{self, time_to_ready};
 use crate::probe::Watch;
@@ -22,8 +22,6 @@ pub(super) const IDS: &[&str] =
     &["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S13", "S14", "LOGS", "ACT", "START", "SIZE"];
 /// How long a service may be busy with itself after its start.
 const SETTLED: Duration = Duration::from_secs(60);
-/// Why a decision alone is not measured here.
-const ELSEWHERE: &str = "bench/instructions counts it; over HTTP there are requests around it";
 
 const fn goal(id: &'static str, what: &'static str, unit: &'static str, bound: Bound) -> Goal {
     Goal { id, what, unit, bound, steady: false }
@@ -47,7 +45,7 @@ fn figure(turns: &[Turns], name: &str, pointer: &str) -> Found {
 }
 
 impl Bench {
-    /// Everything that is wanted, as far as it goes: what fails is told, and the rest goes on.
+    /// Everything that is wanted, as far as it goes: what breaks is told and fails its goals, and the rest goes on.
     pub(super) async fn all(&mut self) {
         macro_rules! suite {
             ($ids:expr, $method:ident) => {
@@ -73,19 +71,19 @@ impl Bench {
         suite!(&["ACT"], act);
     }
 
-    /// Says of a suite that broke what is missing now.
+    /// Says of a suite that broke what is not known now: the service is not excused by it.
     fn broken(&mut self, ids: &[&'static str], why: &str) {
         eprintln!("{}: {why}", ids.join(", "));
         let company = self.company(&Watch::begin());
         for id in ids.iter().copied() {
-            let missing = goal(id, "could not be measured", "", Bound::AtMost(0.0));
-            self.row(missing, Found::Missing(why.lines().next().unwrap_or_default().to_owned()), None, company);
+            let unknown = goal(id, "could not be measured", "", Bound::AtMost(0.0));
+            self.row(unknown, Found::Wrong(beginning(why), None), None, company);
         }
     }
 
     async fn size(&mut self) -> anyhow::Result<()> {
         let watch = Watch::begin();
-        let bytes = std::fs::metadata(&self.args.startline)?.len();
+        let bytes = std::fs::metadata(&self.startline)?.len();
         let goal = steady(goal("SIZE", "release binary", "MB", Bound::AtMost(20.0)));
         let company = self.company(&watch);
         self.row(goal, Found::of(vec![bytes as f64 / 1e6]), None, company);
@@ -100,7 +98,7 @@ impl Bench {
             let place = tempfile::tempdir_in(&self.args.place.dir)?;
             let data = place.path().join("data");
             for times in [&mut fresh, &mut again] {
-                times.push(time_to_ready(&self.args.startline, &data).await?.as_secs_f64() * 1000.0);
+                times.push(time_to_ready(&self.startline, &data).await?.as_secs_f64() * 1000.0);
             }
         }
         let company = self.company(&watch);
@@ -149,14 +147,12 @@ impl Bench {
         let watch = Watch::begin();
         let further = arguments(&["--queued", self.effort.queued]);
         eprintln!("depth: {} queued jobs", self.effort.queued);
-        let ran = ours::load(&self.args.startline, "depth", &further).await?;
+        let ran = ours::load(&self.startline, &self.args.place.dir, "depth", &further).await?;
         let company = self.company(&watch);
         let turns = Turns::once("ours", ran);
         self.keep("depth", &turns);
         let growth = goal("S7", "processor time of a claim, deep queue to shallow", "×", Bound::AtMost(1.3));
         self.row(growth, turns.found("/cpu_ratio"), None, company);
-        let claim = goal("S7", "processor time of a claim within the service, deep queue", "µs", Bound::AtMost(12.0));
-        self.row(claim, Found::Missing(ELSEWHERE.to_owned()), None, company);
         let memory = steady(goal("S7", "memory of a queued job", "B", Bound::AtMost(256.0)));
         self.row(memory, turns.found("/depths/1/bytes_per_queued_job"), None, company);
         let start = goal("S7", "start to ready with a deep queue", "ms", Bound::AtMost(3000.0));
@@ -208,7 +204,8 @@ impl Bench {
         let watch = Watch::begin();
         let mut command = Command::new(&self.args.act);
         command.args(["--json", "--rounds", if self.effort.quick { "10" } else { "12" }]);
-        command.env("STARTLINE_BIN", &self.args.startline).stdin(Stdio::null()).stderr(Stdio::inherit());
+        command.env("STARTLINE_BIN", &self.startline).env("TMPDIR", &self.args.place.dir);
+        command.stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = command.output().await.with_context(|| format!("cannot start {}", self.args.act.display()))?;
         let found: Value = serde_json::from_slice(&output.stdout).context("the comparison with act told nothing")?;
         let median = |who: &str| match found.pointer(&format!("/{who}/wall/median")).and_then(Value::as_f64) {

@@ -24,7 +24,7 @@ const PER_SOURCE: usize = 8000;
 /// Connections that are being opened at once.
 const CONNECTING: usize = 128;
 /// Polls that share a connection of HTTP/2.
-const STREAMS: usize = 100;
+pub(super) const STREAMS: u32 = 100;
 /// Largest answer that is understood.
 const ANSWER: usize = 8 * 1024;
 /// How long one woken poll may take.
@@ -82,7 +82,7 @@ pub(super) struct Crowd {
     opened: usize,
     shared: Arc<Shared>,
     /// A connection that has room for further polls.
-    spare: Option<(Link, usize)>,
+    spare: Option<(Link, u32)>,
 }
 
 impl Crowd {

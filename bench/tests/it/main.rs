@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test ends here; the lint sees tests in `#[test]` functions only")]
 
+mod goals;
 mod peers;
 mod program;

@@ -57,6 +57,36 @@ fn without_beanstalkd_it_is_skipped() {
     assert_eq!(words, "skipped: no `beanstalkd` (Debian package beanstalkd)");
 }
 
+/// What a command says that cannot begin.
+fn refused(arguments: &[&str]) -> String {
+    let found = bench(arguments).output().unwrap();
+    assert_eq!(found.status.code(), Some(2), "{found:?}");
+    String::from_utf8_lossy(&found.stderr).into_owned()
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to_is_no_missing_peer() {
+    for command in [&["peer", "beanstalkd"][..], &["probe"], &["polls", "hyper"]] {
+        let words = refused(&[command, &["--dir", "/nonexistent"]].concat());
+        assert!(words.contains("cannot write to /nonexistent") && words.contains("with --dir"), "{words}");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_with_how_it_is_built() {
+    for command in [&["goals"][..], &["growth"], &["soak"], &["polls", "startline"]] {
+        let words = refused(&[command, &["--startline", "/nonexistent/startline"]].concat());
+        assert!(words.contains("there is no /nonexistent/startline; build it with"), "{words}");
+        assert!(words.contains("cargo build --release -p startline") && words.contains("--startline"), "{words}");
+    }
+}
+
+#[test]
+fn more_polls_than_there_are_open_files_are_refused_with_the_limit() {
+    let words = refused(&["polls", "hyper", "--polls", "100000000"]);
+    assert!(words.contains("ulimit -Hn") && words.contains("fewer --polls"), "{words}");
+}
+
 fn parks(host: &str, further: &[&str]) {
     let mut command = bench(&["polls", host, "--polls", "200", "--warm", "40", "--wakes", "50", "--json"]);
     let words = said(&command.args(["--settle", "0.05"]).args(further).output().unwrap());

@@ -14,6 +14,7 @@ use crate::goals::verdict::{Bound, Found};
 use crate::machine;
 use crate::polls::{self, Host, Polls, SETTLE};
 use crate::probe::Watch;
+use crate::sample::turns;
 
 /// Services that share what is more than one may have open.
 const PROCESSES: u32 = 6;
@@ -23,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Bench {
     /// Memory of a parked poll beside bare hyper, with the same client.
     pub(super) async fn polls(&mut self) -> anyhow::Result<()> {
-        let (startline, directory) = (self.args.startline.clone(), self.args.place.dir.clone());
+        let (measured, directory) = (self.args.measured.clone(), self.args.place.dir.clone());
         let rounds = if self.effort.quick { 1 } else { 3 };
         for http2 in [false, true] {
             let hosts =
@@ -41,18 +42,11 @@ impl Bench {
                 })
                 .collect();
             let watch = Watch::begin();
-            for round in 0..rounds {
-                let mut order: Vec<usize> = (0..hosts.len()).collect();
-                if round % 2 == 1 {
-                    order.reverse();
-                }
-                for index in order {
-                    eprintln!("polls: round {} of {rounds}, {}", round + 1, all[index].name);
-                    let (polls, warm) = (self.effort.polls, self.effort.warm);
-                    let load =
-                        Polls { host: hosts[index], http2, tls: false, warm, polls, wakes: 2000, settle: SETTLE };
-                    all[index].rounds.push(polls::run(load, &startline, &directory).await?);
-                }
+            for (round, index) in turns(rounds, hosts.len()) {
+                eprintln!("polls: round {round} of {rounds}, {}", all[index].name);
+                let (polls, warm) = (self.effort.polls, self.effort.warm);
+                let load = Polls { host: hosts[index], http2, tls: false, warm, polls, wakes: 2000, settle: SETTLE };
+                all[index].rounds.push(polls::run(load, &measured, &directory).await?);
             }
             let company = self.company(&watch);
             let what = if http2 { "polls, HTTP/2" } else { "polls, HTTP/1.1" };
@@ -82,7 +76,7 @@ impl Bench {
             let (polls, warm) = (self.effort.polls, self.effort.warm);
             let load = Polls { host: Host::Startline, http2, tls: true, warm, polls, wakes: 0, settle: SETTLE };
             eprintln!("polls: {polls} within TLS, HTTP/{}", if http2 { "2" } else { "1.1" });
-            let figures = polls::run(load, &self.args.startline, &self.args.place.dir).await?;
+            let figures = polls::run(load, &self.args.measured, &self.args.place.dir).await?;
             let turns = Turns::once("ours", Ok(figures));
             let company = self.company(&watch);
             self.keep(what, &turns);
@@ -108,7 +102,7 @@ impl Bench {
             wakes: 0,
             settle: SETTLE,
         };
-        let (mut figures, held) = polls::park(load, &self.args.startline, &self.args.place.dir).await?;
+        let (mut figures, held) = polls::park(load, &self.args.measured, &self.args.place.dir).await?;
         // Each poll is held for a minute and asked again once within one.
         let (cpu, begun) = (machine::tree_time(held.pid()), Instant::now());
         tokio::time::sleep(if self.effort.quick { Duration::ZERO } else { MINUTE }).await;
@@ -148,7 +142,7 @@ impl Bench {
                 "--warm",
                 &self.effort.warm.to_string(),
             ]);
-            command.arg("--startline").arg(&self.args.startline).arg("--dir").arg(&self.args.place.dir);
+            command.arg("--startline").arg(&self.startline).arg("--dir").arg(&self.args.place.dir);
             let mut daemon = Daemon::start_family(command)?;
             let line = daemon.line("{").await?;
             let figures: Figures = serde_json::from_str(&format!("{{{line}"))?;

@@ -3,7 +3,7 @@
 use anstream::eprintln;
 use tokio::time::Duration;
 
-use super::{Bench, ELSEWHERE, arguments, figure, goal};
+use super::{Bench, arguments, figure, goal};
 use crate::generator::{Closed, Paced};
 use crate::goals::Contender;
 use crate::goals::verdict::{Bound, Found};
@@ -138,8 +138,6 @@ impl Bench {
         let few = Some(("16 waiting", figure(&turns, "ours, 16 waiting", p50)));
         let growth = goal("S8", "dispatch p50, large fleet waits", "µs", Bound::AtMost(1.2));
         self.row(growth, figure(&turns, "ours", p50), few, company);
-        let matcher = goal("S8", "matcher, a million runners and 64 sets of labels", "µs", Bound::AtMost(1.0));
-        self.row(matcher, Found::Missing(ELSEWHERE.to_owned()), None, company);
         let alone = Some(("alone", figure(&turns, "ours", p99)));
         let mixed = goal("S11", "dispatch p99 under mixed load", "µs", Bound::AtMost(2.0));
         self.row(mixed, figure(&turns, "ours, mixed", p99), alone, company);

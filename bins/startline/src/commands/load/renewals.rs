@@ -59,14 +59,12 @@ pub(super) async fn execute(args: RenewalsArgs) -> anyhow::Result<ExitCode> {
     );
     report.latency_us = renewals.latency.summary();
     report.spent(&renewals.spent, renewals.count);
-    for (name, volley) in [("healthz", &healthz), ("heartbeats", &heartbeats), ("renewals", &renewals)] {
-        report.tell(name, volley.told());
-        for error in &volley.errors.first {
-            report.errors.add(format!("{name}: {error}"));
-        }
-    }
     report.tell("heartbeats_to_healthz", share(&heartbeats, &healthz));
     report.tell("renewals_to_healthz", share(&renewals, &healthz));
+    for (name, volley) in [("healthz", healthz), ("heartbeats", heartbeats), ("renewals", renewals)] {
+        report.tell(name, volley.told());
+        report.errors.join(volley.errors.of(name));
+    }
     if report.errors.count == 0
         && let Err(error) = complete(&scene, &held).await
     {

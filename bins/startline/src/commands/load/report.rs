@@ -96,6 +96,14 @@ impl Errors {
         }
     }
 
+    /// The same, each said to be of this part.
+    pub(super) fn of(mut self, part: &str) -> Self {
+        for error in &mut self.first {
+            *error = format!("{part}: {error}");
+        }
+        self
+    }
+
     /// Adds those of a part.
     pub(super) fn join(&mut self, part: Self) {
         self.count += part.count;
@@ -255,5 +263,8 @@ mod tests {
         assert!(text.contains("load cpu us per op    3.5") && !text.contains("nothing"), "{text}");
         assert!(text.contains("errors                50") && text.contains("error 19"), "{text}");
         assert!(!text.contains("error 20"), "{text}");
+        let mut whole = Errors::default();
+        whole.join(report.errors.of("half"));
+        assert_eq!((whole.count, whole.first.len(), whole.first[0].as_str()), (50, MOST_ERRORS, "half: error 0"));
     }
 }
