@@ -73,10 +73,15 @@ impl Daemon {
         let (sender, lines) = mpsc::unbounded_channel();
         let tasks = TaskTracker::new();
         if let Some(output) = child.stdout.take() {
-            tasks.spawn(read(output, Arc::clone(&words), Some(sender)));
+            tasks.spawn(read(output, Arc::clone(&words), Some(sender.clone())));
         }
         if let Some(output) = child.stderr.take() {
-            tasks.spawn(read(output, Arc::clone(&words), None));
+            let words = Arc::clone(&words);
+            // As long as it may have words there is no end of its lines, so that its last words are known by then.
+            tasks.spawn(async move {
+                read(output, words, None).await;
+                drop(sender);
+            });
         }
         Ok(Self { child, pid, lines, words, family: None })
     }
