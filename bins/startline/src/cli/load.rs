@@ -1,6 +1,7 @@
 //! `startline load`: what each scenario takes.
 
 use clap::{Args, Subcommand};
+use startline_daemon::config::Size;
 use startline_server::Synchronous;
 
 #[derive(Subcommand, Debug)]
@@ -254,8 +255,8 @@ pub(crate) struct LogsLoadArgs {
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub streams: u32,
     /// How much all of them write together, in pieces of 512 KiB
-    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
-    pub bytes: u64,
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub bytes: Size,
     /// Stop writing after so many seconds, however much there was
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
@@ -277,21 +278,6 @@ pub(crate) struct DepthArgs {
     pub runners: u32,
     #[command(flatten)]
     pub scene: SceneArgs,
-}
-
-/// Reads `512MiB`, `1g` or a number of bytes.
-fn size(text: &str) -> Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = match &lower[digits.len()..] {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        unit => return Err(format!("`{unit}` is no unit of KiB, MiB and GiB")),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not like 512MiB"))?;
-    number.checked_mul(unit).filter(|size| *size > 0).ok_or_else(|| format!("`{text}` is too much or nothing"))
 }
 
 #[derive(Args, Debug)]

@@ -1,7 +1,5 @@
 //! `startline load` against a service of its own, small.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -35,8 +33,9 @@ fn every_job_goes_out_once_and_memory_is_told() {
 
 #[test]
 fn polls_share_connections_under_http2_and_are_compared_with_bare_hyper() {
-    let flags = ["--runners", "60", "--jobs", "20", "--rate", "50", "--http2", "--compare-hyper"];
+    let flags = ["--runners", "60", "--jobs", "20", "--rate", "50", "--http2", "--streams", "7", "--compare-hyper"];
     let report = account("polls", &flags);
+    assert_eq!(report["settings"]["streams"], 7);
     assert_eq!((&report["settings"]["http"], &report["count"]), (&"2".into(), &20.into()));
     assert_eq!(report["bare_hyper"]["polls"], 60);
     assert!(report["ratio"].is_f64(), "{report:#}");
@@ -132,39 +131,90 @@ fn claims_are_measured_at_each_depth_and_the_queue_survives_a_restart() {
     assert!(report["restart_ready_ms"].as_f64().unwrap() > 0.0, "{report:#}");
 }
 
-#[tokio::test]
-async fn a_service_that_dies_under_load_makes_errors_that_are_named() {
-    let mut service = Service::start(&["--address-rate", "0", "--bearer-rate", "0"]);
+/// Puts this service under load by a process of its own.
+fn onto(service: &Service, flags: &[&str]) -> Process {
     let pid = service.process.id().to_string();
     let mut command = startline();
-    command.args([
-        "load",
-        "lifecycle",
-        "--json",
-        "--settle",
-        "0",
-        "--seconds",
-        "600",
-        "--producers",
-        "2",
-        "--runners",
-        "2",
-    ]);
-    command.args(["--url", &service.url, "--token", &service.token, "--pid", &pid]);
-    let mut load = Process::spawn(&mut command);
-    eventually("jobs are completed", async || {
-        let jobs = service.says(&["jobs", "--status", "completed", "--json"]).out;
-        jobs.contains("\"completed\"").then_some(())
-    })
-    .await;
-    service.process.crash();
-    let ended = load.ended(Duration::from_secs(60)).await;
-    assert_eq!(ended.code(), Some(1), "{}", load.errors());
-    let report: Value = serde_json::from_str(&format!("{{{}", load.line("{"))).unwrap();
-    let errors = report["errors"]["first"].as_array().unwrap();
-    let named = |what: &str| errors.iter().any(|error| error.as_str().unwrap().contains(what));
-    assert!(report["errors"]["count"].as_u64().unwrap() >= 3, "{report:#}");
-    assert!(named("runner ") && named("cannot connect to"), "{report:#}");
+    command.arg("load").args(flags).args(["--json", "--settle", "0"]);
+    Process::spawn(command.args(["--url", &service.url, "--token", &service.token, "--pid", &pid]))
+}
+
+/// The report of a load that has ended.
+fn report(load: &Process) -> Value {
+    serde_json::from_str(&format!("{{{}", load.line("{"))).unwrap()
+}
+
+/// How many jobs of the service are in this state; of more than a hundred, a hundred.
+fn jobs(service: &Service, status: &str) -> usize {
+    let said = service.says(&["jobs", "--status", status, "--limit", "100", "--json"]);
+    let listing: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    listing["jobs"].as_array().unwrap_or_else(|| panic!("{listing:#}")).len()
+}
+
+const WITHOUT_LIMITS: &[&str] = &["--address-rate", "0", "--failed-auth-rate", "0", "--bearer-rate", "0"];
+
+#[tokio::test]
+async fn a_service_that_runs_is_put_under_load_within_the_queues_bound_and_left_as_it_was() {
+    let service = Service::start(WITHOUT_LIMITS);
+    let flags = ["lifecycle", "--seconds", "2", "--producers", "8", "--runners", "2", "--queue", "3"];
+    let mut load = onto(&service, &flags);
+    eventually("jobs are completed", async || (jobs(&service, "completed") > 0).then_some(())).await;
+    for _ in 0..3 {
+        let queued = jobs(&service, "queued");
+        assert!(queued <= 3, "{queued} jobs are queued");
+    }
+    let ended = load.ended(DEADLINE).await;
+    assert_eq!(ended.code(), Some(0), "{}", load.errors());
+    let report = report(&load);
+    assert_eq!((&report["errors"]["count"], &report["settings"]["queue"]), (&0.into(), &3.into()), "{report:#}");
+    assert!(report["count"].as_u64() > Some(0) && report["server"]["user_kib"].is_u64(), "{report:#}");
+    for status in ["waiting", "queued", "offered", "running"] {
+        assert_eq!(jobs(&service, status), 0, "{status}");
+    }
+    assert_eq!(service.says(&["runners", "--json"]).out.matches("load-").count(), 0);
+}
+
+#[tokio::test]
+async fn a_queue_that_was_filled_at_a_service_that_runs_is_taken_back() {
+    let service = Service::start(WITHOUT_LIMITS);
+    let mut load = onto(&service, &["depth", "--queued", "256", "--claims", "10", "--runners", "2"]);
+    let ended = load.ended(DEADLINE).await;
+    assert_eq!(ended.code(), Some(0), "{}", load.errors());
+    let report = report(&load);
+    assert_eq!((&report["errors"]["count"], &report["count"]), (&0.into(), &10.into()), "{report:#}");
+    assert!(jobs(&service, "completed") > 10);
+    eventually("nothing is queued", async || (jobs(&service, "queued") == 0).then_some(())).await;
+}
+
+#[test]
+fn a_service_of_its_own_gets_further_arguments_and_is_named_when_it_refuses_them() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("keys");
+    let argument = format!("--server-arg=--secrets-key-file={}", file.display());
+    account("registrations", &["--count", "2", "--connections", "1", &argument]);
+    assert!(file.is_file());
+    let said = run(&["load", "registrations", "--server-arg=--no-such-flag"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.err.contains("the service ended before it said") && said.err.contains("--no-such-flag"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_dies_under_load_makes_errors_that_are_named() {
+    let lifecycle = ["lifecycle", "--seconds", "600", "--producers", "2", "--runners", "2"];
+    let polls = ["polls", "--jobs", "6000", "--rate", "10", "--runners", "2"];
+    for (flags, least) in [(&lifecycle[..], 3), (&polls[..], 2)] {
+        let mut service = Service::start(WITHOUT_LIMITS);
+        let mut load = onto(&service, flags);
+        eventually("jobs are completed", async || (jobs(&service, "completed") > 0).then_some(())).await;
+        service.process.crash();
+        let ended = load.ended(DEADLINE).await;
+        assert_eq!(ended.code(), Some(1), "{}", load.errors());
+        let report = report(&load);
+        let errors = report["errors"]["first"].as_array().unwrap();
+        let named = |what: &str| errors.iter().any(|error| error.as_str().unwrap().contains(what));
+        assert!(report["errors"]["count"].as_u64().unwrap() >= least, "{report:#}");
+        assert!(named("runner ") && named("cannot connect to"), "{report:#}");
+    }
 }
 
 #[tokio::test]

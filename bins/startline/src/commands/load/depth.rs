@@ -13,10 +13,9 @@ use tokio::time::Instant;
 
 use super::fleet::{Fleet, Style};
 use super::ledger::Ledger;
-use super::lifecycle::submit;
 use super::report::{Errors, Report, Summary, millis};
 use super::runs::{self, MOST_JOBS};
-use super::scene::{Runner, Scene, check_descriptors, job_request};
+use super::scene::{Runner, Scene, check_descriptors, job_request, submit};
 use super::usage::{Moment, Resident};
 use crate::cli::DepthArgs;
 

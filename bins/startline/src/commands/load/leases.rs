@@ -4,8 +4,7 @@ use anyhow::{Context, ensure};
 use http::StatusCode;
 
 use super::fleet::{POLL, Taken, token};
-use super::lifecycle::submit;
-use super::scene::{Runner, Scene, job_request};
+use super::scene::{Runner, Scene, job_request, submit};
 
 /// A lease.
 #[derive(Clone, Debug)]

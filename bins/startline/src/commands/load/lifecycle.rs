@@ -6,23 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anstream::eprintln;
-use anyhow::Context;
-use http::StatusCode;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::fleet::{Fleet, Style, number};
+use super::fleet::{Fleet, Style};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::Report;
-use super::scene::{Scene, check_descriptors, job_request};
+use super::scene::{Scene, check_descriptors, job_request, submit};
+use super::steady::WARM_UP;
 use super::usage::Moment;
 use crate::cli::LifecycleArgs;
-
-/// How long everything runs before it is measured.
-const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(super) async fn execute(args: LifecycleArgs) -> anyhow::Result<ExitCode> {
     let connections = args.producers + args.runners;
@@ -112,11 +108,4 @@ impl Producer {
             }
         }
     }
-}
-
-/// Submits one job and gives its id.
-pub(super) async fn submit(link: &mut Link, token: &str, body: &str) -> anyhow::Result<i64> {
-    let answer = link.post("/api/v1/jobs", token, body.as_bytes()).await?;
-    answer.require(StatusCode::CREATED)?;
-    number(&answer.body, "id").context("a job was taken without an id")
 }

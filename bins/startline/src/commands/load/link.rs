@@ -158,6 +158,14 @@ pub(super) struct Call<'a> {
     pub(super) range_from: Option<u64>,
 }
 
+impl Call<'_> {
+    /// What an append says of its body.
+    pub(super) fn content_range(&self) -> Option<String> {
+        let first = self.range_from?;
+        Some(format!("bytes {first}-{}/*", (first + self.body.len() as u64).saturating_sub(1)))
+    }
+}
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -225,9 +233,8 @@ impl Link {
                     .header("accept", "application/json")
                     .header("content-type", "application/json")
                     .header("user-agent", AGENT);
-                if let Some(first) = call.range_from {
-                    let last = (first + call.body.len() as u64).saturating_sub(1);
-                    request = request.header("content-range", format!("bytes {first}-{last}/*"));
+                if let Some(range) = call.content_range() {
+                    request = request.header("content-range", range);
                 }
                 let request = request.body(Full::new(Bytes::copy_from_slice(call.body)))?;
                 sender.ready().await?;
@@ -260,6 +267,25 @@ mod tests {
         assert_eq!(target.clone().with_sources(None, 60_000).unwrap().sources, 3);
         assert_eq!(target.with_sources(Some(7), 10).unwrap().sources, 7);
         assert!(Target::new("http://ci:80", false).unwrap().with_sources(None, 60_000).is_err());
+    }
+
+    #[test]
+    fn an_append_says_which_bytes_it_has() {
+        let call = Call { body: b"1234", range_from: Some(8), ..Call::default() };
+        assert_eq!(call.content_range().as_deref(), Some("bytes 8-11/*"));
+        assert_eq!(Call::default().content_range(), None);
+    }
+
+    #[tokio::test]
+    async fn as_many_share_a_connection_as_are_asked_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        for (http2, connections) in [(true, 3), (false, 20)] {
+            let target = Target::new(&url, http2).unwrap();
+            let links = target.connect_many(&TaskTracker::new(), 20, 7).await.unwrap();
+            assert_eq!(links.len(), 20);
+            assert_eq!(target.opened.load(Ordering::Relaxed), connections, "{http2}");
+        }
     }
 
     #[tokio::test]

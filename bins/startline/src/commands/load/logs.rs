@@ -34,7 +34,7 @@ pub(super) async fn execute(args: LogsLoadArgs) -> anyhow::Result<ExitCode> {
     scene.await_quiet().await?;
     let links = scene.target.connect_many(&scene.tasks, runners.len(), 1).await?;
 
-    let pieces = args.bytes.div_ceil(PIECE as u64 * u64::from(args.streams)).max(1);
+    let pieces = args.bytes.bytes().div_ceil(PIECE as u64 * u64::from(args.streams)).max(1);
     eprintln!("sending {} MiB", (pieces * PIECE as u64 * u64::from(args.streams)) >> 20);
     let before = Moment::now(&scene.pid)?;
     let until = before.at() + Duration::from_secs(args.seconds);

@@ -16,7 +16,7 @@ use super::ledger::{Entry, Ledger};
 use super::link::Target;
 use super::process::ServerProcess;
 use super::report::Errors;
-use super::scene::Runner;
+use super::scene::{OPEN, Runner};
 use crate::descriptors;
 
 /// What another process is told at first.
@@ -105,7 +105,8 @@ impl Park {
         runners: Vec<Runner>,
         auto_acquire: bool,
     ) -> anyhow::Result<Self> {
-        let mut process = ServerProcess::start_listening(&["load".to_owned(), "park".to_owned()])?;
+        let mut process =
+            ServerProcess::start_listening("a process that polls", &["load".to_owned(), "park".to_owned()])?;
         let url = format!("http://{}", target.authority());
         let (http2, sources) = (target.is_http2(), target.sources());
         let task = Task { url, http2, streams, sources, auto_acquire, runners };
@@ -165,7 +166,7 @@ impl Park {
 /// Gives an order and waits for its answer.
 async fn ask(process: &mut ServerProcess, order: &Order) -> anyhow::Result<String> {
     process.say(&serde_json::to_string(order)?).await?;
-    process.line("done ").await
+    process.line("done ", OPEN).await
 }
 
 /// The other process: it reads what to do from standard input and answers on standard output.

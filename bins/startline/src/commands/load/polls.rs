@@ -16,7 +16,7 @@ use super::ledger::{Ledger, STALL};
 use super::link::Target;
 use super::pacing::{Alarm, Schedule, open_loop};
 use super::park::Park;
-use super::process::ServerProcess;
+use super::process::{READY, ServerProcess};
 use super::report::{Latency, Report, millis, round};
 use super::scene::{OPEN, Runner, Scene, check_descriptors};
 use super::steady::{SENDERS, Sender};
@@ -26,6 +26,8 @@ use crate::exit::Usage;
 
 /// How long memory is left to settle before it is read, at most.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How often it is looked how far the jobs are.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long the measured time may last: longer than any load.
 const ALWAYS: Duration = Duration::from_secs(24 * 3600);
 
@@ -95,7 +97,7 @@ pub(super) async fn execute(args: PollsArgs) -> anyhow::Result<ExitCode> {
         "polls",
         json!({
             "runners": args.runners, "jobs": args.jobs, "http": if args.http2 { "2" } else { "1.1" },
-            "rate": args.rate, "servers": args.servers, "processes": args.processes,
+            "streams": args.http2.then_some(args.streams), "rate": args.rate, "servers": args.servers, "processes": args.processes,
             "auto_acquire": args.auto_acquire, "synchronous": args.scene.synchronous(),
         }),
         spent.time,
@@ -206,7 +208,11 @@ async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<bool
     }
     let mut turns = senders.iter().cycle();
     let send = |_, intended| turns.next().into_iter().for_each(|sender: &Sender| sender.send(intended));
-    open_loop(schedule, args.jobs.into(), &mut Alarm::new()?, send).await?;
+    let mut alarm = Alarm::new()?;
+    tokio::select! {
+        sent = open_loop(schedule, args.jobs.into(), &mut alarm, send) => sent?,
+        () = failure(fronts) => {}
+    }
     let (mut before, mut moved) = (0, Instant::now());
     loop {
         let (mut submitted, mut completed, mut failed) = (0, 0, false);
@@ -240,7 +246,14 @@ async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<bool
             }
             return Ok(false);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until something has failed in this process.
+async fn failure(fronts: &[Front]) {
+    while !fronts.iter().any(|front| front.ledger.has_failed()) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -248,8 +261,8 @@ async fn hand_out(fronts: &mut [Front], args: &PollsArgs) -> anyhow::Result<bool
 async fn bare_hyper(args: &PollsArgs) -> anyhow::Result<Slope> {
     let mut arguments = vec!["load".to_owned(), "bare-hyper".to_owned()];
     arguments.extend(args.http2.then(|| "--http2".to_owned()));
-    let mut process = ServerProcess::start(&arguments)?;
-    let address = process.line("listening: ").await?;
+    let mut process = ServerProcess::start("bare hyper", &arguments)?;
+    let address = process.line("listening: ", READY).await?;
     let target = Target::new(&format!("http://{address}"), args.http2)?;
     let tasks = TaskTracker::new();
     let streams = usize::try_from(args.streams)?;

@@ -15,9 +15,10 @@ use startline_protocol::runner_api::{RegisterRequest, RegisterResponse, Registra
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::fleet::number;
 use super::hammer::{Shot, Volley, hammer};
 use super::link::{Answer, Call, Link, Target};
-use super::process::ServerProcess;
+use super::process::{READY, ServerProcess};
 use super::report::Report;
 use super::usage::processor_time;
 use crate::cli::SceneArgs;
@@ -28,6 +29,10 @@ use crate::exit::Usage;
 const REGISTRARS: u32 = 32;
 /// How long the polls may take to open.
 pub(super) const OPEN: Duration = Duration::from_secs(120);
+/// How long the service may take to be ready when it has a long queue.
+const RESTART: Duration = Duration::from_secs(120);
+/// What the service is called when it fails.
+const SERVICE: &str = "the service";
 /// How often it is looked whether the service does something by itself.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -74,9 +79,9 @@ impl Scene {
             _ => {
                 let data = tempfile::tempdir().context("cannot make a data directory")?;
                 let arguments = arguments(args, data.path(), connections);
-                let mut process = ServerProcess::start(&arguments)?;
-                let token = process.line("admin token: ").await?;
-                let url = process.line("API: ").await?.trim_end_matches("/api/v1").to_owned();
+                let mut process = ServerProcess::start(SERVICE, &arguments)?;
+                let token = process.line("admin token: ", READY).await?;
+                let url = process.line("API: ", READY).await?.trim_end_matches("/api/v1").to_owned();
                 (url, token, Some((process, data, arguments)))
             }
         };
@@ -207,14 +212,19 @@ impl Scene {
         let (process, data, arguments) = self.own.take().context("no service of its own")?;
         process.stop().await?;
         let began = Instant::now();
-        let mut process = ServerProcess::start(&arguments)?;
-        let url = process.line("API: ").await?.trim_end_matches("/api/v1").to_owned();
+        let mut process = ServerProcess::start(SERVICE, &arguments)?;
+        let url = process.line("API: ", RESTART).await?.trim_end_matches("/api/v1").to_owned();
         self.target = self.target.elsewhere(&url)?;
         self.pid = Some(process.pid());
-        let mut link = self.connect().await?;
-        while link.get("/readyz", "").await?.status != StatusCode::OK {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let is_ready = async {
+            let mut link = self.connect().await?;
+            while link.get("/readyz", "").await?.status != StatusCode::OK {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            anyhow::Ok(())
+        };
+        let is_ready = tokio::time::timeout_at(began + RESTART, is_ready).await;
+        is_ready.with_context(|| format!("the service was not ready {} s after its start", RESTART.as_secs()))??;
         let ready = began.elapsed();
         self.own = Some((process, data, arguments));
         Ok(ready)
@@ -270,6 +280,13 @@ fn arguments(args: &SceneArgs, data: &Path, connections: u32) -> Vec<String> {
     .into();
     arguments.extend_from_slice(&args.server_args);
     arguments
+}
+
+/// Submits one job and gives its id.
+pub(super) async fn submit(link: &mut Link, token: &str, body: &str) -> anyhow::Result<i64> {
+    let answer = link.post("/api/v1/jobs", token, body.as_bytes()).await?;
+    answer.require(StatusCode::CREATED)?;
+    number(&answer.body, "id").context("a job was taken without an id")
 }
 
 /// A definition whose script has so many bytes, for jobs of this label.

@@ -7,9 +7,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::ledger::Ledger;
-use super::lifecycle::submit;
 use super::pacing::{Alarm, Pool, Schedule, open_loop};
-use super::scene::{Scene, job_request};
+use super::scene::{Scene, job_request, submit};
 use super::usage::Moment;
 
 /// How long everything runs before it is measured.

@@ -75,9 +75,8 @@ impl Wire {
             super::link::AGENT,
             call.body.len()
         )?;
-        if let Some(first) = call.range_from {
-            let last = (first + call.body.len() as u64).saturating_sub(1);
-            write!(self.output, "content-range: bytes {first}-{last}/*\r\n")?;
+        if let Some(range) = call.content_range() {
+            write!(self.output, "content-range: {range}\r\n")?;
         }
         self.output.extend_from_slice(b"\r\n");
         Ok(())
