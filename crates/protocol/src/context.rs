@@ -42,18 +42,22 @@ impl ContextData {
             Value::String(text) => Self::String(text),
             Value::Array(items) => Self::Array(items.into_iter().map(Self::from_plain).collect()),
             Value::Object(object) => {
-                let mut entries: Vec<(String, Self)> = Vec::with_capacity(object.len());
-                for (key, value) in object {
-                    // Two keys equal without case would be refused by the reader; the later one wins.
-                    let value = Self::from_plain(value);
-                    match entries.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(&key)) {
-                        Some(entry) => entry.1 = value,
-                        None => entries.push((key, value)),
-                    }
-                }
-                Self::Dictionary(entries)
+                Self::dictionary(object.into_iter().map(|(key, value)| (key, Self::from_plain(value))))
             }
         }
+    }
+
+    /// A dictionary. Two keys equal without case would be refused by the reader; the later value wins.
+    #[must_use]
+    pub fn dictionary(given: impl ExactSizeIterator<Item = (String, Self)>) -> Self {
+        let mut entries: Vec<(String, Self)> = Vec::with_capacity(given.len());
+        for (key, value) in given {
+            match entries.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(&key)) {
+                Some(entry) => entry.1 = value,
+                None => entries.push((key, value)),
+            }
+        }
+        Self::Dictionary(entries)
     }
 
     /// The entry of a dictionary, found without case.

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use startline_crypto::token;
 use startline_daemon::trace::TraceContext;
-use startline_protocol::job_message::JobMessage;
+use startline_protocol::context::ContextData;
 use startline_protocol::problem::kind;
 use startline_store::{CreatedRun, Hash, JobRecord, NewAudit, NewJob, NewRun, RunRecord};
 use startline_workflow::Workflow;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::audit::{self, Record};
+use crate::message::{self, Bound};
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
 use crate::submission::{Forge, Submission};
@@ -154,24 +155,29 @@ impl App {
     /// Adds to a job that came without a workflow the contexts that it lacks.
     pub(crate) async fn complete_single(
         &self,
-        message: &mut JobMessage,
+        message: &mut Bound,
         run: &RunRecord,
     ) -> Result<(), startline_store::Error> {
         let Some(compiled) = self.runs.get(run.id).filter(|compiled| compiled.submission.single) else { return Ok(()) };
-        let context = self.context_of(&compiled, run).await?;
-        crate::message::complete(message, &context);
+        let submission = &compiled.submission;
+        message.add_context("github", submission.github_data(&compiled.workflow, run.into(), &self.config.forge));
+        message.add_context("inputs", ContextData::from_plain(submission.inputs.clone()));
+        message.add_context("vars", message::context(&self.variables_of(submission).await?));
+        for empty in ["needs", "strategy", "matrix"] {
+            message.add_context(empty, ContextData::Dictionary(Vec::new()));
+        }
         Ok(())
     }
 
     /// Gives a job with an environment the variables of that, which the service itself does not see.
     pub(crate) async fn add_variables_of_environment(
         &self,
-        message: &mut JobMessage,
+        message: &mut Bound,
         run: &RunRecord,
         job: &JobRecord,
     ) -> Result<(), startline_store::Error> {
         let Some(compiled) = self.runs.get(run.id).filter(|_| job.environment.is_some()) else { return Ok(()) };
-        crate::message::set_variables(message, &self.variables_of_job(&compiled, job).await?);
+        message.replace_context("vars", message::context(&self.variables_of_job(&compiled, job).await?));
         Ok(())
     }
 }

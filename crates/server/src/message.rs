@@ -3,22 +3,24 @@
 //! The compiler's room knows nothing of the wire, and the wire's nothing of the compiler; this is the one place where
 //! they meet. Shapes follow actions/runner `AgentJobRequestMessage` (see `startline_protocol::job_message`).
 
+mod bound;
+
 use std::collections::BTreeMap;
 
 use startline_protocol::context::ContextData;
 use startline_protocol::job_message::{
-    ActionStep, ActionsEnvironment, Authorization, CANCEL_TIMEOUT, Endpoint, JobMessage, MESSAGE_TYPE, Plan, Resources,
-    StepKind, StepReference, Timeline, Variable,
+    ActionStep, ActionsEnvironment, CANCEL_TIMEOUT, JobMessage, MESSAGE_TYPE, Plan, Resources, StepKind, StepReference,
+    Timeline, Variable,
 };
 use startline_protocol::runs_api::JobDefinition;
 use startline_protocol::template::{Position, TemplateToken, TokenKind};
 use startline_workflow::expression::Value;
 use startline_workflow::model::{Access, CompiledStep, FileName, Permissions, Reference, RepositoryRef};
-use startline_workflow::plan::{DEFAULT_CANCEL_TIMEOUT_MINUTES, JobInstance, RunContext};
+use startline_workflow::plan::{DEFAULT_CANCEL_TIMEOUT_MINUTES, JobInstance};
 use startline_workflow::template::{Kind, Template};
 use uuid::Uuid;
 
-use crate::actions::{Urls, may_have_tokens};
+pub(crate) use bound::Bound;
 
 /// What a message takes from its run.
 pub(crate) struct RunPart<'a> {
@@ -48,7 +50,6 @@ pub(crate) fn compile(run: &RunPart<'_>, job: &JobInstance) -> JobMessage {
         ));
     }
     let place = Place::of(run, job.file.as_ref());
-    let context = |value: &Value| ContextData::from_plain(value.to_json());
     let name = if job.total > 1 { format!("{}_{}", job.key, job.index) } else { "__default".to_owned() };
     JobMessage {
         message_type: MESSAGE_TYPE.to_owned(),
@@ -132,7 +133,7 @@ impl Place {
     }
 }
 
-/// The message of a job that was submitted without a workflow. What its contexts lack is added when it is acquired.
+/// The message of a job that was submitted without a workflow. The contexts that it lacks are added when it is acquired.
 pub(crate) fn single(plan_id: Uuid, key: &str, name: &str, definition: JobDefinition) -> JobMessage {
     let mut all = variables(plan_id, key, key, "__default");
     all.extend(definition.variables);
@@ -156,23 +157,6 @@ pub(crate) fn single(plan_id: Uuid, key: &str, name: &str, definition: JobDefini
         job_service_containers: None,
         mask: Vec::new(),
         file_table: Vec::new(),
-    }
-}
-
-/// Adds the contexts that a message lacks.
-pub(crate) fn complete(message: &mut JobMessage, context: &RunContext) {
-    let empty = Value::from_json(&serde_json::json!({}));
-    let contexts = [
-        ("github", &context.github),
-        ("inputs", &context.inputs),
-        ("vars", &context.vars),
-        ("needs", &empty),
-        ("strategy", &empty),
-        ("matrix", &empty),
-    ];
-    for (name, value) in contexts {
-        let known = message.context_data.entry(name.to_owned());
-        known.or_insert_with(|| ContextData::from_plain(value.to_json()));
     }
 }
 
@@ -215,37 +199,18 @@ fn cancel_timeout(minutes: u32) -> Option<(String, Variable)> {
     (minutes != DEFAULT_CANCEL_TIMEOUT_MINUTES).then(|| (CANCEL_TIMEOUT.to_owned(), value))
 }
 
-/// Replaces the `vars` context.
-pub(crate) fn set_variables(message: &mut JobMessage, variables: &Value) {
-    message.context_data.insert("vars".to_owned(), ContextData::from_plain(variables.to_json()));
-}
-
-/// Adds what belongs to one attempt: its GUID, and the endpoint with its bearer and the services that the bearer opens.
-/// Id tokens are offered only where the job may have them: their address alone makes official workers wait.
-pub(crate) fn bind(message: &mut JobMessage, job_guid: Uuid, urls: &Urls, token: &str, trusted: bool) {
-    let mut data = BTreeMap::from([
-        ("ResultsServiceUrl".to_owned(), urls.results()),
-        ("CacheServerUrl".to_owned(), urls.cache()),
-        ("PipelinesServiceUrl".to_owned(), urls.pipelines()),
-    ]);
-    if may_have_tokens(message, trusted) {
-        data.insert("GenerateIdTokenUrl".to_owned(), urls.id_token(job_guid));
+/// A value of the compiler's as the wire has it.
+pub(crate) fn context(value: &Value) -> ContextData {
+    match value {
+        Value::Null => ContextData::Null,
+        Value::Bool(value) => ContextData::Bool(*value),
+        Value::Number(value) => ContextData::Number(*value),
+        Value::String(text) => ContextData::String(text.to_string()),
+        Value::Array(items) => ContextData::Array(items.iter().map(context).collect()),
+        Value::Object(object) => {
+            ContextData::dictionary(object.iter().map(|(key, value)| (key.to_owned(), context(value))))
+        }
     }
-    message.job_id = job_guid;
-    let v2 = Variable { value: "true".to_owned(), is_secret: false };
-    message.variables.insert("actions_uses_cache_service_v2".to_owned(), v2);
-    message.resources.endpoints = vec![Endpoint {
-        name: "SystemVssConnection".to_owned(),
-        // Clients resolve relative to it, so it ends with a slash.
-        url: format!("{}/", urls.root()),
-        authorization: Authorization {
-            scheme: "OAuth".to_owned(),
-            parameters: BTreeMap::from([("AccessToken".to_owned(), token.to_owned())]),
-        },
-        data,
-        is_shared: false,
-        is_ready: true,
-    }];
 }
 
 fn step(step: &CompiledStep) -> ActionStep {

@@ -2,10 +2,12 @@
 
 mod event;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use startline_protocol::context::ContextData;
 use startline_protocol::ids::RunId;
 use startline_protocol::problem::Diagnostic as WireDiagnostic;
 use startline_protocol::runs_api::SubmitRequest;
@@ -241,50 +243,66 @@ impl Submission {
         }
     }
 
-    /// Only text and booleans: the official worker does not export numbers (`Runner.Worker/GitHubContext.cs`).
     fn github(&self, workflow: &Workflow, run: RunFacts, forge: &Forge) -> Value {
+        let text =
+            self.facts(workflow, run, forge).map(|(key, value)| (key.to_owned(), Value::string(value.into_owned())));
+        let rest = [("ref_protected", Value::Bool(false)), ("event", Value::from_json(&self.event))];
+        Value::object(text.into_iter().chain(rest.map(|(key, value)| (key.to_owned(), value))))
+    }
+
+    /// The `github` context as the wire has it.
+    pub(crate) fn github_data(&self, workflow: &Workflow, run: RunFacts, forge: &Forge) -> ContextData {
+        let text = self.facts(workflow, run, forge);
+        let text = text.map(|(key, value)| (key.to_owned(), ContextData::String(value.into_owned())));
+        let event = ContextData::from_plain(self.event.clone());
+        let rest = [("ref_protected", ContextData::Bool(false)), ("event", event)];
+        ContextData::Dictionary(text.into_iter().chain(rest.map(|(key, value)| (key.to_owned(), value))).collect())
+    }
+
+    /// The members of the `github` context that are text. The others are booleans: the official worker does not export
+    /// numbers (`Runner.Worker/GitHubContext.cs`).
+    fn facts<'a>(
+        &'a self,
+        workflow: &'a Workflow,
+        run: RunFacts,
+        forge: &'a Forge,
+    ) -> [(&'static str, Cow<'a, str>); 27] {
         let owner = self.repository.split('/').next().unwrap_or_default();
         let (ref_type, ref_name) = short_ref(&self.git_ref);
         let pull = |side: &str| {
             let name = self.event.pointer(&format!("/pull_request/{side}/ref"));
             name.and_then(serde_json::Value::as_str).unwrap_or_default()
         };
-        let workflow_ref = format!("{}/{}@{}", self.repository, self.path, self.git_ref);
         // Ids are those of nobody: what an event says of them is its submitter's word, and clouds would trust it.
-        let text: [(&str, &str); 27] = [
-            ("repository", &self.repository),
-            ("repository_owner", owner),
-            ("repository_id", "0"),
-            ("repository_owner_id", "0"),
-            ("repositoryUrl", &format!("{}/{}.git", forge.server, self.repository)),
-            ("repository_visibility", "private"),
-            ("ref", &self.git_ref),
-            ("ref_name", ref_name),
-            ("ref_type", ref_type),
-            ("sha", &self.sha),
-            ("head_ref", pull("head")),
-            ("base_ref", pull("base")),
-            ("event_name", &self.event_name),
-            ("actor", &self.actor),
-            ("actor_id", "0"),
-            ("triggering_actor", &self.actor),
-            ("workflow", workflow.name.as_deref().unwrap_or(&self.path)),
-            ("workflow_ref", &workflow_ref),
-            ("workflow_sha", &self.sha),
-            ("run_id", &run.id.to_string()),
-            ("run_number", &run.number.to_string()),
-            ("run_attempt", "1"),
-            ("retention_days", &forge.retention.to_string()),
-            ("server_url", &forge.server),
-            ("api_url", &forge.api),
-            ("graphql_url", &forge.graphql),
-            ("secret_source", if run.trusted { "Actions" } else { "None" }),
-        ];
-        let mut entries: Vec<(String, Value)> =
-            text.into_iter().map(|(key, value)| (key.to_owned(), Value::string(value))).collect();
-        entries.push(("ref_protected".to_owned(), Value::Bool(false)));
-        entries.push(("event".to_owned(), Value::from_json(&self.event)));
-        Value::object(entries)
+        [
+            ("repository", (&*self.repository).into()),
+            ("repository_owner", owner.into()),
+            ("repository_id", "0".into()),
+            ("repository_owner_id", "0".into()),
+            ("repositoryUrl", format!("{}/{}.git", forge.server, self.repository).into()),
+            ("repository_visibility", "private".into()),
+            ("ref", (&*self.git_ref).into()),
+            ("ref_name", ref_name.into()),
+            ("ref_type", ref_type.into()),
+            ("sha", (&*self.sha).into()),
+            ("head_ref", pull("head").into()),
+            ("base_ref", pull("base").into()),
+            ("event_name", (&*self.event_name).into()),
+            ("actor", (&*self.actor).into()),
+            ("actor_id", "0".into()),
+            ("triggering_actor", (&*self.actor).into()),
+            ("workflow", workflow.name.as_deref().unwrap_or(&self.path).into()),
+            ("workflow_ref", format!("{}/{}@{}", self.repository, self.path, self.git_ref).into()),
+            ("workflow_sha", (&*self.sha).into()),
+            ("run_id", run.id.to_string().into()),
+            ("run_number", run.number.to_string().into()),
+            ("run_attempt", "1".into()),
+            ("retention_days", forge.retention.to_string().into()),
+            ("server_url", (&*forge.server).into()),
+            ("api_url", (&*forge.api).into()),
+            ("graphql_url", (&*forge.graphql).into()),
+            ("secret_source", if run.trusted { "Actions" } else { "None" }.into()),
+        ]
     }
 }
 

@@ -10,13 +10,14 @@ use startline_daemon::Clock;
 use startline_daemon::trace::{Kind, Span, TraceContext, Tracer, Value};
 use startline_dispatcher::Assignment;
 use startline_protocol::ids::{Epoch, JobId};
-use startline_protocol::job_message::{JobMessage, TRACEPARENT, Variable};
+use startline_protocol::job_message::{TRACEPARENT, Variable};
 use startline_protocol::state::Conclusion;
 use startline_protocol::token::TokenKind;
 use startline_store::JobRecord;
 
 use crate::App;
 use crate::front::Route;
+use crate::message::Bound;
 
 const HEADER: HeaderName = HeaderName::from_static("traceparent");
 
@@ -224,7 +225,7 @@ impl App {
     }
 
     /// Tells the job's worker which span its reports are a part of.
-    pub(crate) fn hand_on_trace(&self, message: &mut JobMessage, job: &JobRecord, epoch: Epoch) {
+    pub(crate) fn hand_on_trace(&self, message: &mut Bound, job: &JobRecord, epoch: Epoch) {
         if let Some(trace) = self.job_trace(job) {
             let value = trace.run(epoch).to_string();
             message.variables.insert(TRACEPARENT.to_owned(), Variable { value, is_secret: false });

@@ -119,7 +119,7 @@ impl App {
     }
 
     /// The `vars` context of a run.
-    async fn variables_of(&self, submission: &Submission) -> Result<Value, startline_store::Error> {
+    pub(crate) async fn variables_of(&self, submission: &Submission) -> Result<Value, startline_store::Error> {
         self.variables(submission, scopes(&submission.repository)).await
     }
 

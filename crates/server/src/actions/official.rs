@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use startline_protocol::job_message::{JobMessage, MaskHint, Variable};
+use startline_protocol::job_message::{MaskHint, Variable};
 
 use super::urls::Urls;
+use crate::message::Bound;
 use crate::routes::polls::Taken;
 
 /// Switches that the worker reads from its variables (actions/runner `Constants.cs`, `JobServerQueue.cs`).
@@ -31,12 +32,10 @@ const MASKS: [&str; 2] =
     [r"\bsl[prt]_[0-9A-Za-z]{49}\b", r"\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{20,}"];
 
 /// What is sent to an official runner that acquired a job.
-pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> JobMessage {
+pub(super) fn message(taken: Taken, urls: &Urls, group: &str) -> Bound {
     let Taken { mut message, secrets, token, .. } = taken;
-    for endpoint in &mut message.resources.endpoints {
-        endpoint.url = urls.run_service();
-        endpoint.data.insert("FeedStreamUrl".to_owned(), urls.feed(message.job_id));
-    }
+    message.endpoint.url = urls.run_service();
+    message.endpoint.data.insert("FeedStreamUrl".to_owned(), urls.feed(message.job_id));
     let masks = MASKS.iter().map(|pattern| MaskHint { kind: "regex".to_owned(), value: (*pattern).to_owned() });
     message.mask.extend(masks);
     let plain = |value: &str| Variable { value: value.to_owned(), is_secret: false };

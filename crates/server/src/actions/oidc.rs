@@ -17,6 +17,7 @@ use super::doors::Doors;
 use super::grants::may_have_tokens;
 use super::holder::Holder;
 use crate::App;
+use crate::message::PERMISSIONS;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::extract::Query;
 
@@ -59,7 +60,9 @@ async fn token(State(app): State<Arc<App>>, holder: Holder, Query(asked): Query<
     let result = async {
         let message = app.store.job_message(claims.job).await?.unwrap_or_default();
         let message = serde_json::from_str::<JobMessage>(&message).ok();
-        let Some(message) = message.filter(|message| may_have_tokens(message, holder.run.run.trusted)) else {
+        let Some(message) =
+            message.filter(|message| may_have_tokens(message.variable(PERMISSIONS), holder.run.run.trusted))
+        else {
             return Err(ApiError::new(StatusCode::FORBIDDEN, kind::FORBIDDEN, "this job may not have id tokens")
                 .detail("give the job `permissions: {id-token: write}`; untrusted runs never have it"));
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use jiff::SignedDuration;
 use startline_crypto::job_token::Claims;
@@ -12,7 +13,6 @@ use startline_protocol::actions::run_service::{
     AcquireJobRequest, CompleteJobRequest, Output, RenewJobAnswer, RenewJobRequest,
 };
 use startline_protocol::ids::RunnerId;
-use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::CompleteRequest;
 use uuid::Uuid;
@@ -43,7 +43,7 @@ async fn acquire(
     State(app): State<Arc<App>>,
     listener: Listener,
     Body(request): Body<AcquireJobRequest>,
-) -> ApiResult<Json<JobMessage>> {
+) -> ApiResult<Response> {
     let runner = listener.claims.runner;
     let (job, epoch) = parse_request_id(&request.job_message_id)
         .ok_or_else(|| ApiError::not_found(format_args!("job message `{}`", request.job_message_id.escape_debug())))?;
@@ -63,11 +63,18 @@ async fn acquire(
     };
     app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
-    let taken = delivery.settle(polls::take(&app, &assignment, &listener.origin).await)?;
-    app.actions.sessions.settle(runner);
-    app.actions.stops.acquired(job, epoch, taken.message.job_id, taken.job.cancel_timeout_minutes);
     let group = app.dispatch.lock().dispatcher.runner(runner).map(|live| live.group).unwrap_or_default();
-    Ok(Json(official::message(taken, &app.actions.urls, &group)))
+    let written = async {
+        let taken = polls::take(&app, &assignment, &listener.origin).await?;
+        let minutes = taken.job.cancel_timeout_minutes;
+        let message = official::message(taken, &app.actions.urls, &group);
+        let answer = polls::json(&message, |out| message.write(out));
+        Ok((answer.map_err(|error| polls::unreadable(job, &error))?, message.job_id, minutes))
+    };
+    let (answer, guid, minutes) = delivery.settle(written.await)?;
+    app.actions.sessions.settle(runner);
+    app.actions.stops.acquired(job, epoch, guid, minutes);
+    Ok(answer)
 }
 
 impl App {

@@ -7,12 +7,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use startline_crypto::job_token::Claims;
 use startline_dispatcher::{Assignment, AssignmentKind};
 use startline_protocol::ids::{Epoch, JobId, RunId};
-use startline_protocol::job_message::JobMessage;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::{AcquireRequest, JobAssignment, JobUrls};
 use startline_protocol::token::JobToken;
@@ -24,6 +23,7 @@ use super::extract::Path;
 use crate::auth::Origin;
 use crate::dispatch::{Deadline, Delivery};
 use crate::front::HeldPoll;
+use crate::message::Bound;
 use crate::problem::{ApiError, ApiResult};
 use crate::values::SecretsError;
 use crate::{App, audit, auth};
@@ -44,7 +44,7 @@ pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Deli
             let (answer, job) = delivery.settle(lease(&app, &assignment, &Origin::default()).await)?;
             app.note_assigned(&job);
             app.trace_assigned(&job, &assignment);
-            answer
+            return Ok(answer);
         }
     };
     Ok(Json(answer).into_response())
@@ -80,7 +80,7 @@ pub(super) async fn acquire(
     runner: auth::Runner,
     Path(job): Path<startline_protocol::ids::JobId>,
     Body(request): Body<AcquireRequest>,
-) -> ApiResult<Json<JobAssignment>> {
+) -> ApiResult<Response> {
     let now = app.clock.now();
     let assignment = {
         let mut inner = app.dispatch.lock();
@@ -90,25 +90,49 @@ pub(super) async fn acquire(
     app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
     let (answer, _) = delivery.settle(lease(&app, &assignment, &runner.origin).await)?;
-    Ok(Json(answer))
+    Ok(answer)
 }
 
-/// Makes a lease durable and builds what its runner needs.
-async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(JobAssignment, JobRecord)> {
+/// Makes a lease durable and answers with what its runner needs: a [`JobAssignment`], into whose text the job's definition
+/// is written as it lies in the store.
+async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(Response, JobRecord)> {
     let Taken { job, message, secrets, token, .. } = take(app, assignment, origin).await?;
     let mut answer = outline(app, assignment, job.run_id, job.timeout_minutes);
-    answer.job_definition = Some(Box::new(message));
     answer.secrets = secrets;
     answer.job_token = Some(token);
     answer.lease_expires_at = Some(assignment.kind.expires_at().as_second());
-    Ok((answer, job))
+    let written = json(&message, |out| {
+        serde_json::to_writer(&mut *out, &answer)?;
+        out.pop();
+        out.extend_from_slice(b",\"job_definition\":");
+        message.write(out)?;
+        out.push(b'}');
+        Ok(())
+    });
+    Ok((written.map_err(|error| unreadable(job.id, &error))?, job))
+}
+
+/// An answer of JSON around this message.
+pub(crate) fn json(
+    message: &Bound,
+    write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+) -> serde_json::Result<Response> {
+    let mut out = Vec::with_capacity(message.expected_size() + 2048);
+    write(&mut out)?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], out).into_response())
+}
+
+/// The refusal of a job whose stored message is none.
+pub(crate) fn unreadable(job: JobId, error: &serde_json::Error) -> ApiError {
+    tracing::error!(job.id = %job, %error, "a stored job message cannot be read");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
 }
 
 /// A job that a runner has taken, with all that executing it needs.
 pub(crate) struct Taken {
     pub job: JobRecord,
     /// Bound to this assignment.
-    pub message: JobMessage,
+    pub message: Bound,
     pub secrets: BTreeMap<String, String>,
     pub token: JobToken,
 }
@@ -128,12 +152,6 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
     let Assignment { job, epoch, runner, attempt, .. } = *assignment;
     let note = audit::acquired(runner, origin, now);
     let TakenJob { run, job, message } = app.store.acquire_noted(job, epoch, runner, attempt, now, note).await?;
-    let mut message: JobMessage = serde_json::from_str(&message).map_err(|error| {
-        tracing::error!(job.id = %job.id, %error, "a stored job message cannot be read");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "the stored job cannot be read")
-    })?;
-    app.complete_single(&mut message, &run).await?;
-    app.add_variables_of_environment(&mut message, &run, &job).await?;
     let secrets = match app.secrets_of_job(&run, &job).await {
         Ok(secrets) => secrets,
         Err(SecretsError::Store(error)) => return Err(error.into()),
@@ -164,7 +182,9 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
     // Its bearer comes back with it before anybody else does.
     app.job_claims.note(startline_crypto::token::hash(token.expose()).0, claims, now);
     app.limits.minted(token.expose());
-    crate::message::bind(&mut message, job_guid, &app.actions.urls, token.expose(), run.run.trusted);
+    let mut message = Bound::new(message, job_guid, &app.actions.urls, token.expose(), run.run.trusted);
+    app.complete_single(&mut message, &run).await?;
+    app.add_variables_of_environment(&mut message, &run, &job).await?;
     app.hand_on_trace(&mut message, &job, assignment.epoch);
     app.trace_acquired(&job, assignment.epoch, now);
     app.begin_lease(&job, now);
