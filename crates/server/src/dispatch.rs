@@ -242,7 +242,7 @@ impl App {
                     let reason = job.reason.clone().unwrap_or_default();
                     app.audit_job("job.lost", &job, &[("reason", &reason)]);
                     app.forget_deleted_runner(&job).await;
-                    app.job_ended(&job);
+                    app.job_ended(&job, false);
                 }
                 Err(error) => tracing::warn!(%error, "a conclusion was not written"),
             }
@@ -278,7 +278,7 @@ impl App {
     }
 
     /// What follows the end of a job, whoever ended it.
-    pub(crate) fn job_ended(self: &Arc<Self>, job: &JobRecord) {
+    pub(crate) fn job_ended(self: &Arc<Self>, job: &JobRecord, run_ended: bool) {
         let ran = match (job.started_at, job.completed_at) {
             (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).ok(),
             _ => None,
@@ -292,7 +292,11 @@ impl App {
             self.metrics.completed(conclusion, ran);
         }
         self.changes.bump(job.run_id);
-        self.run_goes_on(job);
+        if run_ended {
+            self.run_ended(job);
+        } else {
+            self.touch_run(job.run_id);
+        }
     }
 
     /// Returns an assignment that did not reach its runner: the job goes back to its old place.

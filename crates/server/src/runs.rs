@@ -72,37 +72,22 @@ impl App {
         self.tasks.spawn(async move { app.drive(run).await });
     }
 
-    /// Goes on with the run of a job that has ended. One that has this job only ends with it, and there is nothing to be
-    /// planned, unless somebody wanted it to stop.
-    pub(crate) fn run_goes_on(self: &Arc<Self>, job: &JobRecord) {
-        let ended = match job.conclusion {
-            Some(conclusion @ (Conclusion::Success | Conclusion::Failure)) if job.cancel_reason.is_none() => conclusion,
-            _ => return self.touch_run(job.run_id),
-        };
-        {
-            let mut active = self.runs.lock();
-            let Some(entry) = active.get_mut(&job.run_id) else { return };
-            if !entry.compiled.submission.single || entry.busy {
-                drop(active);
-                return self.touch_run(job.run_id);
-            }
-            entry.busy = true;
-        }
-        let (app, job) = (Arc::clone(self), job.clone());
-        self.tasks.spawn(async move { app.finish_single(job, ended).await });
+    /// Whether the run is one of a job without a workflow: it has that job only.
+    pub(crate) fn is_single(&self, run: RunId) -> bool {
+        self.runs.get(run).is_some_and(|compiled| compiled.submission.single)
     }
 
-    async fn finish_single(self: Arc<Self>, job: JobRecord, conclusion: Conclusion) {
+    /// Tells of a run that has ended in the step of its only job, and lets go of it.
+    pub(crate) fn run_ended(self: &Arc<Self>, job: &JobRecord) {
         let run = job.run_id;
-        match self.finish(run, conclusion, None, &[job]).await {
-            Ok(()) => self.forget_run(run),
-            Err(error) => {
-                tracing::error!(run.id = %run, %error, "a run was not concluded; trying again");
-                if let Some(entry) = self.runs.lock().get_mut(&run) {
-                    entry.busy = false;
-                }
-                self.touch_run(run);
+        let is_busy = self.runs.lock().get(&run).is_some_and(|entry| entry.busy);
+        match job.conclusion {
+            Some(conclusion) if !is_busy => {
+                self.tell_of_end(run, conclusion, None, std::slice::from_ref(job));
+                self.forget_run(run);
             }
+            // Somebody looks at it in this moment, and once more.
+            _ => self.touch_run(run),
         }
     }
 
@@ -115,9 +100,13 @@ impl App {
         jobs: &[JobRecord],
     ) -> Result<(), startline_store::Error> {
         self.store.finish_run(run, conclusion, reason.clone(), self.clock.now()).await?;
+        self.tell_of_end(run, conclusion, reason, jobs);
+        Ok(())
+    }
+
+    fn tell_of_end(&self, run: RunId, conclusion: Conclusion, reason: Option<String>, jobs: &[JobRecord]) {
         self.events.finish(run, conclusion, reason, jobs);
         tracing::info!(run.id = %run, %conclusion, "run completed");
-        Ok(())
     }
 
     /// Lets go of a run that has its conclusion.
@@ -390,7 +379,7 @@ impl App {
             match answer.await {
                 Ok(job) => {
                     self.audit_job("job.cancel", &job, &[("reason", &reason)]);
-                    self.job_ended(&job);
+                    self.job_ended(&job, false);
                     return Ok(());
                 }
                 // The dispatcher was ahead of the store (an offer that is not written yet and now never will be), or the
@@ -430,7 +419,7 @@ impl App {
             Ok(job) => {
                 tracing::info!(job.id = %id, reason, "a job waited for too long");
                 self.audit_job("job.expire", &job, &[("reason", &reason)]);
-                self.job_ended(&job);
+                self.job_ended(&job, false);
                 Ok(())
             }
             // It ended in the same moment.

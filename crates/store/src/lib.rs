@@ -221,7 +221,8 @@ pub trait Store: ActionsStore + ClaimStore {
     fn update_steps(&self, job: JobId, epoch: Epoch, steps: Vec<StepRecord>) -> Answer<JobRecord>;
     /// `running` to `completed` under this epoch. A repeat under the same epoch answers `AlreadyCompleted` and changes
     /// nothing, also when the service concluded the job under that epoch. [`Error::StaleEpoch`] otherwise. An ephemeral
-    /// runner has had its job then: its registration is deleted in the same step.
+    /// runner has had its job then: its registration is deleted in the same step. So does the run end, where
+    /// [`Completion::ends_run`] says so.
     fn complete(&self, job: JobId, epoch: Epoch, completion: Completion, now: Timestamp) -> Answer<CompleteOutcome> {
         self.complete_noted(job, epoch, completion, now, Note::none())
     }

@@ -233,13 +233,30 @@ pub struct Completion {
     pub steps: Vec<StepRecord>,
     /// Messages for people.
     pub annotations: Vec<Annotation>,
+    /// Whether the run has no other job, so that it ends with this one, as this one does. Not when somebody wanted the job
+    /// to stop, or when it was neither a success nor a failure: what that means for the run is decided elsewhere.
+    #[serde(default)]
+    pub ends_run: bool,
+}
+
+impl Completion {
+    /// What the run of this job ends with, if it ends.
+    pub(crate) fn conclusion_of_run(&self, job: &JobRecord) -> Option<Conclusion> {
+        let is_plain = matches!(self.conclusion, Conclusion::Success | Conclusion::Failure);
+        (self.ends_run && is_plain && job.cancel_reason.is_none()).then_some(self.conclusion)
+    }
 }
 
 /// What [`crate::Store::complete`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompleteOutcome {
     /// The job is completed now.
-    Completed(JobRecord),
+    Completed {
+        /// The job.
+        job: JobRecord,
+        /// The run has ended with it.
+        run_ended: bool,
+    },
     /// It was, under the same epoch.
     AlreadyCompleted(JobRecord),
 }

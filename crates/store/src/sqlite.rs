@@ -42,6 +42,7 @@ use tokio::sync::oneshot;
 use crate::record::Digest;
 use crate::{Answer, Error, Note};
 use failure::{Failure, engine};
+use writer::Undo;
 
 /// Steps and reads that may wait. A batch takes milliseconds, so a queue this long means that the disk has stopped;
 /// then it is better to refuse than to hoard.
@@ -158,13 +159,22 @@ impl Sqlite {
         operation: &'static str,
         step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Answer<T> {
+        self.write_as(operation, Undo::Step, step)
+    }
+
+    fn write_as<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        undo: Undo,
+        step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Answer<T> {
         self.call(operation, |queues, answer| {
-            let sent = queues.writes.try_send(writer::step(operation, answer, step));
+            let sent = queues.writes.try_send(writer::step(operation, undo, answer, step));
             sent.map_err(|error| refused(operation, &error))
         })
     }
 
-    /// A step that writes its line of the audit log itself.
+    /// A step that refuses before it writes, and writes its line of the audit log itself.
     fn write_noted<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -172,7 +182,7 @@ impl Sqlite {
         step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Answer<T> {
         let digest = self.digest;
-        self.write(operation, move |db| {
+        self.write_as(operation, Undo::Batch, move |db| {
             let done = step(db)?;
             if let Some(line) = note.line(&done) {
                 audit::append(db, line, digest)?;

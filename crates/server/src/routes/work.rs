@@ -175,11 +175,12 @@ pub(crate) async fn end(
         environment_url: request.environment_url.filter(|url| !url.is_empty() && url.len() <= LONGEST_URL),
         steps: request.steps,
         annotations: request.annotations,
+        ends_run: app.is_single(claims.run),
     };
     let line = record.hand_over();
     let written = conclude(app, claims, completion, line.clone(), now).await;
     match written {
-        Ok(CompleteOutcome::Completed(_)) => {}
+        Ok(CompleteOutcome::Completed { .. }) => {}
         Ok(CompleteOutcome::AlreadyCompleted(job)) => {
             record.take_back(line);
             record.repository(&job.repository);
@@ -244,7 +245,7 @@ impl App {
         now: Timestamp,
     ) -> Answer<CompleteOutcome> {
         let note = audit::noted(line, |outcome: &CompleteOutcome, line| match outcome {
-            CompleteOutcome::Completed(job) => {
+            CompleteOutcome::Completed { job, .. } => {
                 line.scope = Scope::repository(&job.repository).unwrap_or_default();
                 true
             }
@@ -272,12 +273,12 @@ impl App {
                 other => break other?,
             }
         };
-        if let CompleteOutcome::Completed(job) = &outcome {
+        if let CompleteOutcome::Completed { job, run_ended } = &outcome {
             tracing::info!(job.id = %job.id, conclusion = %completion.conclusion, "job completed");
             if is_spent && let Some(runner) = job.runner_id {
                 self.forget_spent_runner(runner);
             }
-            self.job_ended(job);
+            self.job_ended(job, *run_ended);
         }
         Ok(outcome)
     }

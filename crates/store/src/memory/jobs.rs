@@ -180,13 +180,19 @@ impl State {
         if current.epoch != epoch || current.status != JobStatus::Running {
             return Err(stale(current, epoch));
         }
+        let (run, of_run) = (current.run_id, completion.conclusion_of_run(current));
         current.outputs = completion.outputs;
         if let Some(environment) = &mut current.environment {
             environment.url = completion.environment_url;
         }
         current.steps = completion.steps;
         current.annotations = completion.annotations;
-        self.end(job, completion.conclusion, None, now).map(CompleteOutcome::Completed)
+        let job = self.end(job, completion.conclusion, None, now)?;
+        let run_ended = match of_run {
+            Some(conclusion) => self.finish_run(run, conclusion, None, now)?,
+            None => false,
+        };
+        Ok(CompleteOutcome::Completed { job, run_ended })
     }
 
     pub(super) fn conclude(

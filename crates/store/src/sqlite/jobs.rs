@@ -255,7 +255,8 @@ pub(super) fn complete(
         JobStatus::Running if job.epoch == epoch => {}
         _ => return Err(stale(&job, epoch)),
     }
-    let Completion { conclusion, outputs, environment_url, steps, annotations } = completion;
+    let of_run = completion.conclusion_of_run(&job);
+    let Completion { conclusion, outputs, environment_url, steps, annotations, .. } = completion;
     if let Some(environment) = &mut job.environment {
         environment.url = environment_url;
     }
@@ -263,7 +264,11 @@ pub(super) fn complete(
     job.steps = steps;
     job.annotations = annotations;
     end(db, &mut job, conclusion, None, now)?;
-    Ok(CompleteOutcome::Completed(job))
+    let run_ended = match of_run {
+        Some(conclusion) => runs::finish(db, job.run_id, conclusion, None, now)?,
+        None => false,
+    };
+    Ok(CompleteOutcome::Completed { job, run_ended })
 }
 
 pub(super) fn conclude(

@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "scale_set_jobs", sql: include_str!("migrations/0005_scale_set_jobs.sql") },
     Migration { version: 6, name: "claims", sql: include_str!("migrations/0006_claims.sql") },
     Migration { version: 7, name: "environments", sql: include_str!("migrations/0007_environments.sql") },
+    Migration { version: 8, name: "checks", sql: include_str!("migrations/0008_checks.sql") },
 ];
 
 /// `STLN`: what `file` and other programs may know the database by.
@@ -202,6 +203,40 @@ mod tests {
         let run = super::super::runs::require(&database, RunId(1)).unwrap();
         assert_eq!((run.run.trusted, run.run.idempotency), (true, None));
         assert!(super::super::jobs::find(&database, JobId(1)).unwrap().unwrap().trusted);
+    }
+
+    #[test]
+    fn states_are_checked_as_before_without_a_table_for_each_write() {
+        let mut database = database();
+        apply(&mut database, &MIGRATIONS[..7], Timestamp::UNIX_EPOCH).unwrap();
+        let run = "INSERT INTO runs (number, status, plan_id, name, path, repository, event_name, git_ref, created_at, submission)
+            VALUES (1, 'queued', zeroblob(16), '', '', 'a/b', '', '', 1, '{}')";
+        let job =
+            "INSERT INTO jobs (run_id, key, idx, name, status, labels, priority, timeout_minutes, continue_on_error,
+            requeues_left, queued_at) VALUES (1, 'x', 0, '', 'waiting', '[]', 0, 1, 0, 0, 1)";
+        let updates =
+            ["UPDATE runs SET status = 'running' WHERE id = 1", "UPDATE jobs SET status = 'queued' WHERE id = 1"];
+        let writes = [run, job, updates[0], updates[1]];
+        let tables = |database: &Connection, sql: &str| {
+            let mut explain = database.prepare(&format!("EXPLAIN {sql}")).unwrap();
+            let opcodes = explain.query_map([], |row| row.get::<_, String>(1)).unwrap();
+            opcodes.filter(|opcode| opcode.as_ref().unwrap() == "OpenEphemeral").count()
+        };
+        assert_eq!(writes.map(|sql| tables(&database, sql)), [1; 4]);
+        database.execute_batch(&format!("{run}; {job};")).unwrap();
+        migrate(&mut database, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(writes.map(|sql| tables(&database, sql)), [0; 4]);
+        assert!(super::super::runs::find(&database, RunId(1)).unwrap().is_some());
+        updates.iter().for_each(|update| database.execute_batch(update).unwrap());
+        for table in ["runs", "jobs"] {
+            for wrong in ["", "QUEUED", "done", "completed"] {
+                let sql = format!("UPDATE {table} SET status = '{wrong}'");
+                let error = database.execute_batch(&sql).unwrap_err();
+                assert!(error.to_string().contains("CHECK"), "{sql}: {error}");
+            }
+        }
+        let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(sound, "ok");
     }
 
     #[test]

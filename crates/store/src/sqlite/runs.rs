@@ -54,6 +54,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
 
 pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) -> Result<CreatedRun, Failure> {
     run.created_at = kept(run.created_at);
+    new_jobs.iter().try_for_each(NewJob::check)?;
     if let Some(run) = earlier(db, &run)? {
         let jobs = jobs::of_run(db, run.id)?;
         return Ok(CreatedRun { run, jobs, is_repeat: true });
@@ -135,13 +136,15 @@ pub(super) fn finish(
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    if require(db, run)?.conclusion.is_some() {
-        return Ok(false);
+    let sql = "UPDATE runs SET status = 'completed', conclusion = ?2, completed_at = ?3, reason = ?4 \
+               WHERE id = ?1 AND conclusion IS NULL";
+    let is_now = db.prepare_cached(sql)?.execute((run.0, Word(conclusion), Time(now), reason))? > 0;
+    if is_now {
+        claims::remove_all(db, run)?;
+    } else {
+        require(db, run)?;
     }
-    let sql = "UPDATE runs SET status = 'completed', conclusion = ?2, completed_at = ?3, reason = ?4 WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((run.0, Word(conclusion), Time(now), reason))?;
-    claims::remove_all(db, run)?;
-    Ok(true)
+    Ok(is_now)
 }
 
 pub(super) fn page(db: &Connection, before: Option<RunId>, limit: u32) -> Result<Page<RunRecord>, Failure> {

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::failure::engine;
+use super::writer::Undo;
 use super::{Sqlite, audit, collect, groups, held, jobs, runners, runs, tokens, values};
 use crate::record::{
     ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, GroupRecord, Hash, JobRecord,
@@ -191,7 +192,7 @@ impl Store for Sqlite {
     }
 
     fn record_offer(&self, job: JobId, epoch: Epoch, runner: RunnerId) -> Answer<JobRecord> {
-        self.write("record an offer", move |db| jobs::record_offer(db, job, epoch, runner))
+        self.write_as("record an offer", Undo::Batch, move |db| jobs::record_offer(db, job, epoch, runner))
     }
 
     fn acquire_noted(

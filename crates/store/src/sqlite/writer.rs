@@ -23,8 +23,23 @@ const BATCH: usize = 1024;
 /// How long the writer waits before it tries again to begin, besides the engine's own waiting for a lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A step that waits for the writer. It is given the connection or, when its batch is lost already, the reason.
-pub(super) type Step = Box<dyn FnOnce(Result<&Connection, Error>) -> Ending + Send>;
+/// A step that waits for the writer.
+pub(super) struct Step {
+    undo: Undo,
+    /// It is given the connection or, when its batch is lost already, the reason.
+    run: Run,
+}
+
+type Run = Box<dyn FnOnce(Result<&Connection, Error>) -> Ending + Send>;
+
+/// What becomes of the changes of a step that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// They are undone alone, at the price of a savepoint and of copies of the pages that are changed.
+    Step,
+    /// There are none: the step refuses before it writes. If the engine fails it all the same, its batch is undone.
+    Batch,
+}
 
 /// A step that was executed and waits for the commit.
 pub(super) struct Ending {
@@ -39,17 +54,19 @@ pub(super) type Queue = SyncSender<Step>;
 /// Packs a step and the way to its answer.
 pub(super) fn step<T: Send + 'static>(
     operation: &'static str,
+    undo: Undo,
     answer: oneshot::Sender<Result<T, Error>>,
     step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
 ) -> Step {
-    Box::new(move |connection| {
+    let run = Box::new(move |connection: Result<&Connection, Error>| {
         let result = connection.and_then(|connection| step(connection).map_err(|failure| failure.during(operation)));
         let keep = result.is_ok();
         // A refusal too waits for the commit: it may rest on what an earlier step of the batch did. A caller that is
         // gone does not miss its answer.
         let answer = move |committed: Result<(), Error>| drop(answer.send(committed.and(result)));
         Ending { keep, answer: Box::new(answer) }
-    })
+    });
+    Step { undo, run }
 }
 
 /// Executes steps until all senders are gone and nothing is left. Waits for a file that cannot be written until
@@ -75,13 +92,15 @@ fn execute(connection: &Connection, batch: &mut Vec<Step>, closing: &AtomicBool)
     let mut state = begin(connection, closing);
     let mut answers = Vec::with_capacity(batch.len());
     for step in batch.drain(..) {
-        if state.is_ok() {
+        let before = connection.total_changes();
+        if state.is_ok() && step.undo == Undo::Step {
             state = control(connection, "set a savepoint", "SAVEPOINT step");
         }
-        let ending = step(state.clone().map(|()| connection));
+        let ending = (step.run)(state.clone().map(|()| connection));
         answers.push(ending.answer);
         if state.is_ok() {
-            state = settle(connection, ending.keep);
+            let has_written = connection.total_changes() != before;
+            state = settle(connection, step.undo, ending.keep, has_written);
         }
     }
     let started = Instant::now();
@@ -123,16 +142,22 @@ fn passes(error: &rusqlite::Error) -> bool {
     matches!(code, CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | FileLockingProtocolFailed | SystemIoFailure)
 }
 
-/// Keeps or undoes the last step alone.
-fn settle(connection: &Connection, keep: bool) -> Result<(), Error> {
+/// Keeps or undoes the last step alone; an error undoes its batch.
+fn settle(connection: &Connection, undo: Undo, keep: bool, has_written: bool) -> Result<(), Error> {
     if connection.is_autocommit() {
         // A full disk or an I/O error makes SQLite roll back everything, the earlier steps included.
         return Err(engine("keep the transaction", &"the engine rolled it back"));
     }
-    if !keep {
-        control(connection, "roll back a step", "ROLLBACK TO step")?;
+    match undo {
+        Undo::Batch if keep || !has_written => Ok(()),
+        Undo::Batch => Err(engine("undo a step", &"it failed after it had written")),
+        Undo::Step => {
+            if !keep {
+                control(connection, "roll back a step", "ROLLBACK TO step")?;
+            }
+            control(connection, "release a savepoint", "RELEASE step")
+        }
     }
-    control(connection, "release a savepoint", "RELEASE step")
 }
 
 fn control(connection: &Connection, operation: &'static str, sql: &str) -> Result<(), Error> {
@@ -166,8 +191,12 @@ mod tests {
         }
 
         fn sql(&mut self, sql: &'static str) {
+            self.sql_with(Undo::Step, sql);
+        }
+
+        fn sql_with(&mut self, undo: Undo, sql: &'static str) {
             let (answer, reply) = oneshot::channel();
-            self.queue.push(step("test", answer, move |db| Ok(db.execute_batch(sql)?)));
+            self.queue.push(step("test", undo, answer, move |db| Ok(db.execute_batch(sql)?)));
             self.replies.push(reply);
         }
 
@@ -208,6 +237,28 @@ mod tests {
         bench.sql("INSERT INTO a VALUES (3)");
         assert_eq!(bench.run(), (vec![3], vec![true, false, true]));
         assert_eq!(bench.rows(), [1, 3]);
+    }
+
+    #[test]
+    fn a_step_that_refuses_before_it_writes_fails_alone_without_a_savepoint() {
+        let mut bench = Bench::new();
+        bench.sql_with(Undo::Batch, "INSERT INTO a VALUES (1)");
+        bench.sql_with(Undo::Batch, "INSERT INTO nowhere VALUES (2)");
+        bench.sql_with(Undo::Batch, "INSERT INTO a VALUES (3)");
+        assert_eq!(bench.run(), (vec![3], vec![true, false, true]));
+        assert_eq!(bench.rows(), [1, 3]);
+    }
+
+    #[test]
+    fn nothing_of_a_step_without_a_savepoint_is_kept_when_it_fails_after_it_has_written() {
+        let mut bench = Bench::new();
+        bench.sql("INSERT INTO a VALUES (1)");
+        bench.sql_with(Undo::Batch, "INSERT INTO a VALUES (2); INSERT INTO a VALUES (1)");
+        bench.sql("INSERT INTO a VALUES (3)");
+        assert_eq!(bench.run(), (vec![], vec![false, false, false]));
+        assert!(bench.rows().is_empty());
+        bench.sql("INSERT INTO a VALUES (4)");
+        assert_eq!(bench.run(), (vec![1], vec![true]), "the next batch is not concerned");
     }
 
     #[test]
@@ -265,7 +316,7 @@ mod tests {
         });
         let send = |sql: &'static str| {
             let (answer, reply) = oneshot::channel();
-            queue.send(step("test", answer, move |db| Ok(db.execute_batch(sql)?))).unwrap();
+            queue.send(step("test", Undo::Step, answer, move |db| Ok(db.execute_batch(sql)?))).unwrap();
             reply
         };
         let mut early: Vec<Reply> = vec![send("INSERT INTO a VALUES (1)"), send("UPDATE a SET x = 2 WHERE x = 1")];

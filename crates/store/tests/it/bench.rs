@@ -250,6 +250,7 @@ pub(crate) fn completion(conclusion: Conclusion) -> Completion {
         steps: vec![step(1), step(2)],
         environment_url: Some("https://demo.example.test".to_owned()),
         annotations: vec![annotation],
+        ends_run: false,
     }
 }
 
@@ -372,7 +373,7 @@ impl Bench {
     pub(crate) async fn completed(&self) -> JobRecord {
         let (job, _) = self.running().await;
         match self.complete(job, Epoch(5), completion(Conclusion::Success), at(30)).await.unwrap() {
-            CompleteOutcome::Completed(job) => job,
+            CompleteOutcome::Completed { job, .. } => job,
             CompleteOutcome::AlreadyCompleted(job) => panic!("completed before: {job:?}"),
         }
     }

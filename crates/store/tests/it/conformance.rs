@@ -291,6 +291,7 @@ claims! {
         only_running_jobs_have_their_steps_updated
         a_running_job_is_completed
         a_repeated_completion_changes_nothing
+        a_run_ends_in_the_step_of_its_only_job_unless_somebody_wanted_to_stop_it
         completion_needs_the_current_epoch
         only_running_jobs_are_completed
         of_many_completions_at_once_one_counts

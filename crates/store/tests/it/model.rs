@@ -14,7 +14,9 @@ use startline_protocol::state::{ClaimState, Conclusion, JobStatus};
 use startline_protocol::value_scope::ValueScope;
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
-use startline_store::{Answer, AuditFilter, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner, Store};
+use startline_store::{
+    Answer, AuditFilter, Completion, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner, Store,
+};
 
 use crate::bench::{
     api_token, at, audit_entry, completion, database, hash, new_claim, new_job, new_run, new_runner, options,
@@ -387,7 +389,8 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
         }
         Step::Complete { job, epoch, success, now } => {
             let conclusion = if success { Conclusion::Success } else { Conclusion::Failure };
-            Box::pin(words(store.complete(JobId(job), Epoch(epoch), completion(conclusion), at(now))))
+            let said = Completion { ends_run: job % 2 == 0, ..completion(conclusion) };
+            Box::pin(words(store.complete(JobId(job), Epoch(epoch), said, at(now))))
         }
         Step::Conclude { job, epoch, now } => {
             let reason = "cancelled".to_owned();

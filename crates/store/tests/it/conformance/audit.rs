@@ -222,7 +222,7 @@ pub(super) async fn a_step_writes_the_line_that_it_is_given_with_what_it_did(ben
     assert_eq!((taken.run.id, Some(&taken.message)), (run.id, bench.job_message(job).await.unwrap().as_ref()));
     let ended = |number: u32| {
         Note::new(move |outcome: &CompleteOutcome| {
-            matches!(outcome, CompleteOutcome::Completed(_)).then(|| audit_entry(number))
+            matches!(outcome, CompleteOutcome::Completed { .. }).then(|| audit_entry(number))
         })
     };
     let done = || completion(Conclusion::Success);

@@ -1,6 +1,6 @@
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
-use startline_store::CompleteOutcome;
+use startline_store::{CompleteOutcome, Completion};
 
 use crate::bench::{Bench, at, completion, stale, step};
 
@@ -37,13 +37,41 @@ pub(super) async fn a_running_job_is_completed(bench: Bench) {
     let (job, runner) = bench.running().await;
     let said = completion(Conclusion::Failure);
     let outcome = bench.complete(job, Epoch(5), said.clone(), at(30)).await.unwrap();
-    let CompleteOutcome::Completed(completed) = outcome else { panic!("{outcome:?}") };
+    let CompleteOutcome::Completed { job: completed, run_ended: false } = outcome else { panic!("{outcome:?}") };
     assert_eq!((completed.status, completed.conclusion), (JobStatus::Completed, Some(Conclusion::Failure)));
     assert_eq!((completed.completed_at, completed.started_at), (Some(at(30)), Some(at(20))));
     assert_eq!((&completed.outputs, &completed.steps), (&said.outputs, &said.steps));
     assert_eq!((&completed.annotations, completed.runner_id), (&said.annotations, Some(runner)));
     assert!(completed.finished > 0);
     assert_eq!(bench.see(job).await, completed);
+}
+
+pub(super) async fn a_run_ends_in_the_step_of_its_only_job_unless_somebody_wanted_to_stop_it(bench: Bench) {
+    let complete = async |job, conclusion| {
+        let said = Completion { ends_run: true, ..completion(conclusion) };
+        let outcome = bench.complete(job, Epoch(5), said, at(30)).await.unwrap();
+        let CompleteOutcome::Completed { job, run_ended } = outcome else { panic!("{outcome:?}") };
+        let run = bench.run(job.run_id).await.unwrap().unwrap();
+        assert_eq!(run_ended, run.conclusion.is_some());
+        assert_eq!(run.completed_at, run.conclusion.map(|_| at(30)));
+        run.conclusion
+    };
+    for conclusion in [Conclusion::Success, Conclusion::Failure] {
+        let (job, _) = bench.running().await;
+        assert_eq!(complete(job, conclusion).await, Some(conclusion));
+    }
+    let (job, _) = bench.running().await;
+    assert_eq!(complete(job, Conclusion::Cancelled).await, None);
+    let (job, _) = bench.running().await;
+    bench.request_job_cancel(job, "enough".to_owned()).await.unwrap();
+    assert_eq!(complete(job, Conclusion::Success).await, None);
+    let (job, _) = bench.running().await;
+    let run = bench.see(job).await.run_id;
+    assert!(bench.finish_run(run, Conclusion::Cancelled, None, at(29)).await.unwrap());
+    let said = Completion { ends_run: true, ..completion(Conclusion::Success) };
+    let outcome = bench.complete(job, Epoch(5), said, at(30)).await.unwrap();
+    assert!(matches!(outcome, CompleteOutcome::Completed { run_ended: false, .. }), "{outcome:?}");
+    assert_eq!(bench.run(run).await.unwrap().unwrap().conclusion, Some(Conclusion::Cancelled));
 }
 
 pub(super) async fn a_repeated_completion_changes_nothing(bench: Bench) {
@@ -80,7 +108,7 @@ pub(super) async fn of_many_completions_at_once_one_counts(bench: Bench) {
         (0..20).map(|second| bench.complete(job, Epoch(5), completion(Conclusion::Success), at(second))).collect();
     let mut completed = 0;
     for attempt in attempts {
-        completed += usize::from(matches!(attempt.await.unwrap(), CompleteOutcome::Completed(_)));
+        completed += usize::from(matches!(attempt.await.unwrap(), CompleteOutcome::Completed { .. }));
     }
     assert_eq!(completed, 1);
 }
@@ -189,7 +217,7 @@ pub(super) async fn completion_deletes_an_ephemeral_runner(bench: Bench) {
     let (job, runner) = with_mayfly(&bench, true).await;
     let (_, other) = with_mayfly(&bench, true).await;
     let outcome = bench.complete(job, Epoch(5), completion(Conclusion::Success), at(30)).await.unwrap();
-    let CompleteOutcome::Completed(job) = outcome else { panic!("completed before") };
+    let CompleteOutcome::Completed { job, .. } = outcome else { panic!("completed before") };
     assert_eq!((job.runner_id, job.runner_name.is_some()), (Some(runner), true), "the job remembers it");
     assert_eq!(bench.runner(runner).await, Ok(None));
     assert!(bench.runner(other).await.unwrap().is_some());
