@@ -12,6 +12,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// What a long-lived server allocates and frees is spread over threads and sizes: this one spends a fifth less of the
+/// processor on a job and a third less memory on a parked poll than the system's (decision 037).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     startline_crypto::install_provider();
     let cli = cli::Cli::parse();
