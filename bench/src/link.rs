@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -54,6 +55,8 @@ impl Target {
     /// Opens a connection from this address of loopback.
     pub(crate) async fn wire(&self, source: Ipv4Addr) -> anyhow::Result<Box<dyn Wire>> {
         let socket = TcpSocket::new_v4()?;
+        // The port is chosen when both ends are known: those that the round before has just let go do not count.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind((source, 0).into()).with_context(|| format!("cannot connect from {source}"))?;
         let socket = socket.connect(self.address).await;
         let socket = socket.with_context(|| format!("cannot connect to {}", self.address))?;
