@@ -277,7 +277,7 @@ impl App {
         }
     }
 
-    /// What follows the end of a job, whoever ended it.
+    /// What follows the end of a job, whoever ended it; also that of its run, where that ended in the same step.
     pub(crate) fn job_ended(self: &Arc<Self>, job: &JobRecord, run_ended: bool) {
         let ran = match (job.started_at, job.completed_at) {
             (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).ok(),
