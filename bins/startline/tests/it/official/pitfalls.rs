@@ -237,7 +237,8 @@ async fn renewals_are_answered_while_the_database_takes_nothing_and_the_completi
     tokio::pin!(complete);
     let early = tokio::select! {
         reply = &mut complete => Some(reply),
-        reply = held.renew(&service) => { assert_eq!(reply.code(), 200); None }
+        // The lease may have ended with the completion that is not written yet.
+        reply = held.renew(&service) => { assert!(matches!(reply.code(), 200 | 404), "{reply:?}"); None }
     };
     other.execute_batch("ROLLBACK").unwrap();
     // Either it waited for the database, or it said that it could not be written, and comes again.
