@@ -27,13 +27,12 @@ pub(crate) struct Bound {
     id_token_url: String,
     /// Over stored ones of the same name.
     pub variables: BTreeMap<String, Variable>,
-    contexts: Vec<(&'static str, Precedence, ContextData)>,
+    contexts: BTreeMap<&'static str, (Precedence, ContextData)>,
     /// Behind the stored ones.
     pub mask: Vec<MaskHint>,
 }
 
 /// Whose value of a context counts.
-#[derive(Clone, Copy, PartialEq)]
 enum Precedence {
     Stored,
     Added,
@@ -66,19 +65,19 @@ impl Bound {
             trusted,
             id_token_url: urls.id_token(job_id),
             variables: BTreeMap::from([("actions_uses_cache_service_v2".to_owned(), v2)]),
-            contexts: Vec::new(),
+            contexts: BTreeMap::new(),
             mask: Vec::new(),
         }
     }
 
     /// Adds a context, unless the message has one of that name.
     pub(crate) fn add_context(&mut self, name: &'static str, value: ContextData) {
-        self.contexts.push((name, Precedence::Stored, value));
+        self.contexts.entry(name).or_insert((Precedence::Stored, value));
     }
 
     /// Puts a context in the place of the message's own.
     pub(crate) fn replace_context(&mut self, name: &'static str, value: ContextData) {
-        self.contexts.push((name, Precedence::Added, value));
+        self.contexts.insert(name, (Precedence::Added, value));
     }
 
     /// About how many bytes [`Bound::write`] writes.
@@ -145,12 +144,12 @@ impl Bound {
 
     fn write_contexts(&self, mut object: Object<'_>, stored: &Members<'_>) -> serde_json::Result<()> {
         for (name, value) in &stored.0 {
-            match self.contexts.iter().find(|(added, whose, _)| *whose == Precedence::Added && added == name) {
-                Some((_, _, value)) => object.member(name, value)?,
-                None => object.copy(name, value)?,
+            match self.contexts.get(&**name) {
+                Some((Precedence::Added, value)) => object.member(name, value)?,
+                _ => object.copy(name, value)?,
             }
         }
-        for (name, _, value) in self.contexts.iter().filter(|(name, ..)| stored.get(name).is_none()) {
+        for (name, (_, value)) in self.contexts.iter().filter(|(name, _)| stored.get(name).is_none()) {
             object.member(name, value)?;
         }
         object.end();
@@ -170,7 +169,6 @@ impl Bound {
 }
 
 /// The members of an object in their order, each value as it is written.
-#[derive(Default)]
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl Members<'_> {
