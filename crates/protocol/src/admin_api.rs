@@ -248,6 +248,18 @@ pub struct AuditPage {
     pub next_cursor: Option<String>,
 }
 
+/// The last line of the audit log that was purged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct AuditBeginning {
+    /// Its place.
+    pub sequence: i64,
+    /// When it was written.
+    pub at: Timestamp,
+    /// Its hash, in hexadecimal digits, which the first line that is left continues.
+    pub hash: String,
+}
+
 /// `GET /api/v1/audit/verify`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -256,6 +268,9 @@ pub struct AuditVerification {
     pub valid: bool,
     /// Lines checked.
     pub records: i64,
+    /// The last line that was purged because of its age; the log begins behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<AuditBeginning>,
     /// The first line that does not fit, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,

@@ -143,7 +143,11 @@ startline_daemon::config! {
         ephemeral_idle: Period = Period::from_secs(600), env "STARTLINE_EPHEMERAL_IDLE", arg(value_name = "DURATION");
         /// How long any other runner may be silent before its registration is removed.
         runner_retention: Period = Period::from_secs(14 * 86_400), env "STARTLINE_RUNNER_RETENTION", arg(value_name = "DURATION");
-        /// How often registrations and tokens are looked at for that.
+        /// How long a run is kept after its end, with its jobs and logs. 0s: for ever.
+        run_retention: Period = Period::from_secs(90 * 86_400), env "STARTLINE_RUN_RETENTION", arg(value_name = "DURATION");
+        /// How long lines of the audit log are kept. 0s: for ever.
+        audit_retention: Period = Period::from_secs(400 * 86_400), env "STARTLINE_AUDIT_RETENTION", arg(value_name = "DURATION");
+        /// How often it is looked for what is to be removed or purged.
         housekeeping_interval: Period = Period::from_secs(60), env "STARTLINE_HOUSEKEEPING_INTERVAL", arg(value_name = "DURATION");
         /// How many live events are kept for readers that are slow or come back.
         events_kept: usize = 8192, env "STARTLINE_EVENTS_KEPT", arg(value_name = "N");
@@ -297,6 +301,11 @@ impl ServerConfig {
                 bail!("--{name} is {period}; it must be at least 1s");
             }
         }
+        for (name, period) in [("run-retention", self.run_retention), ("audit-retention", self.audit_retention)] {
+            if (1..120).contains(&period.get().as_millis().div_ceil(1000)) {
+                bail!("--{name} is {period}; it must be at least 2m, or 0s to keep all for ever");
+            }
+        }
         if self.heartbeat_interval >= self.offline_after {
             bail!(
                 "--heartbeat-interval ({}) must be shorter than --offline-after ({}), or every runner goes offline \
@@ -331,6 +340,21 @@ mod tests {
     fn claims_of_id_tokens_that_cannot_be_set_are_refused_at_the_start() {
         let config = ServerConfig { id_token_claims: "aud=x".to_owned(), ..ServerConfig::defaults() };
         assert!(config.check().unwrap_err().to_string().contains("--id-token-claims"));
+    }
+
+    #[test]
+    fn what_ended_a_moment_ago_is_not_purged() {
+        let with = |run_retention, audit_retention| {
+            ServerConfig { run_retention, audit_retention, ..ServerConfig::defaults() }
+                .check()
+                .map_err(|error| error.to_string())
+        };
+        let (never, shortest) = (Period::default(), Period::from_secs(120));
+        with(never, shortest).unwrap();
+        with(shortest, never).unwrap();
+        let short = Period::from_secs(119);
+        assert!(with(short, never).unwrap_err().contains("--run-retention is 1m59s; it must be at least 2m"));
+        assert!(with(never, short).unwrap_err().contains("--audit-retention"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod metrics;
 mod openapi;
 mod preview;
 mod problem;
+mod purge;
 mod readiness;
 mod restore;
 mod routes;
@@ -117,6 +118,8 @@ pub(crate) struct Settings {
     pub poll_timeout_seconds: u32,
     pub heartbeat_interval_seconds: u32,
     lease_seconds: u32,
+    /// How long runs are kept after their end; zero: for ever.
+    pub run_retention: startline_daemon::config::Period,
 }
 
 impl Settings {
@@ -132,6 +135,7 @@ impl Settings {
             poll_timeout_seconds: seconds(config.poll_timeout),
             heartbeat_interval_seconds: seconds(config.heartbeat_interval).max(1),
             lease_seconds: seconds(config.lease),
+            run_retention: config.run_retention,
         }
     }
 
@@ -345,6 +349,11 @@ async fn start_kept(
         ephemeral_idle: signed(config.ephemeral_idle.get()),
         runner_retention: signed(config.runner_retention.get()),
         queue_timeout: config.queue_timeout,
+    }));
+    app.tasks.spawn(Arc::clone(&app).purge(purge::Limits {
+        every: config.housekeeping_interval.get(),
+        runs: config.run_retention,
+        audit: config.audit_retention,
     }));
     app.tasks.spawn(Arc::clone(&app.events).run(app.drain.clone()));
 

@@ -67,6 +67,28 @@ struct RequestLabels {
     code: u32,
 }
 
+/// What is purged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PurgedKind {
+    Runs,
+    Jobs,
+    Registrations,
+    AuditLines,
+}
+
+impl PurgedKind {
+    const ALL: [Self; 4] = [Self::Runs, Self::Jobs, Self::Registrations, Self::AuditLines];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Jobs => "jobs",
+            Self::Registrations => "registrations",
+            Self::AuditLines => "audit_lines",
+        }
+    }
+}
+
 /// The service's metrics; each is registered under the prefix `startline_`.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -84,6 +106,7 @@ pub(crate) struct Metrics {
     auth_failures: Family<FailureLabels, Counter>,
     limited: Family<LimitLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
+    purged: Family<KindLabel, Counter>,
     commit: Histogram,
     batch: Histogram,
 }
@@ -120,6 +143,7 @@ impl Metrics {
             auth_failures: Family::default(),
             limited: Family::default(),
             requests: Family::default(),
+            purged: Family::default(),
             commit: Histogram::new(FAST),
             batch: Histogram::new(BATCH),
         };
@@ -147,6 +171,7 @@ impl Metrics {
         registry.register("auth_failures", "Requests refused for their bearer", m.auth_failures);
         registry.register("rate_limited", "Requests refused because too many came", m.limited);
         registry.register("http_requests", "Requests answered, by route and status", m.requests);
+        registry.register("purged", "What was purged because of its age", m.purged);
         seconds(registry, "store_commit", "Durable commits", m.commit);
         registry.register("store_batch_size", "Steps in one durable commit", m.batch);
         metrics.begin();
@@ -163,6 +188,9 @@ impl Metrics {
         }
         for kind in [LEASES, RUNNERS] {
             drop(self.brake.get_or_create(&KindLabel { kind }));
+        }
+        for kind in PurgedKind::ALL {
+            drop(self.purged.get_or_create(&KindLabel { kind: kind.as_str() }));
         }
         for limit in LIMITS {
             drop(self.limited.get_or_create(&LimitLabel { limit }));
@@ -201,6 +229,11 @@ impl Metrics {
     /// A request was refused because of this limit.
     pub(crate) fn limited(&self, limit: &'static str) {
         self.limited.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// So many of these were purged.
+    pub(crate) fn purged(&self, kind: PurgedKind, count: u32) {
+        self.purged.get_or_create(&KindLabel { kind: kind.as_str() }).inc_by(count.into());
     }
 
     pub(crate) fn commit(&self, took: Duration, batch: usize) {

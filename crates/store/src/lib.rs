@@ -41,10 +41,11 @@ pub use error::Error;
 pub use note::Note;
 pub use record::{
     ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
-    CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord,
-    NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken, NewRun, NewRunner,
-    NewRunnerToken, NewScaleSet, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetChanges,
-    ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord, Wanted,
+    CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, DueRuns, GroupRecord, Hash,
+    JobRecord, NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken, NewRun, NewRunner,
+    NewRunnerToken, NewScaleSet, Page, PurgePlace, Purged, Registered, RegistrationTokenRecord, RunRecord,
+    RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord,
+    Wanted,
 };
 
 /// The answer of a store: resolves when the step is durable.
@@ -52,6 +53,16 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'sta
 
 /// How many things one step of clearing up takes at most, so that it does not hold the others up.
 pub const COLLECTED: u32 = 1000;
+/// How many runs one step of a purge takes at most: some milliseconds, because what dispatches jobs waits for it.
+pub const PURGED_RUNS: usize = 64;
+/// How many jobs it takes at most; a run with more is purged in several steps.
+pub const PURGED_JOBS: usize = 128;
+/// How many registrations it takes at most.
+pub const PURGED_RUNNERS: u32 = 64;
+/// How many lines of the audit log it takes at most.
+pub const PURGED_LINES: usize = 512;
+/// How many runs or registrations it looks at, at most.
+const PURGE_LOOKS: u32 = 1024;
 
 /// Durable state. What only the Actions protocol needs is in [`ActionsStore`], concurrency groups are in
 /// [`ClaimStore`].
@@ -150,15 +161,23 @@ pub trait Store: ActionsStore + ClaimStore {
     /// The variables of these scopes, in the order of the scopes and then by name.
     fn variables(&self, scopes: Vec<ValueScope>) -> Answer<Vec<VariableRecord>>;
 
-    // The audit log. It only grows.
+    /// Deletes what is left of registrations that were deleted before `before`, with their tokens, which nobody knows from
+    /// then on; at most [`PURGED_RUNNERS`]. Looks at those behind `after`, up to the first that was made later; answers where the next step begins.
+    fn purge_runners(&self, before: Timestamp, after: RunnerId) -> Answer<Purged>;
+
+    // The audit log. It grows at its end, and is purged from its beginning.
 
     /// Writes a line at the end of the audit log.
     fn append_audit(&self, entry: NewAudit) -> Answer<AuditRecord>;
     /// The lines behind `after` that the filter admits, oldest first.
     fn audit(&self, after: i64, limit: u32, filter: AuditFilter) -> Answer<Page<AuditRecord>>;
     /// Follows the chain from the first line to the last or to the first that does not fit. `records` counts those that
-    /// do. Takes little memory, but time: a second for some hundred thousand lines.
+    /// do. The chain begins behind the last line that was purged, and must have a line that tells of that purge. Takes
+    /// little memory, but time: a second for some hundred thousand lines.
     fn verify_audit(&self) -> Answer<AuditVerification>;
+    /// Deletes the first lines, as far as they were written before `before`, at most [`PURGED_LINES`]; writes a line that
+    /// tells which, in the same step. Answers whether there may be more.
+    fn purge_audit(&self, before: Timestamp, now: Timestamp) -> Answer<Purged>;
 
     // Runs and jobs.
 
@@ -269,6 +288,13 @@ pub trait Store: ActionsStore + ClaimStore {
     fn job_message(&self, job: JobId) -> Answer<Option<String>>;
     /// Runs without a conclusion, with all their jobs: what a start must take up again.
     fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>>;
+
+    /// Some of the runs that completed before `before`, with those of their jobs that have ended, from `from` on: what one
+    /// [`Store::purge_runs`] takes. Looks at runs in the order of ids, up to the first that was submitted later.
+    fn due_runs(&self, before: Timestamp, from: Option<PurgePlace>) -> Answer<DueRuns>;
+    /// Deletes those of these jobs and runs that are due, with all that is kept of them. A run goes once it has no jobs.
+    /// The latest job and the latest run of a workflow go last of all, so that no number is given twice.
+    fn purge_runs(&self, before: Timestamp, due: DueRuns) -> Answer<Purged>;
 
     /// Writes and commits something that means nothing: answers when steps become durable.
     fn probe(&self) -> Answer<()>;

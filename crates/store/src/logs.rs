@@ -228,6 +228,25 @@ impl Logs {
         self.blocking((job, attempt), "remove", Shared::remove).await
     }
 
+    /// Deletes the logs of all attempts of these jobs, in the way of [`Logs::remove`]; answers how many there were.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], after which some of them are deleted; to do it again does no harm.
+    pub async fn remove_all(&self, jobs: Vec<(JobId, u32)>) -> Result<u32, LogError> {
+        let Some((first, _)) = jobs.first().copied() else { return Ok(0) };
+        let remove = move |shared: &Shared, _| {
+            let mut removed = 0;
+            for (job, attempts) in jobs {
+                for attempt in 1..=attempts {
+                    removed += u32::from(shared.remove((job, attempt))?);
+                }
+                files::remove_shard(&shared.path((job, 1)));
+            }
+            Ok(removed)
+        };
+        self.blocking((first, 1), "remove", remove).await
+    }
+
     /// The log's length as it grows, beginning with the present one; the log need not exist yet. The channel ends when
     /// the log is removed. Dropping the receiver is all it takes to stop. Looks at one file's metadata, no more.
     ///

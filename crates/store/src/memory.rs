@@ -9,6 +9,7 @@ mod claims;
 mod collect;
 mod groups;
 mod jobs;
+mod purge;
 mod runners;
 mod scale_sets;
 mod tokens;
@@ -28,10 +29,11 @@ use startline_protocol::value_scope::ValueScope;
 use uuid::Uuid;
 
 use crate::record::{
-    ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord, CompleteOutcome,
-    Completion, CreatedRun, DEFAULT_GROUP, Digest, GroupRecord, Hash, JobRecord, NewApiToken, NewAudit, NewJob,
-    NewRegistrationToken, NewRun, NewRunner, Page, Registered, RegistrationTokenRecord, RunRecord, RunnerRecord,
-    ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord, kept,
+    ApiTokenRecord, ArtifactRecord, AuditBegin, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
+    CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest, DueRuns, GroupRecord, Hash, JobRecord, NewApiToken,
+    NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged, Registered,
+    RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
+    VariableRecord, kept,
 };
 use crate::{Answer, Error, Note, Store};
 
@@ -51,9 +53,14 @@ struct State {
     registration_tokens: Vec<RegistrationTokenRecord>,
     last_registration_token: i64,
     runners: BTreeMap<RunnerId, Registration>,
+    last_runner: i64,
     runner_tokens: HashMap<Hash, RunnerToken>,
     runs: BTreeMap<RunId, RunRecord>,
+    last_run: i64,
+    /// Of workflows, by repository and path, whose runs were purged.
+    last_numbers: BTreeMap<(String, String), i64>,
     jobs: BTreeMap<JobId, JobRecord>,
+    last_job: i64,
     messages: BTreeMap<JobId, String>,
     finished: i64,
     claims: BTreeMap<i64, ClaimRecord>,
@@ -63,6 +70,8 @@ struct State {
     secrets: BTreeMap<(ValueScope, String), (Vec<u8>, SecretRecord)>,
     variables: BTreeMap<(ValueScope, String), VariableRecord>,
     audit: Vec<AuditRecord>,
+    /// The last line that was purged.
+    audit_begin: Option<AuditBegin>,
     scale_sets: BTreeMap<i64, ScaleSetRecord>,
     last_scale_set: i64,
     /// By set and job.
@@ -82,7 +91,7 @@ struct Group {
 #[derive(Debug)]
 struct Registration {
     record: RunnerRecord,
-    deleted: bool,
+    deleted_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -224,8 +233,8 @@ impl Store for Memory {
         })
     }
 
-    fn delete_runner(&self, runner: RunnerId, _now: Timestamp) -> Answer<bool> {
-        self.step(|state| Ok(state.delete_runner(runner)))
+    fn delete_runner(&self, runner: RunnerId, now: Timestamp) -> Answer<bool> {
+        self.step(|state| Ok(state.delete_runner(runner, now)))
     }
 
     fn runner(&self, runner: RunnerId) -> Answer<Option<RunnerRecord>> {
@@ -233,7 +242,9 @@ impl Store for Memory {
     }
 
     fn runners(&self) -> Answer<Vec<RunnerRecord>> {
-        self.step(|state| Ok(state.runners.values().filter(|r| !r.deleted).map(|r| r.record.clone()).collect()))
+        self.step(|state| {
+            Ok(state.runners.values().filter(|r| r.deleted_at.is_none()).map(|r| r.record.clone()).collect())
+        })
     }
 
     fn expired_ephemeral_runners(&self, before: Timestamp) -> Answer<Vec<RunnerId>> {
@@ -245,6 +256,10 @@ impl Store for Memory {
             let seen = |runner: &RunnerRecord| runner.last_seen_at.unwrap_or(runner.created_at);
             Ok(state.idle_runners(|runner| !runner.ephemeral && seen(runner) < kept(before)))
         })
+    }
+
+    fn purge_runners(&self, before: Timestamp, after: RunnerId) -> Answer<Purged> {
+        self.step(|state| Ok(state.purge_runners(before, after)))
     }
 
     fn put_group(&self, scope: Scope, name: String, policy: GroupRequest) -> Answer<GroupRecord> {
@@ -306,6 +321,10 @@ impl Store for Memory {
         self.step(|state| Ok(state.verify_audit(self.digest)))
     }
 
+    fn purge_audit(&self, before: Timestamp, now: Timestamp) -> Answer<Purged> {
+        self.step(|state| Ok(state.purge_audit(before, now, self.digest)))
+    }
+
     fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
         self.step_noted(note, |state| state.create_run(run, jobs))
     }
@@ -349,9 +368,9 @@ impl Store for Memory {
         attempt: u32,
         requeues_left: u32,
         reason: String,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Answer<JobRecord> {
-        self.step(|state| state.requeue(job, epoch, attempt, requeues_left, reason))
+        self.step(|state| state.requeue(job, epoch, attempt, requeues_left, reason, now))
     }
 
     fn update_steps(&self, job: JobId, epoch: Epoch, steps: Vec<StepRecord>) -> Answer<JobRecord> {
@@ -430,6 +449,14 @@ impl Store for Memory {
             let open = state.runs.values().filter(|run| run.conclusion.is_none());
             Ok(open.map(|run| (run.clone(), state.jobs_of_run(run.id))).collect())
         })
+    }
+
+    fn due_runs(&self, before: Timestamp, from: Option<PurgePlace>) -> Answer<DueRuns> {
+        self.step(|state| Ok(state.due_runs(before, from)))
+    }
+
+    fn purge_runs(&self, before: Timestamp, due: DueRuns) -> Answer<Purged> {
+        self.step(|state| Ok(state.purge_runs(before, &due)))
     }
 
     fn probe(&self) -> Answer<()> {

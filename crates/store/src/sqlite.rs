@@ -18,6 +18,7 @@ mod migrations;
 mod opening;
 #[cfg(test)]
 mod plan;
+mod purge;
 mod readers;
 mod runners;
 mod runs;

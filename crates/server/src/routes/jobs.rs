@@ -74,8 +74,14 @@ pub(super) async fn list(
 /// The job, if the caller may read jobs and know of this one.
 async fn find(app: &App, admin: &auth::Admin, id: JobId) -> ApiResult<JobRecord> {
     admin.need(Permission::JobsRead)?;
-    let job = app.store.job(id).await?.filter(|job| admin.sees(&job.repository));
-    job.ok_or_else(|| ApiError::not_found(format_args!("job {id}")))
+    let missing = || app.not_kept(format_args!("job {id}"));
+    let job = app.store.job(id).await?.filter(|job| admin.sees(&job.repository)).ok_or_else(missing)?;
+    // A job ends before its run, with which it goes.
+    if app.is_past(job.completed_at) && app.store.run(job.run_id).await?.is_none_or(|run| app.is_past(run.completed_at))
+    {
+        return Err(missing());
+    }
+    Ok(job)
 }
 
 pub(super) async fn get(

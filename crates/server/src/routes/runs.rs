@@ -126,8 +126,8 @@ pub(super) async fn get(
 /// The run, if the caller has the permission and may know of it.
 pub(super) async fn find(app: &App, admin: &auth::Admin, permission: Permission, id: RunId) -> ApiResult<RunRecord> {
     admin.need(permission)?;
-    let run = app.store.run(id).await?.filter(|run| admin.sees(&run.run.repository));
-    run.ok_or_else(|| ApiError::not_found(format_args!("run {id}")))
+    let run = app.store.run(id).await?.filter(|run| admin.sees(&run.run.repository) && !app.is_past(run.completed_at));
+    run.ok_or_else(|| app.not_kept(format_args!("run {id}")))
 }
 
 /// Ends when the caller's token is no longer good, within a few seconds.
@@ -205,7 +205,8 @@ pub(super) async fn list(
     admin.need(Permission::JobsRead)?;
     let _turn = app.turn(&admin.token.scope).await?;
     let read = |before: Option<i64>, limit| app.store.runs(before.map(RunId), limit);
-    let (runs, next) = window.gather(read, |run| run.id.0, |run| admin.sees(&run.run.repository)).await?;
+    let seen = |run: &RunRecord| admin.sees(&run.run.repository) && !app.is_past(run.completed_at);
+    let (runs, next) = window.gather(read, |run| run.id.0, seen).await?;
     Ok(Json(RunPage { runs: runs.into_iter().map(views::run).collect(), next_cursor: next.map(|id| id.to_string()) }))
 }
 

@@ -18,11 +18,13 @@ impl Tail {
     /// Opens the file and makes it and its directory if they are not there.
     pub(super) fn open(path: &Path) -> Result<Self, LogError> {
         let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        let file = open().or_else(|error| {
+        let again = |error: io::Error| {
             let shard = path.parent().filter(|_| error.kind() == ErrorKind::NotFound).ok_or(error)?;
             DirBuilder::new().recursive(true).mode(0o700).create(shard)?;
             open()
-        });
+        };
+        // Twice: the directory may be removed in between, if it was just emptied.
+        let file = open().or_else(again).or_else(again);
         let tail = file.and_then(|file| Ok(Self { length: file.metadata()?.len(), file }));
         tail.map_err(failed_to("open", path))
     }
@@ -85,6 +87,14 @@ pub(super) fn sync(path: &Path) -> Result<(), LogError> {
 
 pub(super) fn remove(path: &Path) -> Result<bool, LogError> {
     if_there(std::fs::remove_file(path)).map(|removed| removed.is_some()).map_err(failed_to("remove", path))
+}
+
+/// Removes the directory of a log if no other is in it.
+pub(super) fn remove_shard(path: &Path) {
+    if let Some(shard) = path.parent() {
+        // Mostly there are others.
+        drop(std::fs::remove_dir(shard));
+    }
 }
 
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -197,6 +197,22 @@ async fn removal_ends_followers_and_frees_the_name() {
 }
 
 #[tokio::test]
+async fn all_logs_of_jobs_are_removed_with_what_is_empty_then() {
+    let bench = bench();
+    for (job, attempt) in [(1, 1), (1, 2), (2, 1), (1001, 1)] {
+        bench.logs.append(JobId(job), attempt, 0, b"x").await.unwrap();
+    }
+    let shards = || std::fs::read_dir(bench.directory.path().join("logs")).unwrap().count();
+    let before = shards();
+    assert_eq!(bench.logs.remove_all(vec![(JobId(1), 2), (JobId(3), 1)]).await, Ok(2));
+    assert_eq!((shards(), bench.logs.length(JobId(2), 1).await), (before, Ok(1)));
+    assert_eq!(bench.logs.remove_all(vec![(JobId(1), 2), (JobId(2), 1)]).await, Ok(1));
+    assert_eq!(shards(), before - 1);
+    assert_eq!(bench.logs.append(JobId(2), 1, 0, b"new").await, Ok(3));
+    assert_eq!((bench.open_logs(), bench.logs.remove_all(Vec::new()).await), (0, Ok(0)));
+}
+
+#[tokio::test]
 async fn sync_wants_no_log() {
     let bench = bench();
     assert_eq!(bench.logs.sync(JOB, 1).await, Ok(()));

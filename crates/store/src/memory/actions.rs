@@ -130,8 +130,8 @@ impl ActionsStore for Memory {
         self.step(|state| state.update_scale_set(id, changes))
     }
 
-    fn delete_scale_set(&self, id: i64, _now: Timestamp) -> Answer<Option<Vec<RunnerId>>> {
-        self.step(|state| Ok(state.delete_scale_set(id)))
+    fn delete_scale_set(&self, id: i64, now: Timestamp) -> Answer<Option<Vec<RunnerId>>> {
+        self.step(|state| Ok(state.delete_scale_set(id, now)))
     }
 
     fn next_scale_set_message(&self, id: i64, count: u32) -> Answer<i64> {
@@ -151,7 +151,7 @@ impl ActionsStore for Memory {
 
     fn scale_set_runners(&self, id: i64) -> Answer<Vec<RunnerRecord>> {
         self.step(|state| {
-            let live = state.runners.values().filter(|known| !known.deleted).map(|known| &known.record);
+            let live = state.runners.values().filter(|known| known.deleted_at.is_none()).map(|known| &known.record);
             Ok(live.filter(|runner| runner.is_of(id)).cloned().collect())
         })
     }

@@ -36,7 +36,7 @@ impl State {
                 self.jobs.values().filter(|job| matches!(job.status, JobStatus::Offered | JobStatus::Running));
             held.any(|job| job.runner_id == Some(runner))
         };
-        let live = self.runners.values().filter(|known| !known.deleted).map(|known| &known.record);
+        let live = self.runners.values().filter(|known| known.deleted_at.is_none()).map(|known| &known.record);
         live.filter(move |runner| wanted(runner) && !holds(runner.id)).map(|runner| runner.id)
     }
 }

@@ -55,7 +55,7 @@ impl State {
     }
 
     fn group_record(&self, key: &(Scope, String), group: &Group) -> GroupRecord {
-        let live = self.runners.values().filter(|known| !known.deleted).map(|known| &known.record);
+        let live = self.runners.values().filter(|known| known.deleted_at.is_none()).map(|known| &known.record);
         let runners = count(live.filter(|runner| self.is_in(&runner.scope, &runner.group, key)));
         GroupRecord { scope: key.0.clone(), name: group.name.clone(), policy: group.policy.clone(), runners }
     }

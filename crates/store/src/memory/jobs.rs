@@ -24,9 +24,10 @@ impl State {
         jobs.iter().try_for_each(NewJob::check)?;
         let siblings =
             self.runs.values().filter(|known| known.run.repository == run.repository && known.run.path == run.path);
+        let purged = self.last_numbers.get(&(run.repository.clone(), run.path.clone())).copied();
         let record = RunRecord {
-            id: RunId(next_id(self.runs.keys().next_back().map(|id| id.0))),
-            number: next_id(siblings.map(|known| known.number).max()),
+            id: RunId(self.last_run + 1),
+            number: next_id(siblings.map(|known| known.number).max().or(purged)),
             run,
             status: RunStatus::Queued,
             conclusion: None,
@@ -35,6 +36,7 @@ impl State {
             cancel_requested: false,
             reason: None,
         };
+        self.last_run += 1;
         self.runs.insert(record.id, record.clone());
         let jobs = self.add_jobs(record.id, jobs)?;
         Ok(CreatedRun { run: record, jobs, is_repeat: false })
@@ -54,7 +56,8 @@ impl State {
             if self.jobs.values().any(|known| known.run_id == run && known.key == job.key && known.index == job.index) {
                 continue;
             }
-            let id = JobId(next_id(self.jobs.keys().next_back().map(|id| id.0)));
+            self.last_job += 1;
+            let id = JobId(self.last_job);
             let finished = if job.conclusion.is_some() { self.next_finished() } else { 0 };
             let (record, message) = job.into_record(id, run, repository.clone(), finished);
             self.messages.insert(id, message);
@@ -129,6 +132,7 @@ impl State {
         attempt: u32,
         requeues_left: u32,
         reason: String,
+        now: Timestamp,
     ) -> Result<JobRecord, Error> {
         let current = self.job_mut(job)?;
         let is_held = matches!(current.status, JobStatus::Offered | JobStatus::Running);
@@ -147,7 +151,7 @@ impl State {
         current.started_at = None;
         let answer = current.clone();
         if has_counted {
-            self.delete_if_ephemeral(answer.runner_id);
+            self.delete_if_ephemeral(answer.runner_id, now);
         }
         Ok(answer)
     }
@@ -277,7 +281,7 @@ impl State {
         current.completed_at = Some(kept(now));
         current.finished = finished;
         let answer = current.clone();
-        self.delete_if_ephemeral(holder);
+        self.delete_if_ephemeral(holder, now);
         Ok(answer)
     }
 }

@@ -5,7 +5,7 @@ use startline_protocol::ids::RunnerId;
 use startline_protocol::scope::Scope;
 use uuid::Uuid;
 
-use super::{Registration, RunnerToken, State, duplicate, next_id};
+use super::{Registration, RunnerToken, State, duplicate};
 use crate::error::Error;
 use crate::record::{Hash, NewRunner, NewRunnerToken, Registered, RunnerRecord, kept, name_key, replaced_token_end};
 
@@ -47,7 +47,7 @@ impl State {
     }
 
     fn add_runner(&mut self, scope: Scope, group: String, new: NewRunner, now: Timestamp) -> Result<Registered, Error> {
-        let holder = self.runners.values().filter(|known| !known.deleted && known.record.scope == scope);
+        let holder = self.runners.values().filter(|known| known.deleted_at.is_none() && known.record.scope == scope);
         let holder = holder
             .map(|known| &known.record)
             .find(|record| name_key(&record.name) == name_key(&new.name))
@@ -63,11 +63,12 @@ impl State {
         }
 
         if let Some(holder) = holder {
-            self.delete_runner(holder);
+            self.delete_runner(holder, now);
         }
-        let id = RunnerId(next_id(self.runners.keys().next_back().map(|id| id.0)));
+        self.last_runner += 1;
+        let id = RunnerId(self.last_runner);
         let record = new.into_record(id, scope, group, now);
-        self.runners.insert(id, Registration { record: record.clone(), deleted: false });
+        self.runners.insert(id, Registration { record: record.clone(), deleted_at: None });
         if let Some(NewRunnerToken { hash, expires_at }) = token {
             self.runner_tokens.insert(hash, RunnerToken { runner: id, expires_at: kept(expires_at) });
         }
@@ -101,7 +102,7 @@ impl State {
 
     pub(super) fn runner_by_client(&self, client: Uuid) -> Result<Option<RunnerRecord>, Error> {
         match self.by_client(client) {
-            Some(known) if known.deleted => Err(Error::RunnerGone(known.record.id)),
+            Some(known) if known.deleted_at.is_some() => Err(Error::RunnerGone(known.record.id)),
             known => Ok(known.map(|known| known.record.clone())),
         }
     }
@@ -111,21 +112,22 @@ impl State {
         self.runners.values().find(is_it)
     }
 
-    pub(super) fn delete_runner(&mut self, runner: RunnerId) -> bool {
-        self.runners.get_mut(&runner).is_some_and(|known| !std::mem::replace(&mut known.deleted, true))
+    pub(super) fn delete_runner(&mut self, runner: RunnerId, now: Timestamp) -> bool {
+        let known = self.runners.get_mut(&runner).filter(|known| known.deleted_at.is_none());
+        known.map(|known| known.deleted_at = Some(kept(now))).is_some()
     }
 
     /// An ephemeral runner has had its job.
-    pub(super) fn delete_if_ephemeral(&mut self, runner: Option<RunnerId>) {
+    pub(super) fn delete_if_ephemeral(&mut self, runner: Option<RunnerId>, now: Timestamp) {
         let known = runner.and_then(|runner| self.runners.get_mut(&runner));
         if let Some(known) = known.filter(|known| known.record.ephemeral) {
-            known.deleted = true;
+            known.deleted_at.get_or_insert_with(|| kept(now));
         }
     }
 
     pub(super) fn live_runner(&mut self, runner: RunnerId) -> Result<&mut RunnerRecord, Error> {
         match self.runners.get_mut(&runner) {
-            Some(known) if !known.deleted => Ok(&mut known.record),
+            Some(known) if known.deleted_at.is_none() => Ok(&mut known.record),
             _ => Err(Error::RunnerGone(runner)),
         }
     }

@@ -1,5 +1,6 @@
 //! Scale sets.
 
+use jiff::Timestamp;
 use startline_protocol::ids::{JobId, RunnerId};
 
 use super::State;
@@ -28,12 +29,12 @@ impl State {
         Ok(Some(record))
     }
 
-    pub(super) fn delete_scale_set(&mut self, id: i64) -> Option<Vec<RunnerId>> {
+    pub(super) fn delete_scale_set(&mut self, id: i64, now: Timestamp) -> Option<Vec<RunnerId>> {
         self.scale_sets.remove(&id)?;
         self.begun_jobs.retain(|(set, _), _| *set != id);
         let idle = self.idle(|runner| runner.is_of(id)).collect::<Vec<_>>();
         for runner in &idle {
-            self.delete_runner(*runner);
+            self.delete_runner(*runner, now);
         }
         Some(idle)
     }

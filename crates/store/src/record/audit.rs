@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use startline_protocol::admin_api::{AuditVerification, AuditView};
+use startline_protocol::admin_api::{AuditBeginning, AuditVerification, AuditView};
 use startline_protocol::scope::Scope;
 
 use super::Hash;
+use super::purge::AuditBegin;
 
 /// Computes a SHA-256.
 pub type Digest = fn(&[u8]) -> Hash;
 
 /// What the first line's hash is computed from in the place of a hash before it.
 const BEFORE_THE_FIRST: Hash = [0; 32];
+/// The action of a line that tells which lines before it were purged.
+const PURGE: &str = "audit.purge";
 
 /// Something that happened, to be written into the audit log. Tokens and values of secrets have no place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,20 +56,31 @@ pub struct NewAudit {
 /// {"action":"token.create","actor":"service","at":"2026-01-02T03:04:05.6Z","outcome":"success","scope":"instance","sequence":1,"subject":"api_token:1"}
 /// ```
 ///
+/// # The beginning
+///
+/// Where the first lines were purged because they were old, the first line that is left continues the hash of the last that
+/// was purged. Each purge is told by a line `audit.purge`, with `lines` (how many), and `sequence`, `at` and `hash` of the last
+/// of them. The latest such line says what the log begins with.
+///
 /// An exported log, one [`AuditView`] a line, is therefore verified anywhere, in Python by
 ///
 /// ```text
-/// previous = bytes(32)
-/// for line in open("audit.jsonl", encoding="utf-8"):
-///     record = json.loads(line)
+/// lines = [json.loads(line) for line in open("audit.jsonl", encoding="utf-8")]
+/// purges = [line["details"] for line in lines if line["action"] == "audit.purge"]
+/// previous, sequence = bytes(32), 0
+/// if purges and lines[0]["sequence"] > 1:
+///     previous, sequence = bytes.fromhex(purges[-1]["hash"]), int(purges[-1]["sequence"])
+/// for record in lines:
+///     sequence += 1
+///     assert record["sequence"] == sequence
 ///     claimed = record.pop("hash")
 ///     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 ///     previous = hashlib.sha256(previous + text.encode()).digest()
-///     assert previous.hex() == claimed, record["sequence"]
+///     assert previous.hex() == claimed, sequence
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// Place in the log, from 1 without gaps.
+    /// Place in the log, from 1 without gaps; the first ones may have been purged.
     pub sequence: i64,
     /// What happened.
     pub entry: NewAudit,
@@ -154,15 +168,40 @@ impl AuditFilter {
     }
 }
 
+/// The line that tells that these `lines` were purged.
+pub(crate) fn purge_line(begin: &AuditBegin, lines: u32, now: Timestamp) -> NewAudit {
+    let facts = [
+        ("lines", lines.to_string()),
+        ("sequence", begin.sequence.to_string()),
+        ("at", begin.at.to_string()),
+        ("hash", hexadecimal(&begin.hash)),
+    ];
+    NewAudit {
+        at: now,
+        actor: "service".to_owned(),
+        action: PURGE.to_owned(),
+        subject: "audit".to_owned(),
+        outcome: "success".to_owned(),
+        scope: Scope::Instance,
+        request_id: None,
+        address: None,
+        details: facts.map(|(name, fact)| (name.to_owned(), fact)).into(),
+    }
+}
+
 /// Follows the chain, one line after the other.
 pub(crate) struct Verifier {
     digest: Digest,
+    begin: Option<AuditBegin>,
     last: Option<(i64, Hash)>,
+    /// What the latest line that tells of a purge says.
+    told: Option<BTreeMap<String, String>>,
 }
 
 impl Verifier {
-    pub(crate) const fn new(digest: Digest) -> Self {
-        Self { digest, last: None }
+    /// `begin` is the last line that was purged.
+    pub(crate) fn new(digest: Digest, begin: Option<AuditBegin>) -> Self {
+        Self { digest, begin, last: begin.map(|begin| (begin.sequence, begin.hash)), told: None }
     }
 
     /// Checks the next line; the error says what is wrong with it.
@@ -175,16 +214,47 @@ impl Verifier {
             return Err(format!("line {} or the one before it was changed: the hash does not fit", line.sequence));
         }
         self.last = Some((line.sequence, line.hash));
+        if line.entry.action == PURGE {
+            self.told = Some(line.entry.details.clone());
+        }
         Ok(())
+    }
+
+    /// Checks that the log begins where its lines say.
+    fn check_begin(&self) -> Result<(), String> {
+        let begun = self.begin.map(|begin| purge_line(&begin, 0, begin.at).details);
+        let facts =
+            |details: &BTreeMap<String, String>| ["sequence", "at", "hash"].map(|fact| details.get(fact).cloned());
+        match (&begun, &self.told) {
+            (begun, told) if begun.as_ref().map(facts) == told.as_ref().map(facts) => Ok(()),
+            (_, None) => Err(format!("the log begins behind line {}, but no line tells of a purge", self.purged())),
+            (_, Some(told)) => Err(format!(
+                "the log begins behind line {}, but its lines tell of a purge up to line {}",
+                self.purged(),
+                told.get("sequence").map_or("?", String::as_str)
+            )),
+        }
+    }
+
+    /// The place of the last line that was purged.
+    fn purged(&self) -> i64 {
+        self.begin.map_or(0, |begin| begin.sequence)
     }
 
     /// What was found; `broken` is what is wrong with the line behind those that were checked.
     pub(crate) fn finish(self, broken: Option<String>) -> AuditVerification {
+        let broken = broken.or_else(|| self.check_begin().err());
+        let begin = self.begin.map(|begin| AuditBeginning {
+            sequence: begin.sequence,
+            at: begin.at,
+            hash: hexadecimal(&begin.hash),
+        });
         AuditVerification {
             valid: broken.is_none(),
-            records: self.last.map_or(0, |(sequence, _)| sequence),
+            records: self.last.map_or(0, |(sequence, _)| sequence) - self.purged(),
             head: self.last.filter(|_| broken.is_none()).map(|(_, hash)| hexadecimal(&hash)),
             broken,
+            begin,
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The audit log.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use startline_protocol::admin_api::AuditVerification;
 use startline_protocol::scope::Scope;
+use tokio::time::Instant;
 
 use super::columns::{Columns, Json, Text, Time};
 use super::failure::Failure;
 use super::runs;
-use crate::record::{AuditFilter, AuditRecord, Digest, NewAudit, Page, Verifier};
+use crate::PURGED_LINES;
+use crate::record::{AuditBegin, AuditFilter, AuditRecord, Digest, NewAudit, Page, Purged, Verifier, kept, purge_line};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -18,6 +21,8 @@ macro_rules! select {
         )
     };
 }
+
+const FIRST: &str = "SELECT sequence, at, hash FROM audit ORDER BY sequence LIMIT ?1";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<AuditRecord> {
     let mut columns = Columns::of(row);
@@ -41,6 +46,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AuditRecord> {
 pub(super) fn append(db: &Connection, entry: NewAudit, digest: Digest) -> Result<AuditRecord, Failure> {
     let mut last = db.prepare_cached("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")?;
     let last = last.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let last = match last {
+        Some(last) => Some(last),
+        None => begin(db)?.map(|begin| (begin.sequence, begin.hash)),
+    };
     let record = entry.behind(last, digest);
     let sql = "INSERT INTO audit \
                (sequence, at, actor, action, subject, outcome, scope, request_id, address, details, hash) \
@@ -60,6 +69,37 @@ pub(super) fn append(db: &Connection, entry: NewAudit, digest: Digest) -> Result
         hash,
     ))?;
     Ok(record)
+}
+
+/// The last line that was purged.
+fn begin(db: &Connection) -> Result<Option<AuditBegin>, Failure> {
+    let mut select = db.prepare_cached("SELECT sequence, at, hash FROM audit_begin WHERE sequence > 0")?;
+    Ok(select.query_row([], read_begin).optional()?)
+}
+
+fn read_begin(row: &Row<'_>) -> rusqlite::Result<AuditBegin> {
+    Ok(AuditBegin { sequence: row.get(0)?, at: row.get::<_, Time>(1)?.0, hash: row.get(2)? })
+}
+
+pub(super) fn purge(db: &Connection, before: Timestamp, now: Timestamp, digest: Digest) -> Result<Purged, Failure> {
+    let started = Instant::now();
+    let before = kept(before);
+    let mut select = db.prepare_cached(FIRST)?;
+    let mut rows = select.query_map([i64::try_from(PURGED_LINES).unwrap_or(i64::MAX)], read_begin)?;
+    let (mut count, mut last) = (0, None);
+    while let Some(line) = rows.next().transpose()?.filter(|line| line.at < before) {
+        count += 1;
+        last = Some(line);
+    }
+    drop(rows);
+    let Some(begin) = last else { return Ok(Purged { took: started.elapsed(), ..Purged::default() }) };
+    let AuditBegin { sequence, at, hash } = begin;
+    let sql = "UPDATE audit_begin SET sequence = ?1, at = ?2, hash = ?3 WHERE id = 1";
+    db.prepare_cached(sql)?.execute((sequence, Time(at), hash))?;
+    db.prepare_cached("DELETE FROM audit WHERE sequence <= ?1")?.execute([sequence])?;
+    append(db, purge_line(&begin, count, now), digest)?;
+    let next = (count as usize == PURGED_LINES).then_some(sequence);
+    Ok(Purged { count, jobs: 0, next, took: started.elapsed() })
 }
 
 pub(super) fn page(
@@ -91,9 +131,11 @@ pub(super) fn page(
 }
 
 pub(super) fn verify(db: &Connection, digest: Digest) -> Result<AuditVerification, Failure> {
+    // The beginning and the lines from the same moment.
+    let _snapshot = db.unchecked_transaction()?;
+    let mut verifier = Verifier::new(digest, begin(db)?);
     let mut select = db.prepare_cached(select!("ORDER BY sequence"))?;
     let mut rows = select.query([])?;
-    let mut verifier = Verifier::new(digest);
     while let Some(row) = rows.next()? {
         // A row that is not even in the form of a line was tampered with like one that does not fit.
         let checked = match read(row) {

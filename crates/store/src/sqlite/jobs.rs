@@ -25,7 +25,8 @@ macro_rules! select {
     };
 }
 
-const LAST_FINISHED: &str = "SELECT ifnull(max(finished), 0) FROM jobs WHERE finished > 0";
+const LAST_FINISHED: &str =
+    "SELECT ifnull(max(finished), ifnull((SELECT finished FROM last_finished), 0)) FROM jobs WHERE finished > 0";
 const OF_RUN: &str = select!("WHERE j.run_id = ?1 ORDER BY j.id");
 const OF_UNFINISHED_RUNS: &str = select!("WHERE r.conclusion IS NULL ORDER BY r.id, j.id");
 const PAGE: &str = select!("WHERE j.id < ?1 ORDER BY j.id DESC LIMIT ?2");

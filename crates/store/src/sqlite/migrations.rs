@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "claims", sql: include_str!("migrations/0006_claims.sql") },
     Migration { version: 7, name: "environments", sql: include_str!("migrations/0007_environments.sql") },
     Migration { version: 8, name: "checks", sql: include_str!("migrations/0008_checks.sql") },
+    Migration { version: 9, name: "purge", sql: include_str!("migrations/0009_purge.sql") },
 ];
 
 /// `STLN`: what `file` and other programs may know the database by.
@@ -237,6 +238,44 @@ mod tests {
         }
         let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(sound, "ok");
+    }
+
+    #[test]
+    fn what_was_there_before_purging_stays_and_can_be_purged() {
+        let mut database = database();
+        apply(&mut database, &MIGRATIONS[..8], Timestamp::UNIX_EPOCH).unwrap();
+        let rows = "
+            INSERT INTO runners (name, name_key, labels, runner_group, capabilities, ephemeral, version, created_at, deleted_at)
+              VALUES ('one', 'one', '[]', 'default', 'CAPABILITIES', 1, '', 1, 2);
+            INSERT INTO runs (number, status, conclusion, completed_at, plan_id, name, path, repository, event_name,
+              git_ref, created_at, submission)
+              VALUES (7, 'completed', 'success', 2, zeroblob(16), '', 'p', 'a/b', '', '', 1, '{}');
+            INSERT INTO jobs (run_id, key, idx, name, status, conclusion, finished, labels, priority, timeout_minutes,
+              continue_on_error, requeues_left, queued_at, runner_id)
+              VALUES (1, 'x', 0, '', 'completed', 'success', 9, '[]', 0, 1, 0, 0, 1, 1);
+            INSERT INTO job_messages VALUES (1, '{}');";
+        let capabilities = serde_json::to_string(&Capabilities::default()).unwrap();
+        database.pragma_update(None, "foreign_keys", true).unwrap();
+        database.execute_batch(&rows.replace("CAPABILITIES", &capabilities)).unwrap();
+        let gone = "DELETE FROM runners WHERE id = 1";
+        assert!(database.execute_batch(gone).unwrap_err().to_string().contains("FOREIGN KEY"));
+        migrate(&mut database, Timestamp::UNIX_EPOCH).unwrap();
+        let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(sound, "ok");
+        assert_eq!(super::super::jobs::find(&database, JobId(1)).unwrap().unwrap().runner_id, Some(RunnerId(1)));
+
+        let now = Timestamp::from_second(1).unwrap();
+        assert_eq!(super::super::purge::purge_runners(&database, now, RunnerId(0)).unwrap().count, 1);
+        let due = super::super::purge::due_runs(&database, now, None).unwrap();
+        assert_eq!(super::super::purge::purge_runs(&database, now, &due).unwrap().count, 1);
+        let last: (i64, i64) = database
+            .query_row("SELECT (SELECT number FROM last_numbers), (SELECT finished FROM last_finished)", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!(last, (7, 9));
+        let verified = super::super::audit::verify(&database, |_| [0; 32]).unwrap();
+        assert_eq!((verified.valid, verified.begin), (true, None));
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) ->
         return Ok(CreatedRun { run, jobs, is_repeat: true });
     }
     new_jobs.iter().try_for_each(NewJob::check)?;
-    let sql = "SELECT ifnull(max(number), 0) + 1 FROM runs WHERE repository = ?1 AND path = ?2";
+    let sql = "SELECT ifnull(max(number), ifnull((SELECT number FROM last_numbers WHERE repository = ?1 AND path = ?2), 0)) + 1 \
+               FROM runs WHERE repository = ?1 AND path = ?2";
     let number = db.prepare_cached(sql)?.query_row((&run.repository, &run.path), |row| row.get(0))?;
     let sql = "INSERT INTO runs (number, status, plan_id, name, path, repository, event_name, git_ref, created_at, \
                sealed_secrets, submission, trusted, idempotency_key) \

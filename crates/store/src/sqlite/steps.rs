@@ -13,11 +13,12 @@ use uuid::Uuid;
 
 use super::failure::engine;
 use super::writer::Undo;
-use super::{Sqlite, audit, collect, groups, held, jobs, runners, runs, tokens, values};
+use super::{Sqlite, audit, collect, groups, held, jobs, purge, runners, runs, tokens, values};
 use crate::record::{
-    ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, GroupRecord, Hash, JobRecord,
-    NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, Registered, RegistrationTokenRecord,
-    RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord,
+    ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DueRuns, GroupRecord, Hash,
+    JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged,
+    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
+    VariableRecord,
 };
 use crate::{Answer, Error, Note, Store};
 
@@ -114,6 +115,10 @@ impl Store for Sqlite {
         self.read("look for stale runners", move |db| collect::stale_runners(db, before))
     }
 
+    fn purge_runners(&self, before: Timestamp, after: RunnerId) -> Answer<Purged> {
+        self.write("purge runners", move |db| purge::purge_runners(db, before, after))
+    }
+
     fn put_group(&self, scope: Scope, name: String, policy: GroupRequest) -> Answer<GroupRecord> {
         self.write("set a runner group", move |db| groups::put(db, scope, name, policy))
     }
@@ -170,6 +175,11 @@ impl Store for Sqlite {
     fn verify_audit(&self) -> Answer<AuditVerification> {
         let digest = self.digest;
         self.read("verify the audit log", move |db| audit::verify(db, digest))
+    }
+
+    fn purge_audit(&self, before: Timestamp, now: Timestamp) -> Answer<Purged> {
+        let digest = self.digest;
+        self.write("purge the audit log", move |db| audit::purge(db, before, now, digest))
     }
 
     fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
@@ -287,6 +297,14 @@ impl Store for Sqlite {
 
     fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>> {
         self.read("list unfinished runs", runs::unfinished)
+    }
+
+    fn due_runs(&self, before: Timestamp, from: Option<PurgePlace>) -> Answer<DueRuns> {
+        self.read("look for runs to purge", move |db| purge::due_runs(db, before, from))
+    }
+
+    fn purge_runs(&self, before: Timestamp, due: DueRuns) -> Answer<Purged> {
+        self.write("purge runs", move |db| purge::purge_runs(db, before, &due))
     }
 
     fn probe(&self) -> Answer<()> {

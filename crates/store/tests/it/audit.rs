@@ -5,7 +5,7 @@ use startline_protocol::admin_api::AuditVerification;
 use startline_store::Store;
 use tempfile::TempDir;
 
-use crate::bench::{audit_entry, database, open};
+use crate::bench::{at, audit_entry, database, open};
 
 /// A closed database with a log of `lines` lines.
 async fn log_of(lines: u32) -> TempDir {
@@ -27,7 +27,7 @@ fn sql(directory: &TempDir, sql: &str) -> Result<(), rusqlite::Error> {
 async fn after(tampering: &str) -> AuditVerification {
     let directory = log_of(5).await;
     let unlock = "DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_shortened; \
-                  DROP TRIGGER audit_has_no_gaps;";
+                  DROP TRIGGER audit_has_no_gaps; DROP TRIGGER audit_begins_with_a_line;";
     sql(&directory, &format!("{unlock} {tampering}")).unwrap();
     open(&directory).verify_audit().await.unwrap()
 }
@@ -122,4 +122,81 @@ async fn an_end_that_was_cut_off_shows_in_the_head() {
     let found = after("DELETE FROM audit WHERE sequence = 5").await;
     assert_eq!((found.valid, found.records), (true, 4));
     assert_ne!(found.head, head);
+}
+
+/// A closed database of whose 5 lines, and the one that tells of it, the first 3 were purged.
+async fn purged_log() -> TempDir {
+    let directory = log_of(5).await;
+    let store = open(&directory);
+    assert_eq!(store.purge_audit(at(3), at(50)).await.unwrap().count, 3);
+    store.close().await.unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn a_purged_log_verifies_from_where_it_begins_and_goes_on_after_a_restart() {
+    let directory = purged_log().await;
+    let store = open(&directory);
+    assert_eq!(store.append_audit(audit_entry(9)).await.unwrap().sequence, 7);
+    let found = store.verify_audit().await.unwrap();
+    assert_eq!((found.valid, found.records, found.begin.unwrap().sequence), (true, 4, 3));
+}
+
+#[tokio::test]
+async fn only_what_the_beginning_has_passed_can_be_deleted() {
+    let directory = purged_log().await;
+    let line = "actor, at, action, subject, outcome, scope, details, hash";
+    for (statement, refusal) in [
+        ("DELETE FROM audit WHERE sequence = 4".to_owned(), "append-only"),
+        ("UPDATE audit_begin SET sequence = 4".to_owned(), "behind one of its lines"),
+        ("UPDATE audit_begin SET sequence = 2".to_owned(), "behind one of its lines"),
+        ("UPDATE audit_begin SET sequence = 0".to_owned(), "behind one of its lines"),
+        ("DELETE FROM audit_begin".to_owned(), "one beginning"),
+        ("INSERT INTO audit_begin VALUES (2, 9, 0, zeroblob(32))".to_owned(), "one beginning"),
+        ("INSERT OR REPLACE INTO audit_begin VALUES (1, 9, 0, zeroblob(32))".to_owned(), "one beginning"),
+        (format!("INSERT INTO audit (sequence, {line}) SELECT 3, {line} FROM audit LIMIT 1"), "must follow"),
+    ] {
+        let error = sql(&directory, &statement).unwrap_err().to_string();
+        assert!(error.contains(refusal), "{statement}: {error}");
+    }
+    assert!(open(&directory).verify_audit().await.unwrap().valid);
+}
+
+#[tokio::test]
+async fn a_beginning_that_was_moved_by_hand_does_not_fit_the_lines() {
+    let unlock = "DROP TRIGGER audit_is_not_shortened; DROP TRIGGER audit_begins_with_a_line; \
+                  DROP TRIGGER audit_begins_somewhere;";
+    for (tampering, complaint) in [
+        ("DELETE FROM audit WHERE sequence = 4", "line 5 stands where line 4 is due"),
+        // As the service itself would do it, but for the line that tells.
+        (
+            "UPDATE audit_begin SET (sequence, at, hash) = (SELECT sequence, at, hash FROM audit WHERE sequence = 4); \
+             DELETE FROM audit WHERE sequence = 4",
+            "the log begins behind line 4, but its lines tell of a purge up to line 3",
+        ),
+        (
+            "UPDATE audit_begin SET (sequence, at, hash) = (SELECT sequence, at, hash FROM audit WHERE sequence = 6); \
+             DELETE FROM audit",
+            "the log begins behind line 6, but no line tells of a purge",
+        ),
+        (
+            "UPDATE audit_begin SET at = at - 1",
+            "the log begins behind line 3, but its lines tell of a purge up to line 3",
+        ),
+        ("UPDATE audit_begin SET hash = zeroblob(32)", "line 4 or the one before it was changed"),
+        ("UPDATE audit_begin SET sequence = 0", "line 4 stands where line 1 is due"),
+        ("DELETE FROM audit_begin", "line 4 stands where line 1 is due"),
+    ] {
+        let directory = purged_log().await;
+        sql(&directory, &format!("{unlock} {tampering}")).unwrap();
+        let found = open(&directory).verify_audit().await.unwrap();
+        assert!(!found.valid && found.head.is_none(), "{tampering}");
+        assert!(found.broken.as_ref().is_some_and(|text| text.starts_with(complaint)), "{tampering}: {found:?}");
+    }
+    let found = after(
+        "UPDATE audit_begin SET (sequence, at, hash) = (SELECT sequence, at, hash FROM audit WHERE sequence = 2); \
+         DELETE FROM audit WHERE sequence <= 2",
+    )
+    .await;
+    assert_eq!(found.broken.as_deref(), Some("the log begins behind line 2, but no line tells of a purge"));
 }

@@ -11,6 +11,7 @@ mod completion;
 mod groups;
 mod listing;
 mod ordering;
+mod purge;
 mod runners;
 mod runs;
 mod scale_sets;
@@ -221,6 +222,26 @@ claims! {
         runners_that_were_not_seen_for_long_are_stale
         runners_with_a_job_are_not_stale
         what_is_to_be_cleared_up_comes_in_bounded_parts
+    }
+    purge {
+        runs_that_ended_before_are_purged_with_all_that_is_kept_of_them
+        runs_that_have_not_ended_are_passed_over
+        what_is_looked_at_ends_with_the_first_run_that_was_submitted_later
+        numbers_and_ids_are_not_used_twice
+        the_latest_number_goes_last
+        the_job_that_finished_last_goes_last
+        a_run_of_many_jobs_goes_in_several_steps
+        many_runs_go_in_several_steps
+        a_step_takes_what_is_due_and_nothing_else
+        claims_and_keys_for_repeats_go_with_their_run
+        what_is_left_of_deleted_registrations_is_purged
+        a_job_keeps_the_name_of_a_runner_that_is_purged
+        registrations_that_were_made_later_are_not_looked_at
+        many_registrations_go_in_several_steps
+        the_first_lines_of_the_audit_log_are_purged_and_a_line_tells
+        the_chain_goes_on_when_all_lines_are_purged
+        lines_behind_one_that_is_too_young_stay
+        many_lines_go_in_several_steps
     }
     runs {
         a_run_begins_queued_with_its_jobs

@@ -12,3 +12,5 @@ mod durability;
 mod model;
 #[cfg(test)]
 mod opening;
+#[cfg(test)]
+mod room;

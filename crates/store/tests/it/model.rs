@@ -3,6 +3,7 @@
 mod actions;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -15,7 +16,8 @@ use startline_protocol::value_scope::ValueScope;
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
 use startline_store::{
-    Answer, AuditFilter, Completion, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner, Store,
+    Answer, AuditFilter, Completion, DueRuns, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner,
+    PurgePlace, Purged, Store,
 };
 
 use crate::bench::{
@@ -47,6 +49,19 @@ enum Step {
     },
     Purge {
         before: i64,
+    },
+    PurgeRuns {
+        before: i64,
+        jobs: Vec<i64>,
+        runs: Vec<i64>,
+    },
+    PurgeRunners {
+        before: i64,
+        after: i64,
+    },
+    PurgeAudit {
+        before: i64,
+        now: i64,
     },
     Register {
         token: u32,
@@ -237,6 +252,10 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => (1..4_i64, now.clone()).prop_map(|(id, now)| RevokeApiToken { id, now }),
         1 => (1..6_i64, now.clone()).prop_map(|(id, now)| RevokeRegistrationToken { id, now }),
         1 => (0..500_i64).prop_map(|before| Purge { before }),
+        2 => (0..300_i64, prop::collection::vec(job_id.clone(), 0..6), prop::collection::vec(run.clone(), 0..3))
+            .prop_map(|(before, jobs, runs)| PurgeRuns { before, jobs, runs }),
+        1 => (0..300_i64, 0..3_i64).prop_map(|(before, after)| PurgeRunners { before, after }),
+        1 => (0..300_i64, now.clone()).prop_map(|(before, now)| PurgeAudit { before, now }),
         6 => (
             token, 0..4_u8, any::<bool>(), any::<bool>(), prop::bool::weighted(0.3), 0..8_u32, life.clone(), now.clone()
         )
@@ -291,6 +310,11 @@ async fn words<T: Debug>(answer: Answer<T>) -> String {
     }
 }
 
+/// How long it took is an engine's own business too.
+fn timeless(answer: Answer<Purged>) -> Answer<Purged> {
+    Box::pin(async move { Ok(Purged { took: Duration::ZERO, ..answer.await? }) })
+}
+
 type Words = std::pin::Pin<Box<dyn Future<Output = String>>>;
 
 fn labels(gpu: bool) -> Vec<String> {
@@ -317,6 +341,15 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
         Step::RevokeApiToken { id, now } => Box::pin(words(store.revoke_api_token(id, at(now)))),
         Step::RevokeRegistrationToken { id, now } => Box::pin(words(store.revoke_registration_token(id, at(now)))),
         Step::Purge { before } => Box::pin(words(store.purge_tokens(at(before)))),
+        Step::PurgeRuns { before, jobs, runs } => {
+            let jobs = jobs.into_iter().map(|job| (JobId(job), 1)).collect();
+            let due = DueRuns { jobs, runs: runs.into_iter().map(RunId).collect(), next: None };
+            Box::pin(words(timeless(store.purge_runs(at(before), due))))
+        }
+        Step::PurgeRunners { before, after } => {
+            Box::pin(words(timeless(store.purge_runners(at(before), RunnerId(after)))))
+        }
+        Step::PurgeAudit { before, now } => Box::pin(words(timeless(store.purge_audit(at(before), at(now))))),
         Step::Register { token, name, label, replace, ephemeral, runner_token: own, life, now } => {
             let name = ["one", "ONE", "two", "three"][usize::from(name)];
             let new = new_runner(name, runner_token(own));
@@ -424,6 +457,11 @@ async fn read(store: &dyn Store) -> Vec<String> {
         seen.push(words(store.claims_on(format!("acme/demo\n{group}"))).await);
     }
     seen.extend([words(store.tokens()).await, words(store.groups()).await, words(store.verify_audit()).await]);
+    for before in [0, 50, 100, 201] {
+        seen.push(words(store.due_runs(at(before), None)).await);
+        let from = PurgePlace { run: RunId(1), job: JobId(2) };
+        seen.push(words(store.due_runs(at(before), Some(from))).await);
+    }
     for token in 0..3 {
         seen.push(words(store.api_token(hash(token))).await);
         seen.push(words(store.registration_token(hash(token))).await);
@@ -577,6 +615,9 @@ fn random_steps_reach_every_state() {
         "RevokeApiToken Ok true",
         "RevokeRegistrationToken Ok true",
         "Purge Ok 1",
+        "PurgeRuns Ok Purged",
+        "PurgeRunners Ok Purged",
+        "PurgeAudit Ok Purged",
         "DeleteGroup Ok true",
         "DeleteGroup Err GroupInUse",
         "DeleteGroup Err DefaultGroup",

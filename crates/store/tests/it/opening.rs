@@ -27,15 +27,15 @@ async fn doctored(sql: &str) -> TempDir {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_with_both_versions() {
-    let directory = doctored("INSERT INTO schema_migrations VALUES (9, 'future', 'abc', 0)").await;
+    let directory = doctored("INSERT INTO schema_migrations VALUES (10, 'future', 'abc', 0)").await;
     let text = refusal(&database(&directory));
-    assert!(text.contains("version 9") && text.contains("up to 8") && text.contains("newer program"), "{text}");
+    assert!(text.contains("version 10") && text.contains("up to 9") && text.contains("newer program"), "{text}");
     assert!(text.contains("startline.db"), "{text}");
 }
 
 #[tokio::test]
 async fn a_refused_database_is_not_changed() {
-    let directory = doctored("INSERT INTO schema_migrations VALUES (9, 'future', 'abc', 0)").await;
+    let directory = doctored("INSERT INTO schema_migrations VALUES (10, 'future', 'abc', 0)").await;
     let before = std::fs::read(database(&directory)).unwrap();
     refusal(&database(&directory));
     assert!(std::fs::read(database(&directory)).unwrap() == before);
