@@ -59,6 +59,9 @@ async fn verify(args: ListArgs) -> anyhow::Result<ExitCode> {
     }
     if found.valid {
         println!("{GREEN}✓{RESET} {} lines, none changed or taken out", found.records);
+        if let Some(begin) = found.begin {
+            println!("begins behind line {} of {:.0}; it and those before it were purged", begin.sequence, begin.at);
+        }
         if let Some(head) = found.head {
             println!("head: {head}");
             eprintln!("keep the head elsewhere: a log that was cut off at its end has another");

@@ -254,6 +254,16 @@ impl Service {
         Self { data, ca, env, process, url, token, client, flags }
     }
 
+    /// Starts a service over the data of an earlier one, whose admin token is known.
+    pub(crate) fn over(data: tempfile::TempDir, token: &str, flags: &[&str]) -> Self {
+        startline_crypto::install_provider();
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let process = Self::launch(data.path(), "127.0.0.1:0", &flags);
+        let url = process.line("API: ").trim_end_matches("/api/v1").to_owned();
+        let (client, token) = (Self::client(&url, token, None), token.to_owned());
+        Self { data, ca: None, env: Vec::new(), process, url, token, client, flags }
+    }
+
     /// A service that is no process of its own; `process` is none of its.
     pub(crate) fn elsewhere(data: tempfile::TempDir, url: &str, token: &str) -> Self {
         let process = Process::spawn(&mut Command::new("true"));

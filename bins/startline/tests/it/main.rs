@@ -45,6 +45,7 @@ mod operating;
 mod policy;
 mod polls;
 mod registration;
+mod retention;
 #[path = "../../../../crates/client/examples/runner.rs"]
 #[expect(dead_code, reason = "its `main` is for those who start it by itself")]
 mod runner_example;
