@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "the table is the point")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
+use std::sync::Arc;
+
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -40,12 +42,12 @@ fn job(id: i64) -> JobSpec {
         id: JobId(id),
         run: RunId(id),
         timeout_minutes: 360,
-        requirement: Requirement {
+        requirement: Arc::new(Requirement {
             labels: vec!["linux".to_owned(), format!("pool-{}", id % 20)],
             group: None,
             repository: format!("acme/app-{}", id % 50),
             trusted: true,
-        },
+        }),
         priority: i32::try_from(id % 3).unwrap_or(0),
         sequence: id,
         attempt: 1,
@@ -157,7 +159,7 @@ fn with_limited_repositories(repositories: i64) -> f64 {
         for again in 0..2 {
             let mut urgent = job((id + again * repositories) * 20);
             urgent.priority = 9;
-            urgent.requirement.repository = format!("acme/limited-{id}");
+            Arc::make_mut(&mut urgent.requirement).repository = format!("acme/limited-{id}");
             let _ = dispatcher.enqueue(NOW, urgent);
         }
         assert!(matches!(next(&mut dispatcher, id), PollOutcome::Assigned(_)));

@@ -47,7 +47,8 @@ use crate::runner::{Parked, Runner};
 pub struct Dispatcher {
     pub(crate) config: Config,
     pub(crate) index: Index,
-    pub(crate) jobs: BTreeMap<JobId, Job>,
+    /// Boxed, since a map whose keys come in ascending order is half empty.
+    pub(crate) jobs: BTreeMap<JobId, Box<Job>>,
     pub(crate) runners: BTreeMap<RunnerId, Runner>,
     /// Jobs in runners' hands; also of runners that are no longer, or not yet, registered.
     pub(crate) held: BTreeMap<RunnerId, BTreeSet<JobId>>,
@@ -137,7 +138,7 @@ impl Dispatcher {
         held.group = self.runners.get(&held.runner).map(|runner| self.index.group_of(runner.profile));
         self.changed_jobs.insert(id);
         let job = self.jobs.get_mut(&id).expect("the job is known");
-        job.held = Some(held);
+        job.held = Some(Box::new(held));
         self.index.hold(job.lane, held.group);
         self.held.entry(held.runner).or_default().insert(id);
         self.deadlines.insert((held.expires_at, Due::Job(id)));
@@ -147,7 +148,7 @@ impl Dispatcher {
     /// Takes a job out of its runner's hands; the caller queues or forgets it.
     fn let_go(&mut self, id: JobId) -> Option<Held> {
         let job = self.jobs.get_mut(&id)?;
-        let held = job.held.take()?;
+        let held = *job.held.take()?;
         self.changed_jobs.insert(id);
         self.index.let_go(job.lane, held.group);
         if let Some(jobs) = self.held.get_mut(&held.runner) {

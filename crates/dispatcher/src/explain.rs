@@ -209,7 +209,7 @@ impl Dispatcher {
         Some(Explanation {
             job,
             status: found.status(),
-            runner: found.held.map(|held| held.runner),
+            runner: found.held.as_ref().map(|held| held.runner),
             epoch: found.epoch,
             queued_at: found.queued_at,
             candidates: candidates.collect(),

@@ -60,6 +60,12 @@ struct Head {
     repository: RepositoryId,
 }
 
+impl Head {
+    fn place(&self) -> Place {
+        Place { priority: self.priority, sequence: self.sequence, job: self.job }
+    }
+}
+
 /// A runner that waits: the lowest idle stamp has waited longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Waiter {
@@ -181,6 +187,12 @@ impl Index {
         Lane { class, repository }
     }
 
+    /// One more use of a lane that is held.
+    pub(crate) fn reuse_lane(&mut self, lane: Lane) {
+        self.repositories.reuse(lane.repository);
+        self.classes.reuse(lane.class);
+    }
+
     /// Whose the lane's jobs are, in lower case.
     pub(crate) fn repository(&self, lane: Lane) -> &str {
         self.repositories.key(lane.repository)
@@ -214,10 +226,18 @@ impl Index {
 
     pub(crate) fn push(&mut self, lane: Lane, place: Place) {
         let class = self.classes.get_mut(lane.class);
-        class.lanes.entry(lane.repository).or_default().places.insert(place);
-        self.repositories.get_mut(lane.repository).classes.insert(lane.class);
-        self.queued.insert(lane.class);
-        self.refresh_lane(lane);
+        let state = class.lanes.entry(lane.repository).or_default();
+        let is_new = state.places.is_empty();
+        // Behind a head that stands, nothing else changes.
+        let is_behind = state.head.is_some_and(|head| head.place() < place);
+        state.places.insert(place);
+        if is_new {
+            self.repositories.get_mut(lane.repository).classes.insert(lane.class);
+            self.queued.insert(lane.class);
+        }
+        if !is_behind {
+            self.refresh_lane(lane);
+        }
         self.touched_lanes.insert(lane);
     }
 

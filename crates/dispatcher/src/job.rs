@@ -1,5 +1,7 @@
 //! A job as the dispatcher sees it.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
@@ -19,8 +21,8 @@ pub struct JobSpec {
     pub run: RunId,
     /// How long it may run, in minutes. Not looked at; told with its offer.
     pub timeout_minutes: u32,
-    /// Who may run it.
-    pub requirement: Requirement,
+    /// Who may run it; shared by jobs that ask for the same.
+    pub requirement: Arc<Requirement>,
     /// Higher goes first.
     pub priority: i32,
     /// Its place in the queue among jobs of one priority, lower first; kept when the job is re-queued.
@@ -60,8 +62,8 @@ pub(crate) struct Job {
     pub(crate) timeout_minutes: u32,
     pub(crate) on_runner_lost: LostPolicy,
     pub(crate) requeues_left: u32,
-    /// `None` while it is queued.
-    pub(crate) held: Option<Held>,
+    /// `None` while it is queued, as most jobs are; so it takes no room then.
+    pub(crate) held: Option<Box<Held>>,
 }
 
 /// A job in a runner's hands.
@@ -91,10 +93,10 @@ pub(crate) enum HeldKind {
 
 impl Job {
     pub(crate) fn status(&self) -> JobStatus {
-        match self.held {
+        match self.held.as_ref().map(|held| held.kind) {
             None => JobStatus::Queued,
-            Some(Held { kind: HeldKind::Offer, .. }) => JobStatus::Offered,
-            Some(Held { kind: HeldKind::Lease { .. }, .. }) => JobStatus::Running,
+            Some(HeldKind::Offer) => JobStatus::Offered,
+            Some(HeldKind::Lease { .. }) => JobStatus::Running,
         }
     }
 }

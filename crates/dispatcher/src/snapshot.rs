@@ -192,7 +192,7 @@ impl Dispatcher {
 }
 
 fn job_snapshot(id: JobId, job: &Job) -> JobSnapshot {
-    let cancel_requested = job.held.is_some_and(|held| match held.kind {
+    let cancel_requested = job.held.as_ref().is_some_and(|held| match held.kind {
         HeldKind::Lease { cancel_requested, .. } => cancel_requested,
         HeldKind::Offer => false,
     });
@@ -204,7 +204,7 @@ fn job_snapshot(id: JobId, job: &Job) -> JobSnapshot {
         epoch: job.epoch,
         attempt: job.attempt,
         requeues_left: job.requeues_left,
-        assignment: job.held.map(|held| held.assignment(id, job.epoch, job.attempt)),
+        assignment: job.held.as_ref().map(|held| held.assignment(id, job.epoch, job.attempt)),
         cancel_requested,
     }
 }

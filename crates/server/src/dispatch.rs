@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use startline_dispatcher::{
     Assignment, Dispatcher, Effect, GiveBack, JobSpec, LeaseError, LostEnd, LostPolicy, PollId, Requirement,
 };
-use startline_protocol::ids::{Epoch, JobId, RunnerId};
+use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::Conclusion;
-use startline_store::JobRecord;
+use startline_store::{JobOutline, JobRecord};
 use tokio::sync::{Notify, oneshot};
 
 use crate::App;
@@ -125,18 +125,35 @@ impl Inner {
     }
 }
 
+/// The dispatcher's view of a job that is taken up at a start; `requirement` is that of its demand.
+pub(crate) fn restored(run: RunId, job: &JobOutline, requirement: &Arc<Requirement>) -> JobSpec {
+    JobSpec {
+        id: job.id,
+        run,
+        timeout_minutes: job.timeout_minutes,
+        requirement: Arc::clone(requirement),
+        priority: job.priority,
+        sequence: job.id.0,
+        attempt: job.attempt,
+        epoch: job.epoch,
+        queued_at: job.queued_at,
+        on_runner_lost: LostPolicy::Requeue,
+        requeues_left: job.requeues_left,
+    }
+}
+
 /// The dispatcher's view of a stored job.
-pub(crate) fn spec(job: &JobRecord) -> JobSpec {
+fn spec(job: &JobRecord) -> JobSpec {
     JobSpec {
         id: job.id,
         run: job.run_id,
         timeout_minutes: job.timeout_minutes,
-        requirement: Requirement {
+        requirement: Arc::new(Requirement {
             labels: job.labels.clone(),
             group: job.group.clone(),
             repository: job.repository.clone(),
             trusted: job.trusted,
-        },
+        }),
         priority: job.priority,
         sequence: job.id.0,
         attempt: job.attempt,
@@ -150,15 +167,19 @@ pub(crate) fn spec(job: &JobRecord) -> JobSpec {
 impl App {
     /// Puts durable jobs into the queue.
     pub(crate) fn enqueue(self: &Arc<Self>, jobs: &[JobRecord]) {
+        self.enqueue_specs(jobs.iter().map(spec));
+    }
+
+    /// The same for what the dispatcher knows of jobs.
+    pub(crate) fn enqueue_specs(self: &Arc<Self>, specs: impl IntoIterator<Item = JobSpec>) {
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();
-        for job in jobs {
-            match inner.dispatcher.enqueue(now, spec(job)) {
-                Ok(effects) => self.apply(&mut inner, now, effects),
-                // Labels were checked when the job was made, so this is a job that is queued already.
-                Err(error) => tracing::warn!(%error, "a job was not queued"),
-            }
+        let (effects, refused) = inner.dispatcher.enqueue_all(now, specs);
+        for error in refused {
+            // Labels were checked when the job was made, so this is a job that is queued already.
+            tracing::warn!(%error, "a job was not queued");
         }
+        self.apply(&mut inner, now, effects);
         drop(inner);
         self.dispatch.reschedule();
     }

@@ -20,7 +20,7 @@ use startline_dispatcher::Dispatcher;
 use startline_protocol::event::{Event, EventBody};
 use startline_protocol::ids::{JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
-use startline_store::{JobRecord, RunRecord};
+use startline_store::{JobOutline, JobRecord, RunRecord};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -161,6 +161,11 @@ impl Hub {
                 inner.see_job(&self.clock, job);
             }
         });
+    }
+
+    /// Makes a run known as it was told of before this process, and its jobs by id: that is not news.
+    pub(crate) fn recall(&self, run: &RunRecord, jobs: &[JobOutline]) {
+        self.lock().tracked.recall(run, jobs);
     }
 
     /// Shows why a run waits, or that it does no longer.

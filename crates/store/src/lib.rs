@@ -41,11 +41,11 @@ pub use error::Error;
 pub use note::Note;
 pub use record::{
     ActionsRunner, ApiTokenRecord, ArtifactRecord, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
-    CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Digest, DueRuns, GroupRecord, Hash,
-    JobRecord, NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken, NewRun, NewRunner,
-    NewRunnerToken, NewScaleSet, Page, PurgePlace, Purged, Registered, RegistrationTokenRecord, RunRecord,
-    RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens, VariableRecord,
-    Wanted,
+    CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Demand, Digest, DueRuns, GroupRecord,
+    Hash, JobOutline, JobRecord, NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken,
+    NewRun, NewRunner, NewRunnerToken, NewScaleSet, Page, PurgePlace, Purged, Registered, RegistrationTokenRecord,
+    RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
+    UnfinishedRun, VariableRecord, Wanted,
 };
 
 /// The answer of a store: resolves when the step is durable.
@@ -286,8 +286,9 @@ pub trait Store: ActionsStore + ClaimStore {
     fn jobs(&self, status: Option<JobStatus>, before: Option<JobId>, limit: u32) -> Answer<Page<JobRecord>>;
     /// The job message of a job as JSON text, without secrets.
     fn job_message(&self, job: JobId) -> Answer<Option<String>>;
-    /// Runs without a conclusion, with all their jobs: what a start must take up again.
-    fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>>;
+    /// Runs without a conclusion and with ids above `after`, by id, with outlines of all their jobs: what a start must
+    /// take up again. At most `limit` runs, and fewer when they have many jobs; none when there are no more.
+    fn unfinished(&self, after: RunId, limit: u32) -> Answer<Vec<UnfinishedRun>>;
 
     /// Some of the runs that completed before `before`, with those of their jobs that have ended, from `from` on: what one
     /// [`Store::purge_runs`] takes. Looks at runs in the order of ids, up to the first that was submitted later.

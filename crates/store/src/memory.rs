@@ -30,10 +30,10 @@ use uuid::Uuid;
 
 use crate::record::{
     ApiTokenRecord, ArtifactRecord, AuditBegin, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
-    CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest, DueRuns, GroupRecord, Hash, JobRecord, NewApiToken,
-    NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged, Registered,
+    CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest, DueRuns, GroupRecord, Hash, JobOutline, JobRecord,
+    NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged, Registered,
     RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
-    VariableRecord, kept,
+    UnfinishedRun, VariableRecord, kept,
 };
 use crate::{Answer, Error, Note, Store};
 
@@ -444,10 +444,14 @@ impl Store for Memory {
         self.step(|state| Ok(state.messages.get(&job).cloned()))
     }
 
-    fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>> {
+    fn unfinished(&self, after: RunId, limit: u32) -> Answer<Vec<UnfinishedRun>> {
         self.step(|state| {
-            let open = state.runs.values().filter(|run| run.conclusion.is_none());
-            Ok(open.map(|run| (run.clone(), state.jobs_of_run(run.id))).collect())
+            let open = state.runs.values().filter(|run| run.conclusion.is_none() && run.id > after);
+            let outline = |run: &RunRecord| {
+                let jobs = state.jobs_of_run(run.id).iter().map(JobOutline::from).collect();
+                UnfinishedRun { run: run.clone(), jobs }
+            };
+            Ok(open.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(outline).collect())
         })
     }
 

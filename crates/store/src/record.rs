@@ -4,6 +4,7 @@ mod actions;
 mod artifacts;
 mod audit;
 mod claims;
+mod outline;
 mod purge;
 mod runners;
 mod tokens;
@@ -27,6 +28,7 @@ pub(crate) use artifacts::{kept_size, newest_lapsed_reservation, oldest_unfinish
 pub use audit::{AuditFilter, AuditRecord, Digest, NewAudit};
 pub(crate) use audit::{Verifier, purge_line};
 pub use claims::{ClaimRecord, NewClaim, Wanted};
+pub use outline::{Demand, JobOutline, UnfinishedRun};
 pub(crate) use purge::AuditBegin;
 pub use purge::{DueRuns, PurgePlace, Purged};
 pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, NewRunnerToken, Registered, RunnerRecord};

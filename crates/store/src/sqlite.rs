@@ -16,6 +16,7 @@ mod groups;
 mod jobs;
 mod migrations;
 mod opening;
+mod outline;
 #[cfg(test)]
 mod plan;
 mod purge;

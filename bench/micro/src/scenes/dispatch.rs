@@ -1,5 +1,7 @@
 //! Matching: a deep queue whose head nobody may take, and a large fleet of which one runner fits.
 
+use std::sync::Arc;
+
 use std::hint::black_box;
 
 use jiff::Timestamp;
@@ -124,12 +126,12 @@ impl Fleet {
             id: JobId(id.into()),
             run: RunId(id.into()),
             timeout_minutes: 360,
-            requirement: Requirement {
+            requirement: Arc::new(Requirement {
                 labels: vec!["linux".to_owned(), format!("pool-{set}")],
                 group: None,
                 repository: format!("acme/app-{}", id % REPOSITORIES),
                 trusted: true,
-            },
+            }),
             priority: 0,
             sequence: id.into(),
             attempt: 1,

@@ -72,7 +72,7 @@ impl Dispatcher {
         for &(_, id) in &lapsing {
             self.extend(id, until);
             if let Some(Held { kind: HeldKind::Lease { braked, .. }, .. }) =
-                self.jobs.get_mut(&id).and_then(|job| job.held.as_mut())
+                self.jobs.get_mut(&id).and_then(|job| job.held.as_deref_mut())
             {
                 *braked = true;
             }

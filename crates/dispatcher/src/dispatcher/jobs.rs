@@ -1,14 +1,17 @@
 //! Jobs enter the queue and leave it without having run.
 
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 
 use super::Dispatcher;
 use crate::effect::Effect;
-use crate::index::Place;
+use crate::index::{Lane, Place};
 use crate::job::{Held, HeldKind, Job, JobSpec};
 use crate::lease::Assignment;
-use crate::requirement::RequirementError;
+use crate::requirement::{Requirement, RequirementError};
 
 /// Why a job cannot be queued or restored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,12 +67,32 @@ impl Dispatcher {
     ///
     /// The requirement cannot be understood, or the job is already here; nothing has changed then.
     pub fn enqueue(&mut self, now: Timestamp, spec: JobSpec) -> Result<Vec<Effect>, EnqueueError> {
-        let id = self.insert(&spec)?;
-        let job = &self.jobs[&id];
-        self.index.push(job.lane, job.place);
-        let mut effects = Vec::new();
+        let (effects, refused) = self.enqueue_all(now, [spec]);
+        refused.into_iter().next().map_or(Ok(effects), Err)
+    }
+
+    /// Queues jobs, and hands out when all of them are there. Says which were not queued, as [`Self::enqueue`] would.
+    ///
+    /// Jobs that follow one upon the other and share a requirement cost little more than their memory.
+    pub fn enqueue_all(
+        &mut self,
+        now: Timestamp,
+        specs: impl IntoIterator<Item = JobSpec>,
+    ) -> (Vec<Effect>, Vec<EnqueueError>) {
+        let (mut effects, mut refused) = (Vec::new(), Vec::new());
+        let mut last: Option<(Arc<Requirement>, Lane)> = None;
+        for spec in specs {
+            let lane = last.as_ref().filter(|(requirement, _)| *requirement == spec.requirement).map(|(_, lane)| *lane);
+            match self.insert(&spec, lane) {
+                Ok((lane, place)) => {
+                    self.index.push(lane, place);
+                    last = Some((spec.requirement, lane));
+                }
+                Err(error) => refused.push(error),
+            }
+        }
         self.settle(now, &mut effects);
-        Ok(effects)
+        (effects, refused)
     }
 
     /// Restores a running job after a restart: `runner`, registered or not, holds it under the spec's epoch and has the
@@ -84,7 +107,8 @@ impl Dispatcher {
         runner: RunnerId,
         spec: JobSpec,
     ) -> Result<Assignment, EnqueueError> {
-        let id = self.insert(&spec)?;
+        self.insert(&spec, None)?;
+        let id = spec.id;
         let held = Held::lease(runner, now, self.lease_duration(runner));
         if let Some(runner) = self.runners.get_mut(&runner) {
             runner.spent |= runner.spec.ephemeral;
@@ -93,15 +117,21 @@ impl Dispatcher {
         Ok(held.assignment(id, spec.epoch, spec.attempt))
     }
 
-    fn insert(&mut self, spec: &JobSpec) -> Result<JobId, EnqueueError> {
+    /// Makes a job known; `lane` is that of its requirement, when another job holds it.
+    fn insert(&mut self, spec: &JobSpec, lane: Option<Lane>) -> Result<(Lane, Place), EnqueueError> {
         let id = spec.id;
-        if self.jobs.contains_key(&id) {
-            return Err(AlreadyKnown(id).into());
-        }
-        let class = spec.requirement.class().map_err(|source| EnqueueError::Requirement { job: id, source })?;
-        let job = Job {
-            lane: self.index.retain_lane(class, &spec.requirement.repository),
-            place: Place { priority: std::cmp::Reverse(spec.priority), sequence: spec.sequence, job: id },
+        let Entry::Vacant(entry) = self.jobs.entry(id) else { return Err(AlreadyKnown(id).into()) };
+        let lane = if let Some(lane) = lane {
+            self.index.reuse_lane(lane);
+            lane
+        } else {
+            let class = spec.requirement.class().map_err(|source| EnqueueError::Requirement { job: id, source })?;
+            self.index.retain_lane(class, &spec.requirement.repository)
+        };
+        let place = Place { priority: std::cmp::Reverse(spec.priority), sequence: spec.sequence, job: id };
+        entry.insert(Box::new(Job {
+            lane,
+            place,
             attempt: spec.attempt,
             epoch: spec.epoch,
             queued_at: spec.queued_at,
@@ -110,10 +140,9 @@ impl Dispatcher {
             on_runner_lost: spec.on_runner_lost,
             requeues_left: spec.requeues_left,
             held: None,
-        };
-        self.jobs.insert(id, job);
+        }));
         self.changed_jobs.insert(id);
-        Ok(id)
+        Ok((lane, place))
     }
 
     /// Takes a job out of the queue and forgets it. False when it is not queued; nothing has changed then.
@@ -130,7 +159,7 @@ impl Dispatcher {
         let mut effects = Vec::new();
         let Some(job) = self.jobs.get_mut(&id) else { return (CancelOutcome::Unknown, effects) };
         let epoch = job.epoch;
-        let outcome = match &mut job.held {
+        let outcome = match job.held.as_deref_mut() {
             None => {
                 self.cancel_queued(id);
                 CancelOutcome::WasQueued

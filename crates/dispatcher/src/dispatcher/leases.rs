@@ -49,7 +49,7 @@ impl Dispatcher {
         self.extend(id, lease.expires_at);
         self.changed_jobs.insert(id);
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.held = Some(lease);
+            job.held = Some(Box::new(lease));
         }
         if let Some(runner) = self.runners.get_mut(&runner) {
             runner.spent = runner.spec.ephemeral;
@@ -171,10 +171,10 @@ impl Dispatcher {
         if job.epoch != epoch {
             return Err(LeaseError::Stale { job: id, quoted: epoch, current: job.epoch });
         }
-        job.held.ok_or(LeaseError::Over { job: id, epoch })
+        job.held.as_deref().copied().ok_or(LeaseError::Over { job: id, epoch })
     }
 
     pub(super) fn held_by(&self, id: JobId) -> Option<&Held> {
-        self.jobs.get(&id)?.held.as_ref()
+        self.jobs.get(&id)?.held.as_deref()
     }
 }

@@ -1,5 +1,7 @@
 //! Matching, order, offers and leases.
 
+use std::sync::Arc;
+
 use startline_dispatcher::{
     AssignmentKind, CancelOutcome, Effect, GiveBack, GroupPolicy, JobSpec, LeaseError, Missing, PollEnd, PollOutcome,
     Repositories, RequeueReason, RunnerSpec,
@@ -64,9 +66,9 @@ fn the_repository_with_the_fewest_running_jobs_goes_first() {
     bench.queue(0, (1..=4).map(|id| job_of(id, "acme/noisy")));
     // Another class, and another spelling of the name: the share is the repository's.
     let mut quiet = job_with(10, &["LINUX", "linux"]);
-    quiet.requirement.repository = "acme/quiet".to_owned();
+    Arc::make_mut(&mut quiet.requirement).repository = "acme/quiet".to_owned();
     let mut other = job_with(11, &[]);
-    other.requirement.repository = "Acme/Quiet".to_owned();
+    Arc::make_mut(&mut other.requirement).repository = "Acme/Quiet".to_owned();
     bench.queue(0, [quiet, other]);
     let order: Vec<_> = (1..=6).map(|id| bench.gets(1, id, false).job.0).collect();
     assert_eq!(order, [1, 10, 2, 11, 3, 4]);
@@ -85,11 +87,11 @@ fn labels_capabilities_group_scope_and_trust_all_must_fit() {
     let fits = |change, job: &JobSpec| fits_in(|_| {}, change, job);
     let job_in = |group: &str| {
         let mut job = job(1);
-        job.requirement.group = Some(group.to_owned());
+        Arc::make_mut(&mut job.requirement).group = Some(group.to_owned());
         job
     };
     let mut untrusted = job(1);
-    untrusted.requirement.trusted = false;
+    Arc::make_mut(&mut untrusted.requirement).trusted = false;
 
     assert!(fits(|_| {}, &job(1)));
     assert!(fits(|_| {}, &job_with(1, &["Linux", "LINUX"])));

@@ -1,5 +1,7 @@
 //! Things that tests start from.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use startline_dispatcher::{
     Assignment, AssignmentKind, Config, Dispatcher, Effect, GroupKey, GroupPolicy, JobSpec, LostPolicy, Patience,
@@ -33,12 +35,12 @@ pub(crate) fn job(id: i64) -> JobSpec {
         id: JobId(id),
         run: RunId(id),
         timeout_minutes: 360,
-        requirement: Requirement {
+        requirement: Arc::new(Requirement {
             labels: vec!["linux".to_owned()],
             group: None,
             repository: "acme/app".to_owned(),
             trusted: true,
-        },
+        }),
         priority: 0,
         sequence: id,
         attempt: 1,
@@ -52,14 +54,14 @@ pub(crate) fn job(id: i64) -> JobSpec {
 /// A job that needs `labels`.
 pub(crate) fn job_with(id: i64, labels: &[&str]) -> JobSpec {
     let mut job = job(id);
-    job.requirement.labels = labels.iter().map(ToString::to_string).collect();
+    Arc::make_mut(&mut job.requirement).labels = labels.iter().map(ToString::to_string).collect();
     job
 }
 
 /// A job of `repository`.
 pub(crate) fn job_of(id: i64, repository: &str) -> JobSpec {
     let mut job = job(id);
-    job.requirement.repository = repository.to_owned();
+    Arc::make_mut(&mut job.requirement).repository = repository.to_owned();
     job
 }
 

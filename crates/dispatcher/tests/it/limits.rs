@@ -1,5 +1,7 @@
 //! Groups and limits.
 
+use std::sync::Arc;
+
 use startline_dispatcher::{
     Config, Dispatcher, GiveBack, GroupKey, GroupPolicy, Missing, PollId, Repositories, RunnerSpec,
 };
@@ -114,7 +116,7 @@ fn a_changed_policy_is_in_force_for_queued_jobs_and_parked_polls_at_once() {
     bench.parks(0, 1, true);
     bench.parks(0, 2, true);
     let mut untrusted = job(1);
-    untrusted.requirement.trusted = false;
+    Arc::make_mut(&mut untrusted.requirement).trusted = false;
     bench.queue(0, [untrusted, job(2)]);
     let only = |names: &[&str]| Repositories::Only(names.iter().map(ToString::to_string).collect());
     let mut set = |policy| assigned(&bench.dispatcher.set_group(at(1), policy));

@@ -1,6 +1,7 @@
 //! Random histories, played to the dispatcher and to the naive model, compared and checked after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_set, vec};
@@ -140,12 +141,12 @@ fn job() -> impl Strategy<Value = JobSpec> {
             id: JobId(0),
             run: RunId(0),
             timeout_minutes: 360,
-            requirement: Requirement {
+            requirement: Arc::new(Requirement {
                 labels: labels.into_iter().map(str::to_owned).collect(),
                 group: group.map(str::to_owned),
                 repository,
                 trusted,
-            },
+            }),
             priority,
             sequence,
             attempt: 1,

@@ -1,5 +1,7 @@
 //! What runners that are not there would find in the queue.
 
+use std::sync::Arc;
+
 use startline_dispatcher::{GroupKey, GroupPolicy, Repositories, RunnerSpec};
 use startline_protocol::ids::JobId;
 use startline_protocol::scope::Scope;
@@ -19,9 +21,9 @@ fn ids(jobs: &[JobId]) -> Vec<i64> {
 fn a_prospect_is_told_of_jobs_that_fit_labels_scope_group_and_trust_alone() {
     let mut bench = Bench::new();
     let mut untrusted = job(3);
-    untrusted.requirement.trusted = false;
+    Arc::make_mut(&mut untrusted.requirement).trusted = false;
     let mut elsewhere = job(4);
-    elsewhere.requirement.group = Some("gpu".to_owned());
+    Arc::make_mut(&mut elsewhere.requirement).group = Some("gpu".to_owned());
     bench.queue(0, [job(1), job_with(2, &["windows"]), untrusted, elsewhere, job_of(5, "umbrella/site")]);
     let next = |bench: &Bench, prospect: &RunnerSpec| ids(&bench.dispatcher.next_for(prospect, 9, [], |_| false));
     assert_eq!(next(&bench, &prospect()), [1, 5]);

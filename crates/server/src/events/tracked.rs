@@ -9,7 +9,7 @@ use startline_protocol::event::EventBody;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus, RunnerStatus};
-use startline_store::{JobRecord, RunRecord};
+use startline_store::{JobOutline, JobRecord, RunRecord};
 use tokio::time::Instant;
 
 use super::{Audience, Inner, LOG_INTERVAL};
@@ -37,14 +37,19 @@ struct Run {
     started: bool,
     /// Why it waits.
     reason: Option<String>,
-    jobs: HashMap<JobId, Job>,
+    jobs: Jobs,
 }
+
+/// Jobs by id, as they nearly always come. There may be a million of them that wait, so they lie close.
+#[derive(Debug, Default)]
+struct Jobs(Vec<(JobId, Job)>);
 
 #[derive(Debug)]
 struct Job {
     told: Place,
     runner: Option<RunnerId>,
-    log: Log,
+    /// `None` until it has written something.
+    log: Option<Box<Log>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,17 +63,43 @@ struct Log {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(Epoch, u8);
 
+impl Jobs {
+    fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&mut self.0[at].1)
+    }
+
+    /// Adds one that is not there yet.
+    fn insert(&mut self, id: JobId, job: Job) {
+        let at = self.0.partition_point(|(known, _)| *known < id);
+        self.0.insert(at, (id, job));
+    }
+}
+
+impl Tracked {
+    pub(super) fn recall(&mut self, run: &RunRecord, jobs: &[JobOutline]) {
+        let told = |job: &JobOutline| Job { told: Place::of(job.status, job.epoch), runner: job.runner_id, log: None };
+        let known = Run {
+            repository: run.run.repository.clone(),
+            started: run.started_at.is_some(),
+            reason: run.reason.clone(),
+            jobs: Jobs(jobs.iter().map(|job| (job.id, told(job))).collect()),
+        };
+        self.runs.insert(run.id, known);
+    }
+}
+
 impl Place {
-    fn of(job: &JobRecord) -> Self {
+    fn of(status: JobStatus, epoch: Epoch) -> Self {
         // A job is offered under a new epoch, and keeps it when it goes back to the queue.
-        let rank = match job.status {
+        let rank = match status {
             JobStatus::Waiting => 0,
             JobStatus::Offered => 1,
             JobStatus::Running => 2,
             JobStatus::Queued => 3,
             JobStatus::Completed => 4,
         };
-        Self(job.epoch, rank)
+        Self(epoch, rank)
     }
 }
 
@@ -79,7 +110,7 @@ impl Inner {
             repository: repository.clone(),
             started: run.started_at.is_some(),
             reason: run.reason.clone(),
-            jobs: HashMap::new(),
+            jobs: Jobs::default(),
         };
         self.tracked.runs.insert(run.id, known);
         let (status, conclusion, reason) = (run.status, run.conclusion, run.reason.clone());
@@ -106,18 +137,18 @@ impl Inner {
 
     pub(super) fn see_job(&mut self, clock: &Clock, job: &JobRecord) {
         let Some(run) = self.tracked.runs.get_mut(&job.run_id) else { return };
-        let place = Place::of(job);
+        let place = Place::of(job.status, job.epoch);
         let mut untold = None;
-        match run.jobs.get_mut(&job.id) {
+        match run.jobs.get_mut(job.id) {
             Some(known) if known.told >= place => return,
             Some(known) => {
                 // What it wrote before comes first.
-                untold = known.log.untold.take();
+                untold = known.log.as_mut().and_then(|log| log.untold.take());
                 known.told = place;
                 known.runner = job.runner_id;
             }
             None => {
-                let known = Job { told: place, runner: job.runner_id, log: Log::default() };
+                let known = Job { told: place, runner: job.runner_id, log: None };
                 run.jobs.insert(job.id, known);
             }
         }
@@ -160,14 +191,15 @@ impl Inner {
     /// True when it is to be told later.
     pub(super) fn see_log(&mut self, clock: &Clock, run_id: RunId, id: JobId, attempt: u32, length: u64) -> bool {
         let Some(run) = self.tracked.runs.get_mut(&run_id) else { return false };
-        let Some(job) = run.jobs.get_mut(&id) else { return false };
+        let Some(job) = run.jobs.get_mut(id) else { return false };
         let now = Instant::now();
-        if job.log.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
-            job.log.untold = Some((attempt, length));
+        let known = job.log.get_or_insert_default();
+        if known.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+            known.untold = Some((attempt, length));
             self.tracked.grown.insert((run_id, id));
             return true;
         }
-        job.log = Log { told_at: Some(now), untold: None };
+        **known = Log { told_at: Some(now), untold: None };
         let audience = Audience::job(&run.repository, job.runner);
         let body = log(run_id, id, &run.repository, attempt, length);
         self.publish(clock, audience, body);
@@ -179,13 +211,14 @@ impl Inner {
         let now = Instant::now();
         for (run_id, id) in std::mem::take(&mut self.tracked.grown) {
             let Some(run) = self.tracked.runs.get_mut(&run_id) else { continue };
-            let Some(job) = run.jobs.get_mut(&id) else { continue };
-            if job.log.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+            let Some(job) = run.jobs.get_mut(id) else { continue };
+            let Some(known) = &mut job.log else { continue };
+            if known.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
                 self.tracked.grown.insert((run_id, id));
                 continue;
             }
-            let Some((attempt, length)) = job.log.untold.take() else { continue };
-            job.log.told_at = Some(now);
+            let Some((attempt, length)) = known.untold.take() else { continue };
+            known.told_at = Some(now);
             let audience = Audience::job(&run.repository, job.runner);
             let body = log(run_id, id, &run.repository, attempt, length);
             self.publish(clock, audience, body);

@@ -222,7 +222,7 @@ impl App {
         if let Some(reason) = &job.cancel_reason {
             self.tell_to_stop(job.id, reason);
         }
-        self.set_deadline(job);
+        self.set_deadline(job.id, job.started_at, job.timeout_minutes);
         self.events.job(job);
         if let Ok(queued) = Duration::try_from(now.duration_since(job.queued_at)) {
             self.metrics.acquired(queued);
@@ -232,12 +232,12 @@ impl App {
     }
 
     /// Notes when a running job must be stopped.
-    pub(crate) fn set_deadline(&self, job: &JobRecord) {
-        let Some(started) = job.started_at else { return };
+    pub(crate) fn set_deadline(&self, job: JobId, started: Option<Timestamp>, minutes: u32) {
+        let Some(started) = started else { return };
         // The worker enforces the same limit; the service only steps in when it does not.
-        let at = started + SignedDuration::from_mins(i64::from(job.timeout_minutes)) + SignedDuration::from_secs(30);
+        let at = started + SignedDuration::from_mins(i64::from(minutes)) + SignedDuration::from_secs(30);
         let mut deadlines = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        deadlines.insert(job.id, Deadline { at, minutes: job.timeout_minutes });
+        deadlines.insert(job, Deadline { at, minutes });
     }
 }
 

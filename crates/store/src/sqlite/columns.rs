@@ -115,6 +115,20 @@ impl<'a> Columns<'a> {
         self.row.get(column)
     }
 
+    /// A text where it lies.
+    pub(super) fn str(&mut self) -> rusqlite::Result<&'a str> {
+        let column = self.next;
+        self.next += 1;
+        Ok(self.row.get_ref(column)?.as_str()?)
+    }
+
+    /// The same of a column that may be empty.
+    pub(super) fn optional_str(&mut self) -> rusqlite::Result<Option<&'a str>> {
+        let column = self.next;
+        self.next += 1;
+        Ok(self.row.get_ref(column)?.as_str_or_null()?)
+    }
+
     pub(super) fn time(&mut self) -> rusqlite::Result<Timestamp> {
         Ok(self.get::<Time>()?.0)
     }

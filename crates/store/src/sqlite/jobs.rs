@@ -28,7 +28,6 @@ macro_rules! select {
 const LAST_FINISHED: &str =
     "SELECT ifnull(max(finished), ifnull((SELECT finished FROM last_finished), 0)) FROM jobs WHERE finished > 0";
 const OF_RUN: &str = select!("WHERE j.run_id = ?1 ORDER BY j.id");
-const OF_UNFINISHED_RUNS: &str = select!("WHERE r.conclusion IS NULL ORDER BY r.id, j.id");
 const PAGE: &str = select!("WHERE j.id < ?1 ORDER BY j.id DESC LIMIT ?2");
 const PAGE_OF_COMPLETED: &str = select!("WHERE j.status = 'completed' AND j.id < ?1 ORDER BY j.id DESC LIMIT ?2");
 /// The second condition is what lets the partial index be used.
@@ -330,12 +329,6 @@ pub(super) fn of_run(db: &Connection, run: RunId) -> Result<Vec<JobRecord>, Fail
     Ok(select.query_map([run.0], read)?.collect::<Result<_, _>>()?)
 }
 
-/// All jobs of runs without a conclusion.
-pub(super) fn unfinished(db: &Connection) -> Result<Vec<JobRecord>, Failure> {
-    let mut select = db.prepare_cached(OF_UNFINISHED_RUNS)?;
-    Ok(select.query_map([], read)?.collect::<Result<_, _>>()?)
-}
-
 pub(super) fn page(
     db: &Connection,
     status: Option<JobStatus>,
@@ -372,7 +365,6 @@ mod tests {
         for (sql, index) in [
             (LAST_FINISHED, "SEARCH jobs USING COVERING INDEX jobs_by_finish"),
             (OF_RUN, "SEARCH j USING INDEX jobs_by_key"),
-            (OF_UNFINISHED_RUNS, "runs_unfinished"),
             (PAGE, "SEARCH j USING INTEGER PRIMARY KEY"),
             (PAGE_OF_COMPLETED, "SEARCH j USING INTEGER PRIMARY KEY"),
             (PAGE_OF_STATE, "SEARCH j USING INDEX jobs_unfinished"),

@@ -1,7 +1,5 @@
 //! Runs.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use startline_protocol::ids::RunId;
@@ -11,7 +9,7 @@ use super::columns::{Columns, Time, Word};
 use super::failure::Failure;
 use super::{claims, jobs};
 use crate::error::Error;
-use crate::record::{CreatedRun, JobRecord, NewJob, NewRun, Page, RunRecord, kept, oldest_repeatable};
+use crate::record::{CreatedRun, NewJob, NewRun, Page, RunRecord, kept, oldest_repeatable};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -24,6 +22,8 @@ macro_rules! select {
 }
 
 const EARLIER: &str = select!("WHERE idempotency_key = ?1 AND created_at > ?2 ORDER BY id DESC LIMIT 1");
+
+const UNFINISHED: &str = select!("WHERE conclusion IS NULL AND id > ?1 ORDER BY id LIMIT ?2");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let mut columns = Columns::of(row);
@@ -163,20 +163,10 @@ pub(super) fn cut<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
     Page { items, more }
 }
 
-pub(super) fn unfinished(db: &Connection) -> Result<Vec<(RunRecord, Vec<JobRecord>)>, Failure> {
-    // Both lists from the same moment.
-    let _snapshot = db.unchecked_transaction()?;
-    let mut jobs: BTreeMap<RunId, Vec<JobRecord>> = BTreeMap::new();
-    for job in jobs::unfinished(db)? {
-        jobs.entry(job.run_id).or_default().push(job);
-    }
-    let mut select = db.prepare_cached(select!("WHERE conclusion IS NULL ORDER BY id"))?;
-    let runs = select.query_map([], read)?.collect::<Result<Vec<_>, _>>()?;
-    let with_jobs = |run: RunRecord| {
-        let jobs = jobs.remove(&run.id).unwrap_or_default();
-        (run, jobs)
-    };
-    Ok(runs.into_iter().map(with_jobs).collect())
+/// Runs without a conclusion behind `after`, by id.
+pub(super) fn unfinished(db: &Connection, after: RunId, limit: u32) -> Result<Vec<RunRecord>, Failure> {
+    let mut select = db.prepare_cached(UNFINISHED)?;
+    Ok(select.query_map((after.0, limit), read)?.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
@@ -188,5 +178,11 @@ mod tests {
     fn a_repeat_is_found_without_reading_all_runs() {
         let plan = plan(EARLIER);
         assert!(plan.contains("USING INDEX runs_by_idempotency_key"), "{plan}");
+    }
+
+    #[test]
+    fn unfinished_runs_are_found_without_reading_those_that_are_over() {
+        let plan = plan(UNFINISHED);
+        assert!(plan.contains("USING INDEX runs_unfinished") && !plan.contains("TEMP B-TREE"), "{plan}");
     }
 }

@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::failure::engine;
 use super::writer::Undo;
-use super::{Sqlite, audit, collect, groups, held, jobs, purge, runners, runs, tokens, values};
+use super::{Sqlite, audit, collect, groups, held, jobs, outline, purge, runners, runs, tokens, values};
 use crate::record::{
     ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DueRuns, GroupRecord, Hash,
     JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged,
     Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
-    VariableRecord,
+    UnfinishedRun, VariableRecord,
 };
 use crate::{Answer, Error, Note, Store};
 
@@ -295,8 +295,8 @@ impl Store for Sqlite {
         self.read("read a job message", move |db| jobs::message(db, job))
     }
 
-    fn unfinished(&self) -> Answer<Vec<(RunRecord, Vec<JobRecord>)>> {
-        self.read("list unfinished runs", runs::unfinished)
+    fn unfinished(&self, after: RunId, limit: u32) -> Answer<Vec<UnfinishedRun>> {
+        self.read("list unfinished runs", move |db| outline::unfinished(db, after, limit))
     }
 
     fn due_runs(&self, before: Timestamp, from: Option<PurgePlace>) -> Answer<DueRuns> {

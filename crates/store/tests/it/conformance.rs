@@ -267,6 +267,7 @@ claims! {
         a_run_is_finished_once
         an_unknown_run_cannot_be_finished
         unfinished_runs_come_with_all_their_jobs
+        jobs_that_ask_for_different_runners_are_told_apart
         a_job_keeps_whether_it_is_trusted
         a_repeated_submission_answers_the_same_run
         a_repeated_submission_sees_how_far_the_run_is

@@ -11,7 +11,7 @@ use startline_protocol::admin_api::AuditView;
 use startline_protocol::ids::{Epoch, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::sqlite::{Options, Sqlite};
-use startline_store::{AuditFilter, CreatedRun, Error, Store};
+use startline_store::{AuditFilter, CreatedRun, Error, JobOutline, Store, UnfinishedRun};
 use tempfile::TempDir;
 
 use crate::bench::{
@@ -25,7 +25,8 @@ async fn what_was_answered_is_there_after_a_drop_without_close() {
     let store = open(&directory);
     let CreatedRun { run, jobs, .. } = store.create_run(new_run("a/b", "x"), vec![new_job("build")]).await.unwrap();
     drop(store);
-    assert_eq!(open(&directory).unfinished().await, Ok(vec![(run, jobs)]));
+    let jobs = jobs.iter().map(JobOutline::from).collect();
+    assert_eq!(open(&directory).unfinished(RunId(0), 10).await, Ok(vec![UnfinishedRun { run, jobs }]));
 }
 
 #[tokio::test]

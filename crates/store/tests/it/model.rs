@@ -500,7 +500,9 @@ async fn read(store: &dyn Store) -> Vec<String> {
         seen.push(words(store.jobs(Some(*status), None, 2)).await);
         seen.push(words(store.jobs(Some(*status), Some(JobId(4)), 100)).await);
     }
-    seen.push(words(store.unfinished()).await);
+    for after in 0..4 {
+        seen.push(words(store.unfinished(RunId(after), 2)).await);
+    }
     seen.extend(actions::read(store).await);
     seen
 }

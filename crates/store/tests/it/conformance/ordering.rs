@@ -1,4 +1,4 @@
-use startline_protocol::ids::{Epoch, RunnerId};
+use startline_protocol::ids::{Epoch, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::Error;
@@ -100,7 +100,7 @@ pub(super) async fn a_closed_store_says_so(bench: Bench) {
         bench.job(job),
         bench.jobs(None, None, 1),
         bench.job_message(job),
-        bench.unfinished(),
+        bench.unfinished(RunId(0), 1),
         bench.close(),
     );
 }

@@ -1,6 +1,6 @@
 use startline_protocol::ids::{Epoch, JobId, RunId};
 use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
-use startline_store::{CreatedRun, Error, NewJob, NewRun};
+use startline_store::{CreatedRun, Error, JobOutline, JobRecord, NewJob, NewRun, UnfinishedRun};
 
 use crate::bench::{Bench, at, hash, is_engine_error, new_job, new_run, waiting_job};
 
@@ -43,7 +43,7 @@ pub(super) async fn runs_are_numbered_by_repository_and_path(bench: Bench) {
 pub(super) async fn a_run_may_begin_without_jobs(bench: Bench) {
     let (run, jobs) = bench.run_of(vec![]).await;
     assert!(jobs.is_empty());
-    assert_eq!(bench.unfinished().await, Ok(vec![(run, vec![])]));
+    assert_eq!(bench.unfinished(RunId(0), 10).await, Ok(vec![UnfinishedRun { run, jobs: vec![] }]));
 }
 
 fn impossible() -> [NewJob; 4] {
@@ -204,12 +204,39 @@ pub(super) async fn unfinished_runs_come_with_all_their_jobs(bench: Bench) {
     let completed = bench.completed().await;
     bench.add_jobs(completed.run_id, vec![waiting_job("test")]).await.unwrap();
     let (last, last_jobs) = bench.run_of(vec![new_job("build"), new_job("test")]).await;
-    let unfinished = bench.unfinished().await.unwrap();
-    assert_eq!(unfinished.iter().map(|(run, _)| run.id).collect::<Vec<_>>(), [completed.run_id, last.id]);
-    assert_eq!(unfinished[0].0.status, RunStatus::Running);
-    assert_eq!(unfinished[0].1, bench.jobs_of_run(completed.run_id).await.unwrap());
-    assert_eq!(unfinished[0].1[0], completed);
-    assert_eq!(unfinished[1].1, last_jobs);
+    let unfinished = bench.unfinished(RunId(0), 10).await.unwrap();
+    assert_eq!(unfinished.iter().map(|found| found.run.id).collect::<Vec<_>>(), [completed.run_id, last.id]);
+    assert_eq!(unfinished[0].run.status, RunStatus::Running);
+    assert_eq!(unfinished[0].jobs, outlines(&bench.jobs_of_run(completed.run_id).await.unwrap()));
+    assert_eq!(unfinished[0].jobs[0], JobOutline::from(&completed));
+    assert_eq!(unfinished[1].jobs, outlines(&last_jobs));
+    assert_eq!(bench.unfinished(RunId(0), 1).await, Ok(unfinished[..1].to_vec()));
+    assert_eq!(bench.unfinished(completed.run_id, 1).await, Ok(unfinished[1..].to_vec()));
+    assert_eq!(bench.unfinished(last.id, 1).await, Ok(vec![]));
+}
+
+fn outlines(jobs: &[JobRecord]) -> Vec<JobOutline> {
+    jobs.iter().map(JobOutline::from).collect()
+}
+
+pub(super) async fn jobs_that_ask_for_different_runners_are_told_apart(bench: Bench) {
+    let labelled = |key: &str, labels: &[&str], group: Option<&str>, trusted| NewJob {
+        labels: labels.iter().map(ToString::to_string).collect(),
+        group: group.map(str::to_owned),
+        trusted,
+        ..new_job(key)
+    };
+    let (_, jobs) = bench
+        .run_of(vec![
+            labelled("z", &["linux"], None, true),
+            labelled("y", &["linux"], None, true),
+            labelled("x", &["linux", "big"], None, true),
+            labelled("w", &["linux"], Some("gpu"), true),
+            labelled("v", &["linux"], None, false),
+        ])
+        .await;
+    let unfinished = bench.unfinished(RunId(0), 10).await.unwrap();
+    assert_eq!(unfinished[0].jobs, outlines(&jobs));
 }
 
 pub(super) async fn a_job_keeps_whether_it_is_trusted(bench: Bench) {
