@@ -6,6 +6,7 @@
 mod actions;
 mod admin;
 mod origin;
+mod runner_tokens;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use startline_crypto::job_token::{Claims, JobTokenError};
 use startline_protocol::ids::{JobId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::token::{ApiToken, JobToken, RegistrationToken, RunnerToken, TokenKind};
-use startline_store::{Hash, RegistrationTokenRecord, RunnerRecord};
+use startline_store::{Hash, RegistrationTokenRecord};
 
 use crate::App;
 use crate::audit::Refused;
@@ -28,6 +29,7 @@ pub(crate) use actions::{
 };
 pub(crate) use admin::Admin;
 pub(crate) use origin::{Origin, RequestId};
+pub(crate) use runner_tokens::{KnownRunner, RunnerTokens};
 
 /// The caller may register runners. The token was known and not revoked; the store checks and counts it in the step that
 /// uses it.
@@ -42,20 +44,6 @@ pub(crate) struct Runner {
     pub id: RunnerId,
     pub known: Arc<KnownRunner>,
     pub origin: Origin,
-}
-
-/// What a runner token says of its bearer.
-#[derive(Debug)]
-pub(crate) struct KnownRunner {
-    pub id: RunnerId,
-    pub name: String,
-    pub scope: Scope,
-}
-
-impl From<RunnerRecord> for KnownRunner {
-    fn from(record: RunnerRecord) -> Self {
-        Self { id: record.id, name: record.name, scope: record.scope }
-    }
 }
 
 /// The caller works on one attempt of one job, which is the one in the path.
@@ -147,7 +135,7 @@ impl PresentedRunnerToken {
         }
     }
 
-    /// The runner that the token speaks for, as of at most five seconds ago.
+    /// The runner that the token speaks for.
     pub(crate) async fn runner(self, app: &Arc<App>) -> Result<Runner, ApiError> {
         let now = app.clock.now();
         let Self { token, origin } = self;
@@ -160,8 +148,7 @@ impl PresentedRunnerToken {
             return Err(refuse(app, &origin, TokenKind::Runner, token.expose()).await);
         };
         app.limits.was_good(token.expose(), origin.address);
-        let known = Arc::new(KnownRunner::from(found));
-        app.runner_tokens.put(hash, Arc::clone(&known), now, mark);
+        let known = app.runner_tokens.put(hash, found, now, mark);
         Ok(Runner { id: known.id, known, origin })
     }
 }

@@ -4,6 +4,8 @@
 //! The lock is never held across an await. A store command is sent when the method is called, so calling it under the
 //! lock is what keeps the order; its answer is awaited outside.
 
+mod timer;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
@@ -25,11 +27,13 @@ use crate::actions::ScaleSets;
 use crate::events::Hub;
 use crate::problem::ApiResult;
 
+pub(crate) use timer::Deadlines;
+
 /// The dispatcher and the polls that wait for it.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     inner: Mutex<Inner>,
-    /// The earliest expiry may have changed.
+    /// Something expires before the timer looks.
     timer: Notify,
     events: Arc<Hub>,
     scale_sets: Arc<ScaleSets>,
@@ -41,6 +45,8 @@ pub(crate) struct Inner {
     pub dispatcher: Dispatcher,
     polls: HashMap<PollId, oneshot::Sender<Assignment>>,
     next_poll: u64,
+    /// When the timer looks next.
+    armed: Option<Timestamp>,
     /// The service drains: polls that are parked end at once.
     closed: bool,
 }
@@ -48,7 +54,7 @@ pub(crate) struct Inner {
 impl Dispatch {
     pub(crate) fn new(dispatcher: Dispatcher, events: Arc<Hub>, scale_sets: Arc<ScaleSets>) -> Self {
         Self {
-            inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, closed: false }),
+            inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, armed: None, closed: false }),
             timer: Notify::new(),
             events,
             scale_sets,
@@ -57,12 +63,7 @@ impl Dispatch {
 
     pub(crate) fn lock(&self) -> Locked<'_> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { inner, events: &self.events, scale_sets: &self.scale_sets }
-    }
-
-    /// Tells the timer to look at the earliest expiry again.
-    pub(crate) fn reschedule(&self) {
-        self.timer.notify_one();
+        Locked { inner, dispatch: self }
     }
 }
 
@@ -70,8 +71,7 @@ impl Dispatch {
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
     inner: MutexGuard<'a, Inner>,
-    events: &'a Hub,
-    scale_sets: &'a ScaleSets,
+    dispatch: &'a Dispatch,
 }
 
 impl Deref for Locked<'_> {
@@ -92,11 +92,17 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let changed = self.inner.dispatcher.take_changed_runners();
         if !changed.is_empty() {
-            self.events.runners(&self.inner.dispatcher, &changed);
+            self.dispatch.events.runners(&self.inner.dispatcher, &changed);
         }
         let jobs = self.inner.dispatcher.take_changed_jobs();
         if !jobs.is_empty() || !changed.is_empty() {
-            self.scale_sets.changed(&self.inner.dispatcher, &jobs, &changed);
+            self.dispatch.scale_sets.changed(&self.inner.dispatcher, &jobs, &changed);
+        }
+        // Most calls move expiries into the future, or add later ones: the timer sleeps on.
+        let next = self.inner.dispatcher.next_expiry();
+        if next.is_some_and(|next| self.inner.armed.is_none_or(|armed| next < armed)) {
+            self.inner.armed = next;
+            self.dispatch.timer.notify_one();
         }
     }
 }
@@ -181,7 +187,6 @@ impl App {
         }
         self.apply(&mut inner, now, effects);
         drop(inner);
-        self.dispatch.reschedule();
     }
 
     /// Carries out what the dispatcher decided, in order, while the lock is held.
@@ -330,7 +335,6 @@ impl App {
             Err(error) => tracing::debug!(%error, "an assignment was over before it was given back"),
         }
         drop(inner);
-        self.dispatch.reschedule();
     }
 
     /// Concludes a job that the service cannot hand to any runner.
@@ -342,80 +346,8 @@ impl App {
         self.apply(&mut inner, now, freed.map(|freed| freed.effects).unwrap_or_default());
         drop(inner);
         self.leases.end(assignment.job);
-        self.dispatch.reschedule();
         self.spawn_concluded(answer);
     }
-
-    fn forget_deadline(&self, job: JobId) {
-        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
-    }
-
-    /// Runs due expiries until the service stops: one timer for offers, leases and runners.
-    pub(crate) async fn run_timer(self: Arc<Self>) {
-        loop {
-            let next = {
-                let now = self.clock.now();
-                let mut inner = self.dispatch.lock();
-                let effects = inner.dispatcher.advance(now);
-                self.apply(&mut inner, now, effects);
-                inner.dispatcher.next_expiry()
-            };
-            let overdue = self.stop_overdue();
-            let next = match (next, overdue) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            tokio::select! {
-                biased;
-                () = self.drain.cancelled() => return self.dispatch.lock().close_polls(),
-                () = self.dispatch.timer.notified() => {}
-                () = async { match next {
-                    Some(at) => self.clock.sleep_until(at).await,
-                    None => std::future::pending().await,
-                } } => {}
-            }
-        }
-    }
-
-    /// Asks jobs to stop that ran longer than they may; returns when the next one is due.
-    fn stop_overdue(self: &Arc<Self>) -> Option<Timestamp> {
-        let now = self.clock.now();
-        let (overdue, next) = {
-            let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
-            let overdue: Vec<(JobId, Deadline)> = deadlines.extract_if(|_, deadline| deadline.at <= now).collect();
-            (overdue, deadlines.values().map(|deadline| deadline.at).min())
-        };
-        for (job, Deadline { minutes, .. }) in overdue {
-            let reason = format!("the job has exceeded the maximum execution time of {minutes} minutes");
-            tracing::info!(job.id = %job, minutes, "job exceeded its time; telling it to stop");
-            // The answer only tells of a failing database; the lease's own switch is thrown all the same.
-            let answer = self.store.request_job_cancel(job, reason.clone());
-            let app = Arc::clone(self);
-            self.tasks.spawn(async move {
-                if let Ok(Some(job)) = answer.await {
-                    app.audit_job("job.overdue", &job, &[("minutes", &minutes)]);
-                }
-            });
-            self.tell_to_stop(job, &reason);
-        }
-        next
-    }
-
-    /// Throws the switch of a running job: its renewals say so from now on, and a loss of its runner ends it.
-    pub(crate) fn tell_to_stop(self: &Arc<Self>, job: JobId, reason: &str) {
-        let now = self.clock.now();
-        let mut inner = self.dispatch.lock();
-        self.leases.cancel(job, reason);
-        let (_, effects) = inner.dispatcher.request_cancel(now, job);
-        self.apply(&mut inner, now, effects);
-    }
-}
-
-/// When a running job must be stopped.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
-    pub at: Timestamp,
-    pub minutes: u32,
 }
 
 /// An assignment on its way to a runner; returned to the queue when it is dropped before it is settled.

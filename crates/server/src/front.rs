@@ -22,7 +22,7 @@ use crate::App;
 use crate::actions::{Dialect, translate};
 use crate::traces::RequestSpan;
 pub(crate) use held::HeldPoll;
-pub(crate) use open::{Begun, Parked};
+pub(crate) use open::{Begun, Ends, Parked};
 
 /// The path of the long poll.
 pub(crate) const POLL: &str = "/api/v1/runners/jobs/poll";

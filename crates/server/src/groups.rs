@@ -17,7 +17,6 @@ impl App {
         self.apply(&mut inner, now, effects);
         drop(inner);
         self.actions.scale_sets.look_again();
-        self.dispatch.reschedule();
     }
 
     /// Forgets a group's policy.
@@ -28,7 +27,6 @@ impl App {
         self.apply(&mut inner, now, effects);
         drop(inner);
         self.actions.scale_sets.look_again();
-        self.dispatch.reschedule();
     }
 }
 

@@ -91,7 +91,7 @@ impl App {
                 continue;
             }
             let Some(record) = self.store.runner(id).await? else { continue };
-            if self.store.delete_runner(id, self.clock.now()).await? {
+            if self.delete_runner(id).await? {
                 tracing::info!(runner.id = %id, runner.name = record.name, "removed a runner that has not been seen for long");
                 self.audit_own(
                     "runner.expire",
@@ -99,7 +99,6 @@ impl App {
                     record.scope,
                     &[("ephemeral", &record.ephemeral)],
                 );
-                self.forget_runner(id);
             }
         }
         Ok(())

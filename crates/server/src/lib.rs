@@ -44,7 +44,6 @@ mod transport;
 mod values;
 mod views;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -56,7 +55,6 @@ use startline_crypto::{JobTokenKey, KeyRing};
 use startline_daemon::trace::{Collector, Exporter, TraceMetrics, Tracer};
 use startline_daemon::{BuildInfo, ClientAddress, Clock, Drain, Health, Listener, Report, health_router, serve_with};
 use startline_dispatcher::Dispatcher;
-use startline_protocol::ids::JobId;
 use startline_protocol::permission::Permission;
 use startline_protocol::scope::Scope;
 use startline_protocol::token::ApiToken;
@@ -91,8 +89,9 @@ pub(crate) struct App {
     pub sources: Arc<sources::Sources>,
     pub repositories: sources::Repositories,
     pub leases: leases::Leases,
-    pub deadlines: Mutex<HashMap<JobId, dispatch::Deadline>>,
-    pub runner_tokens: token_cache::TokenCache<Arc<auth::KnownRunner>>,
+    pub deadlines: Mutex<dispatch::Deadlines>,
+    pub polls_end: front::Ends,
+    pub runner_tokens: auth::RunnerTokens,
     pub job_claims: token_cache::TokenCache<startline_crypto::job_token::Claims>,
     pub api_tokens: token_cache::TokenCache<Arc<startline_store::ApiTokenRecord>>,
     pub values: values::Cache,
@@ -326,7 +325,8 @@ async fn start_kept(
         repositories: sources::Repositories::new(config.repositories_dir.clone(), git, tasks.clone()),
         leases: leases::Leases::default(),
         deadlines: Mutex::default(),
-        runner_tokens: token_cache::TokenCache::default(),
+        polls_end: front::Ends::new(),
+        runner_tokens: auth::RunnerTokens::default(),
         job_claims: token_cache::TokenCache::signed(),
         api_tokens: token_cache::TokenCache::default(),
         values: values::Cache::default(),

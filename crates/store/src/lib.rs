@@ -44,8 +44,8 @@ pub use record::{
     CompleteOutcome, Completion, CreatedArtifact, CreatedRun, DEFAULT_GROUP, Demand, Digest, DueRuns, GroupRecord,
     Hash, JobOutline, JobRecord, NewApiToken, NewArtifact, NewAudit, NewCache, NewClaim, NewJob, NewRegistrationToken,
     NewRun, NewRunner, NewRunnerToken, NewScaleSet, Page, PurgePlace, Purged, Registered, RegistrationTokenRecord,
-    RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
-    UnfinishedRun, VariableRecord, Wanted,
+    RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, TokenBearer,
+    Tokens, UnfinishedRun, VariableRecord, Wanted,
 };
 
 /// The answer of a store: resolves when the step is durable.
@@ -103,7 +103,7 @@ pub trait Store: ActionsStore + ClaimStore {
     fn renew_runner_token(&self, runner: RunnerId, token: Hash, expires_at: Timestamp, now: Timestamp) -> Answer<()>;
     /// The runner that a token speaks for: `None` when unknown or expired at `now`. A deleted runner's token answers
     /// [`Error::RunnerGone`], expired or not until it is purged, so that its bearer learns to register anew.
-    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>>;
+    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<TokenBearer>>;
     /// The runner with this client id of the Actions protocol. A deleted one answers [`Error::RunnerGone`].
     fn runner_by_client(&self, client_id: Uuid) -> Answer<Option<RunnerRecord>>;
     /// Adds a runner without a registration token, on behalf of who may administer the scope: protected labels need not

@@ -32,8 +32,8 @@ use crate::record::{
     ApiTokenRecord, ArtifactRecord, AuditBegin, AuditFilter, AuditRecord, BegunJob, CacheRecord, ClaimRecord,
     CompleteOutcome, Completion, CreatedRun, DEFAULT_GROUP, Digest, DueRuns, GroupRecord, Hash, JobOutline, JobRecord,
     NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged, Registered,
-    RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
-    UnfinishedRun, VariableRecord, kept,
+    RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob,
+    TokenBearer, Tokens, UnfinishedRun, VariableRecord, kept,
 };
 use crate::{Answer, Error, Note, Store};
 
@@ -188,7 +188,7 @@ impl Store for Memory {
         self.step(|state| state.renew_runner_token(runner, token, expires_at, now))
     }
 
-    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>> {
+    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<TokenBearer>> {
         self.step(|state| state.runner_by_token(token, now))
     }
 

@@ -364,7 +364,6 @@ impl App {
             self.apply(&mut inner, now, effects);
         }
         drop(inner);
-        self.dispatch.reschedule();
     }
 }
 

@@ -16,7 +16,7 @@ use startline_protocol::capabilities::Capabilities;
 use startline_protocol::permission::Permission;
 use startline_protocol::problem::kind;
 use startline_protocol::scope::Scope;
-use startline_store::{ActionsRunner, NewRunner, Registered, RunnerRecord};
+use startline_store::{ActionsRunner, Answer, NewRunner, Registered, RunnerRecord};
 use uuid::Uuid;
 
 use crate::audit::Record;
@@ -148,8 +148,8 @@ async fn admit(
         }),
     };
     let hash = startline_crypto::token::hash(registrar.token.expose()).0;
-    let registered = app.store.register_runner(hash, runner, app.clock.now()).await?;
-    let runner = app.welcome(registered, record);
+    let registered = app.store.register_runner(hash, runner, app.clock.now());
+    let runner = app.welcome(registered, record).await?;
     let answer = Registration {
         id: runner.id.0,
         name: runner.name,
@@ -177,21 +177,28 @@ pub(super) fn machine(labels: &[String]) -> Capabilities {
 }
 
 impl App {
-    /// Takes a new registration into dispatch, in the place of the one that it replaces.
-    pub(crate) fn welcome(self: &Arc<Self>, registered: Registered, record: &mut Record) -> RunnerRecord {
-        let Registered { runner, replaced } = registered;
+    /// Takes a new registration into dispatch, in the place of the one that it replaces; also when the caller goes away
+    /// meanwhile.
+    pub(crate) async fn welcome(
+        self: &Arc<Self>,
+        registered: Answer<Registered>,
+        record: &mut Record,
+    ) -> Result<RunnerRecord, startline_store::Error> {
+        let welcomed = self.to_its_end(registered, |app, Registered { runner, replaced }| {
+            replaced.iter().for_each(|replaced| app.forget_runner(*replaced));
+            // Before the dispatcher tells of it.
+            app.actions.scale_sets.welcome(runner);
+            app.take_into_dispatch(runner);
+            tracing::info!(runner.id = %runner.id, runner.name = runner.name, "runner registered");
+        });
+        let Registered { runner, replaced } = welcomed.await?;
         if let Some(replaced) = replaced {
-            self.forget_runner(replaced);
             record.detail("replaced", format_args!("runner:{replaced}"));
         }
         record.subject(format_args!("runner:{} ({})", runner.id, runner.name));
         record.detail("group", &runner.group);
         record.detail("labels", runner.labels.join(", "));
-        // Before the dispatcher tells of it.
-        self.actions.scale_sets.welcome(&runner);
-        self.take_into_dispatch(&runner);
-        tracing::info!(runner.id = %runner.id, runner.name = runner.name, "runner registered");
-        runner
+        Ok(runner)
     }
 
     /// Adds a registration to dispatch, or changes the one that is there.
@@ -201,7 +208,6 @@ impl App {
         let effects = inner.dispatcher.add_runner(now, views::spec(runner, self.actions.lease));
         self.apply(&mut inner, now, effects);
         drop(inner);
-        self.dispatch.reschedule();
     }
 }
 

@@ -99,8 +99,8 @@ impl App {
                 work_folder: Some(work_folder.clone()),
             }),
         };
-        let registered = self.store.create_runner(wanted.scope, wanted.group, runner, self.clock.now()).await?;
-        let runner = self.welcome(registered, record);
+        let registered = self.store.create_runner(wanted.scope, wanted.group, runner, self.clock.now());
+        let runner = self.welcome(registered, record).await?;
         let group = self.group_number(&runner.scope, &runner.group).await?;
         let blob = self.jit_config(&runner, group, client_id, &work_folder, &pair);
         Ok((runner, blob))

@@ -227,8 +227,7 @@ impl App {
             let title = format!("runner {id} is running a job and cannot be deleted");
             return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, kind::RUNNER_BUSY, title));
         }
-        self.store.delete_runner(id, self.clock.now()).await?;
-        self.forget_runner(id);
+        self.delete_runner(id).await?;
         Ok(())
     }
 

@@ -61,7 +61,6 @@ async fn acquire(
             return Err(error);
         }
     };
-    app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
     let group = app.dispatch.lock().dispatcher.runner(runner).map(|live| live.group).unwrap_or_default();
     let written = async {

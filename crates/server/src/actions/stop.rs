@@ -95,7 +95,6 @@ impl App {
         }
         drop(inner);
         self.actions.stops.ended(job);
-        self.dispatch.reschedule();
     }
 }
 

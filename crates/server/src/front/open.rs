@@ -57,6 +57,35 @@ impl Drop for Parked {
     }
 }
 
+/// When polls end: all that end at about the same time do so together. An end costs the service little, being woken for
+/// it costs as much again, and so it does at the other side, which begins anew at once.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    begin: Instant,
+}
+
+impl Ends {
+    /// What lies between two ends.
+    const STEP: Duration = Duration::from_millis(16);
+    /// Polls that are shorter end when they should.
+    const LONG: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new() -> Self {
+        Self { begin: Instant::now() }
+    }
+
+    /// The end of a poll of this length: not before its time.
+    fn at(&self, now: Instant, timeout: Duration) -> Instant {
+        let end = now + timeout;
+        if timeout < Self::LONG {
+            return end;
+        }
+        let beyond = end.saturating_duration_since(self.begin).as_nanos() % Self::STEP.as_nanos();
+        let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or_default());
+        if beyond.is_zero() { end } else { end + (Self::STEP - beyond) }
+    }
+}
+
 /// How a poll began.
 pub(crate) enum Begun {
     Assigned(Assignment),
@@ -66,7 +95,7 @@ pub(crate) enum Begun {
 impl Parked {
     /// Asks the dispatcher for a job, and opens the poll if there is none now.
     pub(crate) fn begin(app: &Arc<App>, runner: RunnerId, timeout: Duration, auto_acquire: bool) -> ApiResult<Begun> {
-        let deadline = Instant::now() + timeout;
+        let deadline = app.polls_end.at(Instant::now(), timeout);
         let seconds = u8::try_from(timeout.as_secs()).unwrap_or(u8::MAX);
         let (outcome, open) = {
             let now = app.clock.now();
@@ -79,7 +108,6 @@ impl Parked {
             app.apply(&mut inner, now, effects);
             (outcome, (id, receiver))
         };
-        app.dispatch.reschedule();
         match outcome {
             PollOutcome::Assigned(assignment) => {
                 app.metrics.poll_ended(Duration::ZERO);
@@ -117,5 +145,24 @@ impl Parked {
             Poll::Pending => {}
         }
         self.deadline.as_mut().poll(cx).map(|()| Ok(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_polls_end_together_and_not_before_their_time() {
+        let ends = Ends::new();
+        let at = |micros| ends.begin + Duration::from_micros(micros);
+        let minute = Duration::from_secs(60);
+        for micros in [0, 1, 999, 15_999, 16_000, 16_001, 31_999, 3_600_000_123, 400 * 86_400_000_000 + 7] {
+            let end = ends.at(at(micros), minute);
+            let over = end - (at(micros) + minute);
+            assert!(over < Ends::STEP, "{micros}: {over:?}");
+            assert_eq!((end - ends.begin).as_nanos() % Ends::STEP.as_nanos(), 0, "{micros}");
+        }
+        assert_eq!(ends.at(at(5), Duration::from_secs(4)), at(4_000_005));
     }
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::Body;
 use super::extract::Path;
 use crate::auth::Origin;
-use crate::dispatch::{Deadline, Delivery};
+use crate::dispatch::Delivery;
 use crate::front::HeldPoll;
 use crate::message::Bound;
 use crate::problem::{ApiError, ApiResult};
@@ -87,7 +87,6 @@ pub(super) async fn acquire(
         let outcome = inner.dispatcher.acquire(now, runner.id, job, request.epoch);
         outcome.map_err(|error| ApiError::stale(error.to_string()))?
     };
-    app.dispatch.reschedule();
     let delivery = Delivery::new(&app, &assignment);
     let (answer, _) = delivery.settle(lease(&app, &assignment, &runner.origin).await)?;
     Ok(answer)
@@ -228,16 +227,6 @@ impl App {
             self.metrics.acquired(queued);
         }
         self.changes.bump(job.run_id);
-        self.dispatch.reschedule();
-    }
-
-    /// Notes when a running job must be stopped.
-    pub(crate) fn set_deadline(&self, job: JobId, started: Option<Timestamp>, minutes: u32) {
-        let Some(started) = started else { return };
-        // The worker enforces the same limit; the service only steps in when it does not.
-        let at = started + SignedDuration::from_mins(i64::from(minutes)) + SignedDuration::from_secs(30);
-        let mut deadlines = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        deadlines.insert(job, Deadline { at, minutes });
     }
 }
 

@@ -22,7 +22,7 @@ use startline_protocol::runner_api::{
 use startline_protocol::runs_api::{RunnerPage, RunnerView};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::RunnerStatus;
-use startline_store::{NewRegistrationToken, NewRunner, NewRunnerToken};
+use startline_store::{Answer, NewRegistrationToken, NewRunner, NewRunnerToken};
 
 use super::Body;
 use super::extract::{Path, Query};
@@ -149,25 +149,22 @@ async fn admit(
     let token = token::new_runner_token();
     let now = app.clock.now();
     let expires_at = now + RUNNER_TOKEN_LIFE;
-    let registered = app
-        .store
-        .register_runner(
-            token::hash(registrar.token.expose()).0,
-            NewRunner {
-                name: request.name,
-                labels: request.labels,
-                capabilities: request.capabilities,
-                ephemeral: request.ephemeral,
-                version: request.version,
-                replace: request.replace,
-                token: Some(NewRunnerToken { hash: token::hash(token.expose()).0, expires_at }),
-                actions: None,
-            },
-            now,
-        )
-        .await?;
+    let registered = app.store.register_runner(
+        token::hash(registrar.token.expose()).0,
+        NewRunner {
+            name: request.name,
+            labels: request.labels,
+            capabilities: request.capabilities,
+            ephemeral: request.ephemeral,
+            version: request.version,
+            replace: request.replace,
+            token: Some(NewRunnerToken { hash: token::hash(token.expose()).0, expires_at }),
+            actions: None,
+        },
+        now,
+    );
     app.limits.minted(token.expose());
-    let runner = app.welcome(registered, record);
+    let runner = app.welcome(registered, record).await?;
     let answer = RegisterResponse {
         runner_id: runner.id,
         runner_token: token,
@@ -231,8 +228,7 @@ async fn remove(
         return Err(ApiError::new(StatusCode::CONFLICT, kind::RUNNER_BUSY, format!("runner {id} holds a job"))
             .detail("drain it first, or delete with `?force=true`: its job then follows the lost-runner policy"));
     }
-    app.store.delete_runner(id, app.clock.now()).await?;
-    app.forget_runner(id);
+    app.delete_runner(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -297,7 +293,6 @@ pub(super) async fn heartbeat(
     app.apply(&mut inner, now, effects);
     let held = inner.dispatcher.runner(runner.id).map(|live| live.current_jobs).unwrap_or_default();
     drop(inner);
-    app.dispatch.reschedule();
     let mut commands = Vec::new();
     for job_id in request.current_jobs {
         if !held.contains(&job_id) {
@@ -327,7 +322,9 @@ pub(super) async fn renew_token(
     let now = app.clock.now();
     let expires_at = now + RUNNER_TOKEN_LIFE;
     let record = app.audit(&runner, "token.renew", format_args!("runner:{}", runner.id));
-    let renewed = app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now).await;
+    // The tokens that it has end sooner from here on, whether or not this is carried to its end.
+    let renewed = app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now);
+    let renewed = app.to_its_end(renewed, move |app, _| app.runner_tokens.forget(runner.id)).await;
     record.conclude(renewed.map_err(ApiError::from)).await?;
     app.limits.minted(token.expose());
     Ok(Json(RunnerTokenResponse { runner_token: token, expires_at: expires_at.as_second() }))
@@ -350,16 +347,37 @@ impl App {
         Ok(())
     }
 
+    /// Deletes a registration and takes its runner out of dispatch; both, also when the caller goes away meanwhile.
+    pub(crate) async fn delete_runner(self: &Arc<Self>, runner: RunnerId) -> Result<bool, startline_store::Error> {
+        let deleted = self.store.delete_runner(runner, self.clock.now());
+        self.to_its_end(deleted, move |app, _| app.forget_runner(runner)).await
+    }
+
+    /// Awaits a step and does what must follow when it was done, also when the caller goes away meanwhile.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        self: &Arc<Self>,
+        step: Answer<T>,
+        then: impl FnOnce(&Arc<Self>, &T) + Send + 'static,
+    ) -> Result<T, startline_store::Error> {
+        let app = Arc::clone(self);
+        let carried_out = self.tasks.spawn(async move {
+            let done = step.await?;
+            then(&app, &done);
+            Ok(done)
+        });
+        // It is not aborted, and a panic in it was told of.
+        carried_out.await.unwrap_or(Err(startline_store::Error::Closed))
+    }
+
     /// Takes a runner out of dispatch after its registration is gone.
     pub(crate) fn forget_runner(self: &Arc<Self>, runner: RunnerId) {
-        self.runner_tokens.forget(|known| known.id == runner);
+        self.runner_tokens.forget(runner);
         self.actions.sessions.forget(runner);
         let now = self.clock.now();
         let mut inner = self.dispatch.lock();
         let effects = inner.dispatcher.remove_runner(now, runner);
         self.apply(&mut inner, now, effects);
         drop(inner);
-        self.dispatch.reschedule();
     }
 }
 

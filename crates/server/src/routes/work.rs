@@ -222,7 +222,6 @@ async fn conclude(
         }
         (freed, answer)
     };
-    app.dispatch.reschedule();
     app.leases.end(claims.job);
     let is_spent = freed.is_some_and(|freed| freed.ephemeral);
     // On its own from here on: the dispatcher has let the job go, so that nobody else would bring this to its end if the

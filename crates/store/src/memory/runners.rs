@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::{Registration, RunnerToken, State, duplicate};
 use crate::error::Error;
-use crate::record::{Hash, NewRunner, NewRunnerToken, Registered, RunnerRecord, kept, name_key, replaced_token_end};
+use crate::record::{
+    Hash, NewRunner, NewRunnerToken, Registered, RunnerRecord, TokenBearer, kept, name_key, replaced_token_end,
+};
 
 impl State {
     pub(super) fn register_runner(
@@ -94,10 +96,10 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn runner_by_token(&mut self, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Error> {
+    pub(super) fn runner_by_token(&mut self, token: Hash, now: Timestamp) -> Result<Option<TokenBearer>, Error> {
         let Some(&RunnerToken { runner, expires_at }) = self.runner_tokens.get(&token) else { return Ok(None) };
-        let record = self.live_runner(runner)?;
-        Ok((expires_at > now).then(|| record.clone()))
+        let runner = self.live_runner(runner)?.clone();
+        Ok((expires_at > now).then_some(TokenBearer { runner, expires_at }))
     }
 
     pub(super) fn runner_by_client(&self, client: Uuid) -> Result<Option<RunnerRecord>, Error> {

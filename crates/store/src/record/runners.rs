@@ -77,6 +77,15 @@ pub struct Registered {
     pub replaced: Option<RunnerId>,
 }
 
+/// Whom a runner token speaks for, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenBearer {
+    /// The registration.
+    pub runner: RunnerRecord,
+    /// The token's end.
+    pub expires_at: Timestamp,
+}
+
 /// A runner group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRecord {

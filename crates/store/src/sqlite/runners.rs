@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::{actions_runners, groups, scale_sets, tokens};
 use crate::error::Error;
 use crate::record::{
-    Hash, NewRunner, NewRunnerToken, Registered, RegistrationTokenRecord, RunnerRecord, kept, name_key,
+    Hash, NewRunner, NewRunnerToken, Registered, RegistrationTokenRecord, RunnerRecord, TokenBearer, kept, name_key,
     replaced_token_end,
 };
 
@@ -111,7 +111,7 @@ macro_rules! columns {
     };
 }
 
-pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Failure> {
+pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<Option<TokenBearer>, Failure> {
     let sql = concat!(
         "SELECT t.expires_at, r.deleted_at IS NOT NULL, ",
         columns!(),
@@ -125,7 +125,7 @@ pub(super) fn by_token(db: &Connection, token: Hash, now: Timestamp) -> Result<O
     });
     match found.optional()? {
         Some((_, true, runner)) => Err(Error::RunnerGone(runner.id).into()),
-        Some((expires_at, false, runner)) => Ok((expires_at > now).then_some(runner)),
+        Some((expires_at, false, runner)) => Ok((expires_at > now).then_some(TokenBearer { runner, expires_at })),
         None => Ok(None),
     }
 }

@@ -17,8 +17,8 @@ use super::{Sqlite, audit, collect, groups, held, jobs, outline, purge, runners,
 use crate::record::{
     ApiTokenRecord, AuditFilter, AuditRecord, CompleteOutcome, Completion, CreatedRun, DueRuns, GroupRecord, Hash,
     JobRecord, NewApiToken, NewAudit, NewJob, NewRegistrationToken, NewRun, NewRunner, Page, PurgePlace, Purged,
-    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, Tokens,
-    UnfinishedRun, VariableRecord,
+    Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, TokenBearer,
+    Tokens, UnfinishedRun, VariableRecord,
 };
 use crate::{Answer, Error, Note, Store};
 
@@ -67,7 +67,7 @@ impl Store for Sqlite {
         self.write("renew a runner token", move |db| runners::renew_token(db, runner, token, expires_at, now))
     }
 
-    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<RunnerRecord>> {
+    fn runner_by_token(&self, token: Hash, now: Timestamp) -> Answer<Option<TokenBearer>> {
         self.read("read a runner token", move |db| runners::by_token(db, token, now))
     }
 

@@ -297,6 +297,11 @@ impl Bench {
         Self::over(Box::new(open(&directory)), directory)
     }
 
+    /// The runner that a token speaks for.
+    pub(crate) async fn bearer(&self, token: Hash, now: Timestamp) -> Result<Option<RunnerRecord>, Error> {
+        Ok(self.runner_by_token(token, now).await?.map(|bearer| bearer.runner))
+    }
+
     fn over(store: Box<dyn Store>, directory: TempDir) -> Self {
         Self { store, names: AtomicU32::new(0), _directory: directory }
     }

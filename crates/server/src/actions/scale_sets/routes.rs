@@ -222,10 +222,12 @@ async fn remove(State(app): State<Arc<App>>, caller: Administrator, Path(id): Pa
         if app.actions.scale_sets.is_read(id) {
             record.detail("listened", true);
         }
-        for runner in app.store.delete_scale_set(id, app.clock.now()).await?.unwrap_or_default() {
-            app.forget_runner(runner);
-        }
-        app.actions.scale_sets.close(id);
+        let deleted = app.store.delete_scale_set(id, app.clock.now());
+        app.to_its_end(deleted, move |app, runners| {
+            runners.iter().flatten().for_each(|runner| app.forget_runner(*runner));
+            app.actions.scale_sets.close(id);
+        })
+        .await?;
         Ok(StatusCode::NO_CONTENT)
     }
     .await;

@@ -25,7 +25,7 @@ pub(super) async fn a_runner_of_the_actions_protocol_registers_without_a_token(b
     assert_eq!(runner.actions, new.actions);
     assert_eq!(bench.runner(runner.id).await, Ok(Some(runner.clone())));
     assert_eq!(bench.runners().await, Ok(vec![runner]));
-    assert_eq!(bench.runner_by_token(hash(10), at(2)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(10), at(2)).await, Ok(None));
     assert_eq!(bench.registration_token(hash(1)).await.unwrap().unwrap().uses, 1);
 }
 

@@ -106,7 +106,7 @@ pub(super) async fn a_taken_name_is_refused(bench: Bench) {
     let first = bench.register(1, new_runner("one", 10)).await.unwrap();
     assert_eq!(bench.register(1, new_runner("one", 11)).await, Err(Error::NameTaken("one".to_owned())));
     assert_eq!(bench.runners().await, Ok(vec![first]));
-    assert_eq!(bench.runner_by_token(hash(11), at(2)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(11), at(2)).await, Ok(None));
 }
 
 pub(super) async fn names_are_compared_without_case(bench: Bench) {
@@ -192,56 +192,56 @@ pub(super) async fn a_runner_token_speaks_for_its_runner(bench: Bench) {
     bench.token(1, |_| {}).await;
     let one = bench.register(1, new_runner("one", 10)).await.unwrap();
     let two = bench.register(1, new_runner("two", 11)).await.unwrap();
-    assert_eq!(bench.runner_by_token(hash(10), at(2)).await, Ok(Some(one)));
-    assert_eq!(bench.runner_by_token(hash(11), at(2)).await, Ok(Some(two)));
+    assert_eq!(bench.bearer(hash(10), at(2)).await, Ok(Some(one)));
+    assert_eq!(bench.bearer(hash(11), at(2)).await, Ok(Some(two)));
 }
 
 pub(super) async fn an_unknown_runner_token_is_none(bench: Bench) {
     bench.token(1, |_| {}).await;
     bench.register(1, new_runner("one", 10)).await.unwrap();
-    assert_eq!(bench.runner_by_token(hash(11), at(2)).await, Ok(None));
-    assert_eq!(bench.runner_by_token(hash(1), at(2)).await, Ok(None), "a registration token is none");
+    assert_eq!(bench.bearer(hash(11), at(2)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(1), at(2)).await, Ok(None), "a registration token is none");
 }
 
 pub(super) async fn a_runner_token_ends_at_its_time(bench: Bench) {
     bench.token(1, |_| {}).await;
     bench.register(1, NewRunner { token: token_until(10, 100), ..new_runner("one", 10) }).await.unwrap();
-    assert!(bench.runner_by_token(hash(10), at(99)).await.unwrap().is_some());
-    assert_eq!(bench.runner_by_token(hash(10), at(100)).await, Ok(None));
+    assert!(bench.bearer(hash(10), at(99)).await.unwrap().is_some());
+    assert_eq!(bench.bearer(hash(10), at(100)).await, Ok(None));
 }
 
 pub(super) async fn a_deleted_runners_token_says_so_even_when_expired(bench: Bench) {
     bench.token(1, |_| {}).await;
     let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
     bench.delete_runner(runner.id, at(2)).await.unwrap();
-    assert_eq!(bench.runner_by_token(hash(10), at(3)).await, Err(Error::RunnerGone(runner.id)));
-    assert_eq!(bench.runner_by_token(hash(10), at(1_000_000)).await, Err(Error::RunnerGone(runner.id)));
+    assert_eq!(bench.bearer(hash(10), at(3)).await, Err(Error::RunnerGone(runner.id)));
+    assert_eq!(bench.bearer(hash(10), at(1_000_000)).await, Err(Error::RunnerGone(runner.id)));
 }
 
 pub(super) async fn a_replaced_runners_token_says_so(bench: Bench) {
     bench.token(1, |_| {}).await;
     let first = bench.register(1, new_runner("one", 10)).await.unwrap();
     let second = bench.register(1, NewRunner { replace: true, ..new_runner("one", 11) }).await.unwrap();
-    assert_eq!(bench.runner_by_token(hash(10), at(3)).await, Err(Error::RunnerGone(first.id)));
-    assert_eq!(bench.runner_by_token(hash(11), at(3)).await, Ok(Some(second)));
+    assert_eq!(bench.bearer(hash(10), at(3)).await, Err(Error::RunnerGone(first.id)));
+    assert_eq!(bench.bearer(hash(11), at(3)).await, Ok(Some(second)));
 }
 
 pub(super) async fn a_renewed_token_works_and_the_old_one_for_two_more_minutes(bench: Bench) {
     bench.token(1, |_| {}).await;
     let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
     bench.renew_runner_token(runner.id, hash(11), at(7200), at(1000)).await.unwrap();
-    assert_eq!(bench.runner_by_token(hash(10), at(1119)).await, Ok(Some(runner.clone())));
-    assert_eq!(bench.runner_by_token(hash(10), at(1120)).await, Ok(None));
-    assert_eq!(bench.runner_by_token(hash(11), at(7199)).await, Ok(Some(runner)));
-    assert_eq!(bench.runner_by_token(hash(11), at(7200)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(10), at(1119)).await, Ok(Some(runner.clone())));
+    assert_eq!(bench.bearer(hash(10), at(1120)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(11), at(7199)).await, Ok(Some(runner)));
+    assert_eq!(bench.bearer(hash(11), at(7200)).await, Ok(None));
 }
 
 pub(super) async fn renewal_does_not_lengthen_an_old_token(bench: Bench) {
     bench.token(1, |_| {}).await;
     let runner = bench.register(1, NewRunner { token: token_until(10, 1010), ..new_runner("one", 10) }).await.unwrap();
     bench.renew_runner_token(runner.id, hash(11), at(7200), at(1000)).await.unwrap();
-    assert!(bench.runner_by_token(hash(10), at(1009)).await.unwrap().is_some());
-    assert_eq!(bench.runner_by_token(hash(10), at(1010)).await, Ok(None));
+    assert!(bench.bearer(hash(10), at(1009)).await.unwrap().is_some());
+    assert_eq!(bench.bearer(hash(10), at(1010)).await, Ok(None));
 }
 
 pub(super) async fn renewal_leaves_other_runners_alone(bench: Bench) {
@@ -249,7 +249,7 @@ pub(super) async fn renewal_leaves_other_runners_alone(bench: Bench) {
     let one = bench.register(1, new_runner("one", 10)).await.unwrap();
     let two = bench.register(1, new_runner("two", 11)).await.unwrap();
     bench.renew_runner_token(one.id, hash(12), at(7200), at(1000)).await.unwrap();
-    assert_eq!(bench.runner_by_token(hash(11), at(3599)).await, Ok(Some(two)));
+    assert_eq!(bench.bearer(hash(11), at(3599)).await, Ok(Some(two)));
 }
 
 pub(super) async fn a_runner_that_is_gone_cannot_renew(bench: Bench) {
@@ -259,7 +259,7 @@ pub(super) async fn a_runner_that_is_gone_cannot_renew(bench: Bench) {
         let renewal = bench.renew_runner_token(gone, hash(11), at(7200), at(10)).await;
         assert_eq!(renewal, Err(Error::RunnerGone(gone)));
     }
-    assert_eq!(bench.runner_by_token(hash(11), at(11)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(11), at(11)).await, Ok(None));
 }
 
 pub(super) async fn a_registration_under_a_known_token_hash_changes_nothing(bench: Bench) {
@@ -267,7 +267,7 @@ pub(super) async fn a_registration_under_a_known_token_hash_changes_nothing(benc
     let first = bench.register(1, new_runner("one", 10)).await.unwrap();
     let second = bench.register(1, NewRunner { replace: true, ..new_runner("one", 10) }).await;
     assert!(is_engine_error(&second), "{second:?}");
-    assert_eq!(bench.runner_by_token(hash(10), at(2)).await, Ok(Some(first)));
+    assert_eq!(bench.bearer(hash(10), at(2)).await, Ok(Some(first)));
     assert!(bench.register(1, new_runner("two", 11)).await.is_ok(), "it was not a use");
 }
 
@@ -276,7 +276,7 @@ pub(super) async fn a_renewal_with_a_known_token_hash_changes_nothing(bench: Ben
     let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
     let renewal = bench.renew_runner_token(runner.id, hash(10), at(7200), at(1000)).await;
     assert!(is_engine_error(&renewal), "{renewal:?}");
-    assert_eq!(bench.runner_by_token(hash(10), at(3599)).await, Ok(Some(runner)));
+    assert_eq!(bench.bearer(hash(10), at(3599)).await, Ok(Some(runner)));
 }
 
 pub(super) async fn capabilities_are_replaced(bench: Bench) {
@@ -314,7 +314,7 @@ pub(super) async fn the_token_decides_the_scope(bench: Bench) {
     let runner = bench.register(1, new_runner("one", 10)).await.unwrap();
     assert_eq!(runner.scope, scope("repository:acme/demo"));
     assert_eq!(bench.runner(runner.id).await, Ok(Some(runner.clone())));
-    assert_eq!(bench.runner_by_token(hash(10), at(2)).await, Ok(Some(runner)));
+    assert_eq!(bench.bearer(hash(10), at(2)).await, Ok(Some(runner)));
 }
 
 pub(super) async fn a_revoked_registration_token_is_refused(bench: Bench) {

@@ -191,9 +191,9 @@ pub(super) async fn expired_runner_tokens_are_purged(bench: Bench) {
     bench.register(1, runner("two", 11, 100)).await.unwrap();
     let there = bench.register(1, runner("three", 12, 200)).await.unwrap();
     assert_eq!(bench.purge_tokens(at(101)).await, Ok(2));
-    assert_eq!(bench.runner_by_token(hash(10), at(101)).await, Ok(None), "by then its runner has long heard it");
-    assert_eq!(bench.runner_by_token(hash(11), at(50)).await, Ok(None));
-    assert_eq!(bench.runner_by_token(hash(12), at(101)).await, Ok(Some(there)));
+    assert_eq!(bench.bearer(hash(10), at(101)).await, Ok(None), "by then its runner has long heard it");
+    assert_eq!(bench.bearer(hash(11), at(50)).await, Ok(None));
+    assert_eq!(bench.bearer(hash(12), at(101)).await, Ok(Some(there)));
     assert_eq!(bench.runners().await.unwrap().len(), 2, "registrations are not tokens");
 }
 
