@@ -28,6 +28,7 @@ pub const SCENES: &[Scene] = &[
     scene("queued-1e6", 1_000_000, dispatch::queued),
     scene("waiting-1e1", 10, dispatch::waiting),
     scene("waiting-1e3", 1_000, dispatch::waiting),
+    scene("waiting-1e5", 100_000, dispatch::waiting),
     scene("message", 0, message::play),
     scene("log-short-lines", 0, log::short),
     scene("log-long-lines", 0, log::long),

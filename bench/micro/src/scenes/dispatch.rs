@@ -1,8 +1,7 @@
 //! Matching: a deep queue whose head nobody may take, and a large fleet of which one runner fits.
 
-use std::sync::Arc;
-
 use std::hint::black_box;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use startline_dispatcher::{
