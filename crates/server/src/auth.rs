@@ -90,7 +90,8 @@ pub(crate) async fn refuse_as(
 ) {
     app.metrics.auth_failure(reason);
     app.limits.was_refused(bearer, origin.address);
-    app.refused(Refused { origin, actor, action: "authenticate", subject: origin.route.clone(), scope, reason }).await;
+    app.refused(Refused { origin, actor, action: "authenticate", subject: origin.route.to_string(), scope, reason })
+        .await;
 }
 
 /// The API token with this text, if it may be used now.

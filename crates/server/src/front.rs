@@ -6,6 +6,7 @@
 mod held;
 mod open;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use crate::traces::RequestSpan;
 pub(crate) use held::HeldPoll;
 pub(crate) use open::{Begun, Ends, Parked};
 
-/// The path of the long poll.
+/// The path of the long poll, and its route.
 pub(crate) const POLL: &str = "/api/v1/runners/jobs/poll";
+const POLL_ROUTE: &str = "POST /api/v1/runners/jobs/poll";
 
 /// The whole service: the long poll, and the router for the rest.
 #[derive(Clone)]
@@ -68,7 +70,7 @@ where
 
 /// The route of an answer as the router knows it, such as `GET /api/v1/jobs/{id}`: in the answer's extensions.
 #[derive(Clone, Debug)]
-pub(crate) struct Route(pub String);
+pub(crate) struct Route(pub Cow<'static, str>);
 
 /// The answer in the making, which is counted when it is there. Small, because each parked poll keeps one.
 pub(crate) struct Answering {
@@ -88,7 +90,7 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (answer, route) = match &mut self.way {
-            Way::Held(poll) => (ready!(Pin::new(poll).poll(cx)), Some(Route(format!("POST {POLL}")))),
+            Way::Held(poll) => (ready!(Pin::new(poll).poll(cx)), Some(Route(Cow::Borrowed(POLL_ROUTE)))),
             Way::Routed(answer, dialect) => {
                 let Ok(mut answer) = ready!(answer.as_mut().poll(cx));
                 let route = answer.extensions_mut().remove::<Route>();

@@ -1,5 +1,6 @@
 //! What the service measures. Labels are bounded: never a name, an id or a repository.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -63,7 +64,7 @@ struct StatusLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    route: String,
+    route: Cow<'static, str>,
     code: u32,
 }
 
@@ -198,7 +199,7 @@ impl Metrics {
     }
 
     /// A request was answered. `route` is as the router knows it, never as the caller wrote it.
-    pub(crate) fn request(&self, route: String, code: StatusCode) {
+    pub(crate) fn request(&self, route: Cow<'static, str>, code: StatusCode) {
         self.requests.get_or_create(&RequestLabels { route, code: code.as_u16().into() }).inc();
     }
 

@@ -15,6 +15,7 @@ mod tokens;
 mod values;
 pub(crate) mod work;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,8 +146,8 @@ fn route_of(request: &Request) -> Route {
         _ => "other",
     };
     match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
-        Some(path) if path != REST => Route(format!("{method} {path}")),
-        _ => Route("none".to_owned()),
+        Some(path) if path != REST => Route(format!("{method} {path}").into()),
+        _ => Route("none".into()),
     }
 }
 
@@ -182,9 +183,13 @@ async fn as_problem(response: Response, id: &HeaderValue) -> Response {
     Response::from_parts(head, body.into())
 }
 
-/// An id for a request that came without one.
+/// An id for a request that came without one. It tells requests apart and guards nothing, so that it takes no randomness
+/// from the operating system.
 pub(crate) fn new_request_id() -> HeaderValue {
-    HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-"))
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    let id = uuid::Builder::from_random_bytes((half() << 64 | half()).to_be_bytes()).into_uuid();
+    let text = id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned();
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// The answer to a runner whose registration was deleted.

@@ -38,7 +38,8 @@ struct Active {
 /// A run's workflow and submission, kept while it is active.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    pub workflow: Workflow,
+    /// One for all runs of the same files, where they were taken up at a start.
+    pub workflow: Arc<Workflow>,
     pub submission: Submission,
 }
 

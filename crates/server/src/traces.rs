@@ -60,14 +60,14 @@ impl RequestSpan {
         self.is_over = true;
         let Some(Route(route)) = route else { return };
         let mut attributes = vec![
-            ("http.route", Value::from(route.split_once(' ').map_or(route.as_str(), |(_, path)| path).to_owned())),
+            ("http.route", Value::from(route.split_once(' ').map_or(&**route, |(_, path)| path).to_owned())),
             ("http.response.status_code", i64::from(status.as_u16()).into()),
         ];
         if let Some(id) = headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
             attributes.push(("startline.request.id", id.to_owned().into()));
         }
         let error = status.is_server_error().then(|| status.to_string());
-        self.record(route.clone(), attributes, error);
+        self.record(route.to_string(), attributes, error);
     }
 
     fn record(&self, name: String, mut attributes: Vec<(&'static str, Value)>, error: Option<String>) {

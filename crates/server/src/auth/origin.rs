@@ -1,10 +1,11 @@
 //! Where a request comes from, as the audit log tells it.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, MatchedPath};
 use http::request::Parts;
-use http::{Extensions, HeaderValue, Method};
+use http::{Extensions, HeaderValue};
 use startline_daemon::ClientIp;
 use startline_daemon::trace::TraceContext;
 
@@ -19,7 +20,7 @@ pub(crate) struct Origin {
     pub address: Option<IpAddr>,
     pub request_id: Option<String>,
     /// Method and path as the router knows it, such as `GET /api/v1/jobs/{id}`.
-    pub route: String,
+    pub route: Cow<'static, str>,
     /// The request's span, where it is sampled.
     pub trace: Option<TraceContext>,
 }
@@ -28,14 +29,14 @@ impl Origin {
     pub(crate) fn of(parts: &Parts) -> Self {
         let path = parts.extensions.get::<MatchedPath>().map_or_else(|| parts.uri.path(), MatchedPath::as_str);
         let id = parts.extensions.get::<RequestId>().and_then(|RequestId(id)| id.to_str().ok());
-        Self::new(&parts.method, path, &parts.extensions, id)
+        Self::new(format!("{} {path}", parts.method).into(), &parts.extensions, id)
     }
 
-    pub(crate) fn new(method: &Method, path: &str, extensions: &Extensions, request_id: Option<&str>) -> Self {
+    pub(crate) fn new(route: Cow<'static, str>, extensions: &Extensions, request_id: Option<&str>) -> Self {
         Self {
             address: Self::address_in(extensions),
             request_id: request_id.map(str::to_owned),
-            route: format!("{method} {path}"),
+            route,
             trace: extensions.get().copied(),
         }
     }

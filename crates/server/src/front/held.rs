@@ -4,6 +4,7 @@
 //! their own, which exist while they run. In between stands [`Parked`]: no request, no headers, no body.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -119,7 +120,7 @@ where
 {
     let (head, body) = request.into_parts();
     let id = head.headers.get(RequestId::NAME).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= 128);
-    let origin = Origin::new(&head.method, super::POLL, &head.extensions, id);
+    let origin = Origin::new(Cow::Borrowed(super::POLL_ROUTE), &head.extensions, id);
     let token = PresentedRunnerToken::of(&app, &head.headers, origin).await?;
     // The bytes of head and body lie in the connection's read buffer, and hyper looks for the peer's next ones while the
     // poll is parked. As long as one of these is kept, it takes another buffer for that: so they go before anything is

@@ -62,7 +62,7 @@ where
                     http.status = response.status().as_u16(), request.id = id.to_str().unwrap_or_default(),
                     "request answered"
                 );
-                self.app.metrics.request("none".to_owned(), response.status());
+                self.app.metrics.request("none".into(), response.status());
                 return Admitted::Refused(Some(Box::new(response)));
             }
         }
