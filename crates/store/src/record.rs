@@ -31,7 +31,6 @@ pub use claims::{ClaimRecord, NewClaim, Wanted};
 pub use outline::{Demand, JobOutline, UnfinishedRun};
 pub(crate) use purge::AuditBegin;
 pub use purge::{DueRuns, PurgePlace, Purged};
-pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, NewRunnerToken, Registered, RunnerRecord};
 pub use runners::{DEFAULT_GROUP, GroupRecord, NewRunner, NewRunnerToken, Registered, RunnerRecord, TokenBearer};
 pub(crate) use runners::{is_default_group, name_key};
 pub(crate) use tokens::replaced_token_end;
