@@ -16,6 +16,8 @@ use crate::ours::Ours;
 use crate::ours::queue::Fleet;
 use crate::probe::Watch;
 
+/// What is old is purged, so that the service does all that one in use for years does: as much goes as comes.
+const RETENTION: [&str; 6] = ["--run-retention", "2m", "--audit-retention", "2m", "--housekeeping-interval", "10s"];
 /// Runners that work.
 const RUNNERS: u32 = 64;
 /// How long the rate is measured that is halved.
@@ -44,7 +46,7 @@ pub(crate) struct SoakArgs {
 
 pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
     let watch = Watch::begin();
-    let ours = Ours::start(&args.measured.program()?, args.place.check()?, &[]).await?;
+    let ours = Ours::start(&args.measured.program()?, args.place.check()?, &RETENTION).await?;
     let mut fleet = Fleet::register(&ours, RUNNERS).await?;
     let workers = RUNNERS as usize;
     let closed = Closed { producers: workers, consumers: workers, lasting: MEASURE };
