@@ -8,7 +8,6 @@ mod actions_runners;
 mod artifacts;
 mod audit;
 mod caches;
-mod checkpoint;
 mod claims;
 mod collect;
 mod columns;
@@ -63,16 +62,6 @@ pub enum Synchronous {
     Full,
     /// The operating system: a crash of the process loses nothing, a loss of power may lose the last steps.
     Normal,
-}
-
-impl Synchronous {
-    /// As the engine calls it.
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Full => "FULL",
-            Self::Normal => "NORMAL",
-        }
-    }
 }
 
 /// How a database is used.
@@ -138,25 +127,21 @@ impl Sqlite {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         crate::directory::prepare(directory)?;
         let lock = opening::lock(path)?;
-        let mut connection = opening::writer(path, options, Timestamp::now())?;
+        let connection = opening::writer(path, options, Timestamp::now())?;
         let readers = (0..options.readers.max(1)).map(|_| opening::reader(path)).collect::<Result<_, _>>()?;
-        let beside = opening::beside(path, options)?;
 
         let failed = |error| engine("start a thread", &error);
         let (writes, steps) = sync_channel(QUEUE);
         let (reads, queued_reads) = sync_channel(QUEUE);
-        let mut threads = readers::start(readers, queued_reads).map_err(failed)?;
-        let (mut log, checkpoints) = checkpoint::start(&mut connection, beside).map_err(failed)?;
-        threads.push(checkpoints);
+        let readers = readers::start(readers, queued_reads).map_err(failed)?;
         let observer = options.observer.clone();
         let closing = Closing::default();
         let waiter = Arc::clone(&closing);
         let closed = Arc::<AtomicBool>::default();
         let is_closed = Arc::clone(&closed);
         let thread = move || {
-            writer::run(&connection, &steps, |db| log.look(db), observer.as_ref(), &is_closed);
-            drop(log);
-            let ended = end(connection, threads);
+            writer::run(&connection, &steps, observer.as_ref(), &is_closed);
+            let ended = end(connection, readers);
             drop(lock);
             if let Err(error) = &ended {
                 tracing::warn!(%error, "the database was not closed cleanly: {error}");
@@ -258,10 +243,10 @@ fn refused<T>(operation: &'static str, error: &TrySendError<T>) -> Error {
     }
 }
 
-/// Moves everything from the write-ahead log into the database, once the other threads do not need it.
-fn end(connection: Connection, threads: Vec<JoinHandle<()>>) -> Result<(), Error> {
+/// Moves everything from the write-ahead log into the database, once no reader needs it.
+fn end(connection: Connection, readers: Vec<JoinHandle<()>>) -> Result<(), Error> {
     // A panic of such a thread was reported when it happened.
-    threads.into_iter().for_each(|thread| drop(thread.join()));
+    readers.into_iter().for_each(|reader| drop(reader.join()));
     let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     checkpoint.map_err(|error| engine("checkpoint", &error))?;
     connection.close().map_err(|(_, error)| engine("close", &error))

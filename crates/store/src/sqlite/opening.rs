@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::Options;
 use super::migrations::{self, Refusal};
+use super::{Options, Synchronous};
 use crate::Error;
 
 /// How long to wait for a lock that a visitor (a backup, a shell) holds.
@@ -71,7 +71,11 @@ pub(super) fn writer(path: &Path, options: &Options, now: Timestamp) -> Result<C
         // Before the schema is known to be ours nothing may be changed, the journal mode included.
         migrations::migrate(&mut connection, now)?;
         let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        connection.pragma_update(None, "synchronous", options.synchronous.word())?;
+        let synchronous = match options.synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
         // What a burst blew up the WAL to is given back at the next checkpoint.
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         Ok((connection, journal))
@@ -89,19 +93,6 @@ pub(super) fn writer(path: &Path, options: &Options, now: Timestamp) -> Result<C
 /// statement anew for each execution: that was a third of what the writer did, and nearly half of what the readers did.
 fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
-}
-
-/// Opens the connection that copies the write-ahead log into the database.
-pub(super) fn beside(path: &Path, options: &Options) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connect = || {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        connection.pragma_update(None, "synchronous", options.synchronous.word())?;
-        Ok(connection)
-    };
-    connect().map_err(|error| refused(path, &Refusal::Sqlite(error)))
 }
 
 /// What a reader keeps of the database, in KiB. The operating system has the same pages, and there are several readers;
@@ -156,7 +147,6 @@ fn unusable(path: &Path, problem: &impl std::fmt::Display, remedy: &str) -> Erro
 mod tests {
     use rusqlite::StatementStatus;
 
-    use super::super::Synchronous;
     use super::*;
 
     fn number(connection: &Connection, pragma: &str) -> i64 {

@@ -69,15 +69,9 @@ pub(super) fn step<T: Send + 'static>(
     Step { undo, run }
 }
 
-/// Executes steps until all senders are gone and nothing is left, and calls `between` after each batch. Waits for a file that cannot be written until
+/// Executes steps until all senders are gone and nothing is left. Waits for a file that cannot be written until
 /// `closing`.
-pub(super) fn run(
-    connection: &Connection,
-    steps: &Receiver<Step>,
-    mut between: impl FnMut(&Connection),
-    observer: Option<&Observer>,
-    closing: &AtomicBool,
-) {
+pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Option<&Observer>, closing: &AtomicBool) {
     let mut batch = Vec::with_capacity(BATCH);
     while let Ok(first) = steps.recv() {
         batch.push(first);
@@ -89,7 +83,6 @@ pub(super) fn run(
         }
         let committed = committed.map(drop);
         answers.into_iter().for_each(|answer| answer(committed.clone()));
-        between(connection);
     }
 }
 
@@ -215,7 +208,7 @@ mod tests {
             let batches = Arc::new(Mutex::new(Vec::new()));
             let seen = Arc::clone(&batches);
             let observer: Observer = Arc::new(move |_, size| seen.lock().unwrap().push(size));
-            run(&self.connection, &steps, |_| {}, Some(&observer), &AtomicBool::new(false));
+            run(&self.connection, &steps, Some(&observer), &AtomicBool::new(false));
             let succeeded = self.replies.drain(..).map(|mut reply| reply.try_recv().unwrap().is_ok()).collect();
             (batches.lock().unwrap().clone(), succeeded)
         }
@@ -319,7 +312,7 @@ mod tests {
         let writer = std::thread::spawn(move || {
             let connection = Connection::open(&path).unwrap();
             connection.busy_timeout(Duration::from_millis(5)).unwrap();
-            run(&connection, &steps, |_| {}, None, &own);
+            run(&connection, &steps, None, &own);
         });
         let send = |sql: &'static str| {
             let (answer, reply) = oneshot::channel();
