@@ -126,7 +126,7 @@ impl Dispatcher {
             Held::offer(runner_id, now, later(now, self.config.offer_window))
         };
         let job = self.jobs.get_mut(&id).expect("a queued job is known");
-        self.index.remove(job.lane, job.place);
+        self.index.remove(job.lane, job.place(id));
         job.epoch = job.epoch.next();
         let assignment = held.assignment(id, job.epoch, job.attempt);
         self.take(id, held);
@@ -165,7 +165,7 @@ impl Dispatcher {
     /// Queues a job that nobody holds, at its old place.
     fn requeue(&mut self, id: JobId, reason: RequeueReason, effects: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get(&id) else { return };
-        self.index.push(job.lane, job.place);
+        self.index.push(job.lane, job.place(id));
         effects.push(Effect::Requeued {
             job: id,
             old_epoch: job.epoch,

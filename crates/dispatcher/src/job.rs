@@ -1,5 +1,6 @@
 //! A job as the dispatcher sees it.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -54,7 +55,8 @@ pub enum LostPolicy {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) lane: Lane,
-    pub(crate) place: Place,
+    pub(crate) priority: i32,
+    pub(crate) sequence: i64,
     pub(crate) attempt: u32,
     pub(crate) epoch: Epoch,
     pub(crate) queued_at: Timestamp,
@@ -92,6 +94,11 @@ pub(crate) enum HeldKind {
 }
 
 impl Job {
+    /// Its place in its lane, given its id.
+    pub(crate) fn place(&self, job: JobId) -> Place {
+        Place { priority: Reverse(self.priority), sequence: self.sequence, job }
+    }
+
     pub(crate) fn status(&self) -> JobStatus {
         match self.held.as_ref().map(|held| held.kind) {
             None => JobStatus::Queued,
@@ -122,5 +129,15 @@ impl Held {
             HeldKind::Lease { .. } => AssignmentKind::Lease { expires_at },
         };
         Assignment { job, runner: self.runner, epoch, attempt, kind }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queued_job_is_small() {
+        assert!(size_of::<Job>() <= 80, "{}", size_of::<Job>());
     }
 }

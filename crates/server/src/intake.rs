@@ -134,7 +134,8 @@ impl App {
         self.changes.begin(run.id);
         self.events.begin(&run, &jobs);
         let is_single = submission.single;
-        self.runs.begin(run.id, Arc::new(Compiled { workflow: Arc::new(workflow), submission }));
+        let workflow = self.workflows.shared(&submission, workflow);
+        self.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
         let queued: Vec<JobRecord> = jobs.iter().filter(|job| job.conclusion.is_none()).cloned().collect();
         self.enqueue(&queued);
         // What else follows, follows from the stored run, here as after a restart; nothing does while its only job waits.

@@ -43,6 +43,7 @@ mod traces;
 mod transport;
 mod values;
 mod views;
+mod workflows;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,7 @@ pub(crate) struct App {
     pub sources: Arc<sources::Sources>,
     pub repositories: sources::Repositories,
     pub leases: leases::Leases,
+    pub workflows: workflows::Workflows,
     pub deadlines: Mutex<dispatch::Deadlines>,
     pub polls_end: front::Ends,
     pub runner_tokens: auth::RunnerTokens,
@@ -324,6 +326,7 @@ async fn start_kept(
         sources: Arc::new(sources::Sources::new(sources, git.clone(), clock.clone(), tasks.clone())),
         repositories: sources::Repositories::new(config.repositories_dir.clone(), git, tasks.clone()),
         leases: leases::Leases::default(),
+        workflows: workflows::Workflows::default(),
         deadlines: Mutex::default(),
         polls_end: front::Ends::new(),
         runner_tokens: auth::RunnerTokens::default(),

@@ -3,15 +3,12 @@
 //! Queued jobs are queued again at their old place, running ones keep their lease for a whole lease's time from now, so
 //! that a runner that worked on through the outage finds its job still its own.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use startline_dispatcher::{JobSpec, Requirement};
 use startline_protocol::ids::RunId;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::{Demand, JobOutline, RunRecord, UnfinishedRun};
-use startline_workflow::model::Workflow;
 use uuid::Uuid;
 
 use crate::routes::polls::job_guid;
@@ -37,7 +34,6 @@ impl App {
             self.apply(&mut inner, now, effects);
         }
         let (mut runs, mut jobs, mut due) = (0, 0, Vec::new());
-        let mut workflows = Workflows::default();
         let mut page = self.store.unfinished(RunId(0), RUNS_AT_ONCE).await?;
         while let Some(last) = page.last() {
             // It is read while this one is taken up.
@@ -45,7 +41,7 @@ impl App {
             for unfinished in page {
                 runs += 1;
                 jobs += unfinished.jobs.iter().filter(|job| job.status != JobStatus::Completed).count();
-                due.extend(self.restore_run(unfinished, &mut workflows).await?);
+                due.extend(self.restore_run(unfinished).await?);
             }
             page = next.await?;
         }
@@ -66,9 +62,8 @@ impl App {
     async fn restore_run(
         self: &Arc<Self>,
         UnfinishedRun { run, jobs }: UnfinishedRun,
-        workflows: &mut Workflows,
     ) -> Result<Option<RunId>, startline_store::Error> {
-        let compiled = match workflows.compile(&run) {
+        let compiled = match compile(self, &run) {
             Ok(compiled) => compiled,
             Err(reason) => {
                 tracing::error!(run.id = %run.id, reason, "a stored run cannot go on with this version");
@@ -162,23 +157,9 @@ fn requirement(repository: &str, demand: &Demand) -> Arc<Requirement> {
     })
 }
 
-/// Workflows that were compiled: of many runs, most are of the same few.
-#[derive(Default)]
-struct Workflows(HashMap<[u8; 32], Arc<Workflow>>);
-
-impl Workflows {
-    fn compile(&mut self, run: &RunRecord) -> Result<Compiled, String> {
-        let submission: Submission = serde_json::from_str(&run.run.submission).map_err(|error| error.to_string())?;
-        let Submission { workflow, path, files, .. } = &submission;
-        let source = serde_json::to_vec(&(workflow, path, files)).map_err(|error| error.to_string())?;
-        let workflow = match self.0.entry(startline_crypto::sha256(&source)) {
-            Entry::Occupied(known) => Arc::clone(known.get()),
-            Entry::Vacant(place) => {
-                let compiled = submission::compile(workflow, path, files);
-                let compiled = compiled.map_err(|_| "the workflow no longer compiles".to_owned())?;
-                Arc::clone(place.insert(Arc::new(compiled)))
-            }
-        };
-        Ok(Compiled { workflow, submission })
-    }
+fn compile(app: &App, run: &RunRecord) -> Result<Compiled, String> {
+    let submission: Submission = serde_json::from_str(&run.run.submission).map_err(|error| error.to_string())?;
+    let compiled = app.workflows.compiled(&submission, submission::compile);
+    let workflow = compiled.map_err(|_| "the workflow no longer compiles".to_owned())?;
+    Ok(Compiled { workflow, submission })
 }

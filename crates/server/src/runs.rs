@@ -38,7 +38,7 @@ struct Active {
 /// A run's workflow and submission, kept while it is active.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// One for all runs of the same files, where they were taken up at a start.
+    /// One for all runs of the same files.
     pub workflow: Arc<Workflow>,
     pub submission: Submission,
 }

@@ -128,10 +128,10 @@ impl Dispatcher {
             let class = spec.requirement.class().map_err(|source| EnqueueError::Requirement { job: id, source })?;
             self.index.retain_lane(class, &spec.requirement.repository)
         };
-        let place = Place { priority: std::cmp::Reverse(spec.priority), sequence: spec.sequence, job: id };
-        entry.insert(Box::new(Job {
+        let job = Job {
             lane,
-            place,
+            priority: spec.priority,
+            sequence: spec.sequence,
             attempt: spec.attempt,
             epoch: spec.epoch,
             queued_at: spec.queued_at,
@@ -140,7 +140,9 @@ impl Dispatcher {
             on_runner_lost: spec.on_runner_lost,
             requeues_left: spec.requeues_left,
             held: None,
-        }));
+        };
+        let place = job.place(id);
+        entry.insert(Box::new(job));
         self.changed_jobs.insert(id);
         Ok((lane, place))
     }
@@ -148,7 +150,7 @@ impl Dispatcher {
     /// Takes a job out of the queue and forgets it. False when it is not queued; nothing has changed then.
     pub fn cancel_queued(&mut self, id: JobId) -> bool {
         let Some(job) = self.jobs.get(&id).filter(|job| job.held.is_none()) else { return false };
-        self.index.remove(job.lane, job.place);
+        self.index.remove(job.lane, job.place(id));
         self.forget(id);
         true
     }

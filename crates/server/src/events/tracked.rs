@@ -47,9 +47,15 @@ struct Jobs(Vec<(JobId, Job)>);
 #[derive(Debug)]
 struct Job {
     told: Place,
+    /// `None` until it was offered.
+    further: Option<Box<Further>>,
+}
+
+/// What there is to know of a job that a runner has, or had.
+#[derive(Debug, Default)]
+struct Further {
     runner: Option<RunnerId>,
-    /// `None` until it has written something.
-    log: Option<Box<Log>>,
+    log: Log,
 }
 
 #[derive(Debug, Default)]
@@ -59,9 +65,16 @@ struct Log {
     untold: Option<(u32, u64)>,
 }
 
-/// A state's place in the life of a job; later ones are higher.
+/// A state's place in the life of a job, later ones higher: eight for each epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(Epoch, u8);
+struct Place(i64);
+
+impl Job {
+    fn new(status: JobStatus, epoch: Epoch, runner: Option<RunnerId>) -> Self {
+        let further = runner.map(|_| Box::new(Further { runner, log: Log::default() }));
+        Self { told: Place::of(status, epoch), further }
+    }
+}
 
 impl Jobs {
     fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
@@ -78,7 +91,7 @@ impl Jobs {
 
 impl Tracked {
     pub(super) fn recall(&mut self, run: &RunRecord, jobs: &[JobOutline]) {
-        let told = |job: &JobOutline| Job { told: Place::of(job.status, job.epoch), runner: job.runner_id, log: None };
+        let told = |job: &JobOutline| Job::new(job.status, job.epoch, job.runner_id);
         let known = Run {
             repository: run.run.repository.clone(),
             started: run.started_at.is_some(),
@@ -99,7 +112,7 @@ impl Place {
             JobStatus::Queued => 3,
             JobStatus::Completed => 4,
         };
-        Self(epoch, rank)
+        Self(epoch.0.saturating_mul(8).saturating_add(rank))
     }
 }
 
@@ -143,13 +156,14 @@ impl Inner {
             Some(known) if known.told >= place => return,
             Some(known) => {
                 // What it wrote before comes first.
-                untold = known.log.as_mut().and_then(|log| log.untold.take());
+                untold = known.further.as_mut().and_then(|further| further.log.untold.take());
                 known.told = place;
-                known.runner = job.runner_id;
+                if job.runner_id.is_some() || known.further.is_some() {
+                    known.further.get_or_insert_default().runner = job.runner_id;
+                }
             }
             None => {
-                let known = Job { told: place, runner: job.runner_id, log: None };
-                run.jobs.insert(job.id, known);
+                run.jobs.insert(job.id, Job::new(job.status, job.epoch, job.runner_id));
             }
         }
         let begins = !run.started && job.status == JobStatus::Running;
@@ -193,14 +207,14 @@ impl Inner {
         let Some(run) = self.tracked.runs.get_mut(&run_id) else { return false };
         let Some(job) = run.jobs.get_mut(id) else { return false };
         let now = Instant::now();
-        let known = job.log.get_or_insert_default();
-        if known.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
-            known.untold = Some((attempt, length));
+        let known = job.further.get_or_insert_default();
+        if known.log.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+            known.log.untold = Some((attempt, length));
             self.tracked.grown.insert((run_id, id));
             return true;
         }
-        **known = Log { told_at: Some(now), untold: None };
-        let audience = Audience::job(&run.repository, job.runner);
+        known.log = Log { told_at: Some(now), untold: None };
+        let audience = Audience::job(&run.repository, known.runner);
         let body = log(run_id, id, &run.repository, attempt, length);
         self.publish(clock, audience, body);
         false
@@ -212,14 +226,14 @@ impl Inner {
         for (run_id, id) in std::mem::take(&mut self.tracked.grown) {
             let Some(run) = self.tracked.runs.get_mut(&run_id) else { continue };
             let Some(job) = run.jobs.get_mut(id) else { continue };
-            let Some(known) = &mut job.log else { continue };
-            if known.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+            let Some(known) = &mut job.further else { continue };
+            if known.log.told_at.is_some_and(|at| now < at + LOG_INTERVAL) {
                 self.tracked.grown.insert((run_id, id));
                 continue;
             }
-            let Some((attempt, length)) = known.untold.take() else { continue };
-            known.told_at = Some(now);
-            let audience = Audience::job(&run.repository, job.runner);
+            let Some((attempt, length)) = known.log.untold.take() else { continue };
+            known.log.told_at = Some(now);
+            let audience = Audience::job(&run.repository, known.runner);
             let body = log(run_id, id, &run.repository, attempt, length);
             self.publish(clock, audience, body);
         }
