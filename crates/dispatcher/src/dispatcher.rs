@@ -60,6 +60,8 @@ pub struct Dispatcher {
     changed_runners: BTreeSet<RunnerId>,
     /// Jobs that came, went or changed hands since the caller last asked.
     pub(crate) changed_jobs: BTreeSet<JobId>,
+    /// No job that is known has been ready to run for longer.
+    pub(crate) queued_since: Option<Timestamp>,
     /// Grows with each use.
     stamp: u64,
 }
@@ -85,6 +87,7 @@ impl Dispatcher {
             deadlines: BTreeSet::new(),
             changed_runners: BTreeSet::new(),
             changed_jobs: BTreeSet::new(),
+            queued_since: None,
             stamp: 0,
         }
     }

@@ -150,9 +150,15 @@ impl Dispatcher {
         self.jobs.get(&id).map(|job| self.index.repository(job.lane))
     }
 
-    /// Jobs that are queued and became ready to run before this time, by id. Costs a look at every job.
+    /// Jobs that are queued and became ready to run before this time, by id. Costs a look at every job where there may be
+    /// such jobs, and nothing otherwise.
     #[must_use]
-    pub fn queued_since_before(&self, time: Timestamp) -> Vec<JobId> {
+    pub fn queued_since_before(&mut self, time: Timestamp) -> Vec<JobId> {
+        if self.queued_since.is_none_or(|since| since >= time) {
+            return Vec::new();
+        }
+        // What is held may come back with the time that it has.
+        self.queued_since = self.jobs.values().map(|job| job.queued_at).min();
         let waits = |job: &Job| job.held.is_none() && job.queued_at < time;
         self.jobs.iter().filter(|(_, job)| waits(job)).map(|(&id, _)| id).collect()
     }

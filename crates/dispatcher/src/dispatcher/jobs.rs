@@ -142,6 +142,7 @@ impl Dispatcher {
             held: None,
         };
         let place = job.place(id);
+        self.queued_since = Some(self.queued_since.map_or(spec.queued_at, |since| since.min(spec.queued_at)));
         entry.insert(Box::new(job));
         self.changed_jobs.insert(id);
         Ok((lane, place))

@@ -355,3 +355,24 @@ fn a_waiting_job_is_explained_by_what_each_runner_lacks() {
     assert_eq!(bench.dispatcher.explain(JobId(1)).unwrap().status, JobStatus::Running);
     assert_eq!(bench.dispatcher.explain(JobId(9)), None);
 }
+
+#[test]
+fn jobs_that_wait_since_before_a_time_are_found_also_when_they_come_back() {
+    let mut bench = Bench::with_runners([runner(1)]);
+    let since = |second, id| JobSpec { queued_at: at(second), ..job(id) };
+    bench.queue(50, [since(10, 1), since(50, 2), since(30, 3)]);
+    let due = |bench: &mut Bench, second| -> Vec<i64> {
+        bench.dispatcher.queued_since_before(at(second)).into_iter().map(|job| job.0).collect()
+    };
+    assert_eq!([10, 11, 31, 51].map(|second| due(&mut bench, second)), [vec![], vec![1], vec![1, 3], vec![1, 2, 3]]);
+    let offer = bench.gets(51, 1, false);
+    assert_eq!(offer.job, JobId(1));
+    assert_eq!(due(&mut bench, 60), [2, 3]);
+    assert!(bench.dispatcher.cancel_queued(JobId(3)));
+    assert_eq!([due(&mut bench, 50), due(&mut bench, 60)], [vec![], vec![2]]);
+    let given_back = bench.dispatcher.give_back(at(61), offer.job, offer.epoch, GiveBack::Undelivered);
+    assert!(given_back.is_ok());
+    assert_eq!([due(&mut bench, 10), due(&mut bench, 20)], [vec![], vec![1]]);
+    bench.queue(62, [since(5, 4)]);
+    assert_eq!(due(&mut bench, 6), [4]);
+}
