@@ -19,7 +19,7 @@ use startline_dispatcher::{
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::Conclusion;
-use startline_store::{JobOutline, JobRecord};
+use startline_store::{Demand, JobOutline, JobRecord};
 use tokio::sync::{Notify, oneshot};
 
 use crate::App;
@@ -131,8 +131,8 @@ impl Inner {
     }
 }
 
-/// The dispatcher's view of a job that is taken up at a start; `requirement` is that of its demand.
-pub(crate) fn restored(run: RunId, job: &JobOutline, requirement: &Arc<Requirement>) -> JobSpec {
+/// The dispatcher's view of a job; `requirement` is that of its demand.
+pub(crate) fn spec(run: RunId, job: &JobOutline, requirement: &Arc<Requirement>) -> JobSpec {
     JobSpec {
         id: job.id,
         run,
@@ -148,32 +148,24 @@ pub(crate) fn restored(run: RunId, job: &JobOutline, requirement: &Arc<Requireme
     }
 }
 
-/// The dispatcher's view of a stored job.
-fn spec(job: &JobRecord) -> JobSpec {
-    JobSpec {
-        id: job.id,
-        run: job.run_id,
-        timeout_minutes: job.timeout_minutes,
-        requirement: Arc::new(Requirement {
-            labels: job.labels.clone(),
-            group: job.group.clone(),
-            repository: job.repository.clone(),
-            trusted: job.trusted,
-        }),
-        priority: job.priority,
-        sequence: job.id.0,
-        attempt: job.attempt,
-        epoch: job.epoch,
-        queued_at: job.queued_at,
-        on_runner_lost: LostPolicy::Requeue,
-        requeues_left: job.requeues_left,
-    }
+/// What a job of this repository asks for, as the dispatcher takes it.
+pub(crate) fn requirement(repository: &str, demand: &Demand) -> Arc<Requirement> {
+    Arc::new(Requirement {
+        labels: demand.labels.clone(),
+        group: demand.group.clone(),
+        repository: repository.to_owned(),
+        trusted: demand.trusted,
+    })
 }
 
 impl App {
     /// Puts durable jobs into the queue.
     pub(crate) fn enqueue(self: &Arc<Self>, jobs: &[JobRecord]) {
-        self.enqueue_specs(jobs.iter().map(spec));
+        let of = |job: &JobRecord| {
+            let outline = JobOutline::from(job);
+            spec(job.run_id, &outline, &requirement(&job.repository, &outline.demand))
+        };
+        self.enqueue_specs(jobs.iter().map(of));
     }
 
     /// The same for what the dispatcher knows of jobs.
@@ -186,7 +178,6 @@ impl App {
             tracing::warn!(%error, "a job was not queued");
         }
         self.apply(&mut inner, now, effects);
-        drop(inner);
     }
 
     /// Carries out what the dispatcher decided, in order, while the lock is held.
@@ -334,7 +325,6 @@ impl App {
             Err(LeaseError::Delivered { .. }) => {}
             Err(error) => tracing::debug!(%error, "an assignment was over before it was given back"),
         }
-        drop(inner);
     }
 
     /// Concludes a job that the service cannot hand to any runner.

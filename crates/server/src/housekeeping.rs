@@ -27,6 +27,11 @@ pub(crate) struct Limits {
 /// How long a token is listed after its end.
 const TOKEN_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// The moment that is `age` ago.
+pub(crate) fn before(now: Timestamp, age: SignedDuration) -> Timestamp {
+    now.saturating_sub(age).unwrap_or(Timestamp::MIN)
+}
+
 impl App {
     /// Keeps house until the service stops.
     pub(crate) async fn keep_house(self: Arc<Self>, limits: Limits) {
@@ -56,12 +61,11 @@ impl App {
         if !seen.is_empty() {
             self.store.touch_runners(seen).await?;
         }
-        let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN);
-        let ephemeral = self.store.expired_ephemeral_runners(before(limits.ephemeral_idle)).await?;
-        self.remove_silent(ephemeral, before(limits.ephemeral_idle)).await?;
-        let stale = self.store.stale_runners(before(limits.runner_retention)).await?;
-        self.remove_silent(stale, before(limits.runner_retention)).await?;
-        let purged = self.store.purge_tokens(before(TOKEN_RETENTION)).await?;
+        let ephemeral = self.store.expired_ephemeral_runners(before(now, limits.ephemeral_idle)).await?;
+        self.remove_silent(ephemeral, before(now, limits.ephemeral_idle)).await?;
+        let stale = self.store.stale_runners(before(now, limits.runner_retention)).await?;
+        self.remove_silent(stale, before(now, limits.runner_retention)).await?;
+        let purged = self.store.purge_tokens(before(now, TOKEN_RETENTION)).await?;
         if purged > 0 {
             tracing::info!(tokens = purged, "purged tokens that ended long ago");
         }
@@ -71,8 +75,8 @@ impl App {
     /// Fails the jobs that have waited for a runner for longer than this.
     async fn give_up_waiting(self: &Arc<Self>, timeout: Period) -> Result<(), startline_store::Error> {
         let age = SignedDuration::try_from(timeout.get()).unwrap_or(SignedDuration::MAX);
-        let before = self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
-        let waiting = self.dispatch.lock().dispatcher.queued_since_before(before);
+        let since = before(self.clock.now(), age);
+        let waiting = self.dispatch.lock().dispatcher.queued_since_before(since);
         for id in waiting {
             self.give_up(id, &format!("no runner took the job within {timeout} (--queue-timeout)")).await?;
         }

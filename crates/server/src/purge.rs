@@ -13,6 +13,7 @@ use startline_store::Purged;
 use startline_store::logs::LogError;
 
 use crate::App;
+use crate::housekeeping::before;
 use crate::metrics::PurgedKind;
 use crate::problem::ApiError;
 
@@ -60,11 +61,6 @@ fn kept_for(period: Period) -> Option<SignedDuration> {
     (!period.get().is_zero()).then(|| SignedDuration::try_from(period.get()).unwrap_or(SignedDuration::MAX))
 }
 
-/// What is older than this is due.
-fn due(now: Timestamp, age: SignedDuration) -> Timestamp {
-    now.saturating_sub(age).unwrap_or(Timestamp::MIN)
-}
-
 impl App {
     /// Purges what is old until the service stops.
     pub(crate) async fn purge(self: Arc<Self>, limits: Limits) {
@@ -97,10 +93,10 @@ impl App {
 
     async fn purge_round(&self, limits: Limits, done: &mut Done) -> Result<(), PurgeError> {
         let now = self.clock.now();
-        let mut runs = kept_for(limits.runs).map(|age| (due(now, age), None));
+        let mut runs = kept_for(limits.runs).map(|age| (before(now, age), None));
         let gone = kept_for(limits.runs).map_or(GONE, |age| age.min(GONE));
         let mut registrations = Some(0);
-        let mut lines = kept_for(limits.audit).map(|age| due(now, age));
+        let mut lines = kept_for(limits.audit).map(|age| before(now, age));
         // In turn, so that none waits for the end of the others.
         while runs.is_some() || registrations.is_some() || lines.is_some() {
             if let Some((before, from)) = runs.take() {
@@ -117,7 +113,7 @@ impl App {
                 }
             }
             if let Some(after) = registrations.take() {
-                let purged = self.store.purge_runners(due(now, gone), RunnerId(after)).await?;
+                let purged = self.store.purge_runners(before(now, gone), RunnerId(after)).await?;
                 registrations = purged.next;
                 done.registrations += purged.count;
                 self.metrics.purged(PurgedKind::Registrations, purged.count);
@@ -146,7 +142,7 @@ impl App {
     /// Whether a run that ended then is kept no more: it counts as gone from that moment on, purged or not yet.
     pub(crate) fn is_past(&self, completed_at: Option<Timestamp>) -> bool {
         let Some(age) = kept_for(self.config.run_retention) else { return false };
-        completed_at.is_some_and(|at| at < due(self.clock.now(), age))
+        completed_at.is_some_and(|at| at < before(self.clock.now(), age))
     }
 
     /// There is no such run or job, perhaps any more.

@@ -81,10 +81,10 @@ impl App {
         for job in &jobs {
             let requirement = match &last {
                 Some((demand, requirement)) if Arc::ptr_eq(demand, &job.demand) => Arc::clone(requirement),
-                _ => requirement(&run.run.repository, &job.demand),
+                _ => dispatch::requirement(&run.run.repository, &job.demand),
             };
             last = Some((&job.demand, Arc::clone(&requirement)));
-            let spec = dispatch::restored(run.id, job, &requirement);
+            let spec = dispatch::spec(run.id, job, &requirement);
             if job.status == JobStatus::Queued && job.cancel_reason.is_none() {
                 queued.push(spec);
             } else {
@@ -146,15 +146,6 @@ fn is_due(run: &RunRecord, jobs: &[JobOutline], compiled: &Compiled) -> bool {
         matches!(job.status, JobStatus::Queued | JobStatus::Offered | JobStatus::Running) && job.cancel_reason.is_none()
     };
     run.cancel_requested || jobs.is_empty() || !jobs.iter().all(goes_on) || concurrency::is_wanted(&compiled.workflow)
-}
-
-fn requirement(repository: &str, demand: &Demand) -> Arc<Requirement> {
-    Arc::new(Requirement {
-        labels: demand.labels.clone(),
-        group: demand.group.clone(),
-        repository: repository.to_owned(),
-        trusted: demand.trusted,
-    })
 }
 
 fn compile(app: &App, run: &RunRecord) -> Result<Compiled, String> {

@@ -1,5 +1,5 @@
-//! Tokens that were looked up a moment ago, so that a caller's requests in quick succession (a poll, an acquire, a
-//! heartbeat; submission after submission) cost one look-up.
+//! Tokens that were looked up a moment ago, so that a caller's requests in quick succession (submission after submission; a
+//! worker's reports) cost one look-up. Runner tokens are remembered apart (`auth/runner_tokens.rs`).
 //!
 //! What the cache says of a record may be as old as [`TTL`], for what another process changes. What this one revokes or
 //! deletes is taken out at once. What a signed token says does not change, so that it is believed for longer.

@@ -363,7 +363,6 @@ impl App {
         if let Ok(effects) = inner.dispatcher.heartbeat(now, runner) {
             self.apply(&mut inner, now, effects);
         }
-        drop(inner);
     }
 }
 

@@ -207,7 +207,6 @@ impl App {
         let mut inner = self.dispatch.lock();
         let effects = inner.dispatcher.add_runner(now, views::spec(runner, self.actions.lease));
         self.apply(&mut inner, now, effects);
-        drop(inner);
     }
 }
 

@@ -322,7 +322,6 @@ pub(super) async fn renew_token(
     let now = app.clock.now();
     let expires_at = now + RUNNER_TOKEN_LIFE;
     let record = app.audit(&runner, "token.renew", format_args!("runner:{}", runner.id));
-    // The tokens that it has end sooner from here on, whether or not this is carried to its end.
     let renewed = app.store.renew_runner_token(runner.id, token::hash(token.expose()).0, expires_at, now);
     let renewed = app.to_its_end(renewed, move |app, _| app.runner_tokens.forget(runner.id)).await;
     record.conclude(renewed.map_err(ApiError::from)).await?;
@@ -377,7 +376,6 @@ impl App {
         let mut inner = self.dispatch.lock();
         let effects = inner.dispatcher.remove_runner(now, runner);
         self.apply(&mut inner, now, effects);
-        drop(inner);
     }
 }
 
