@@ -9,13 +9,13 @@ use std::fmt;
 use std::path::Path;
 
 use jiff::Timestamp;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::DecodingKey;
 use serde::{Deserialize, Serialize};
 use startline_protocol::ids::{Epoch, JobId, RunId};
 use startline_protocol::token::JobToken;
 use uuid::Uuid;
 
-use crate::hs256::{self, Refusal};
+use crate::hs256::{self, Refusal, SigningKey};
 use crate::key_file::{self, KeyFileError};
 use crate::random_bytes;
 
@@ -94,7 +94,7 @@ pub enum JobTokenError {
 /// The key that signs and verifies job tokens.
 #[derive(Clone)]
 pub struct JobTokenKey {
-    encoding: EncodingKey,
+    signing: SigningKey,
     decoding: DecodingKey,
 }
 
@@ -108,7 +108,7 @@ impl JobTokenKey {
     /// The key with these bytes, which must be secret and random.
     #[must_use]
     pub fn from_bytes(key: &[u8; 32]) -> Self {
-        Self { encoding: EncodingKey::from_secret(key), decoding: DecodingKey::from_secret(key) }
+        Self { signing: SigningKey::new(key), decoding: DecodingKey::from_secret(key) }
     }
 
     /// The key in the file at `path`, which is created with mode 0600 if it does not exist.
@@ -136,7 +136,7 @@ impl JobTokenKey {
             jti: claims.id,
             scp: format!("{RESULTS_SCOPE}:{}:{}", claims.plan_id, claims.job_guid),
         };
-        let text = hs256::encode(&wire, &self.encoding).expect("a struct of numbers and text can be written");
+        let text = hs256::encode(&wire, &self.signing).expect("a struct of numbers and text can be written");
         JobToken::parse(text).expect("the header of a JWT starts with `{\"`")
     }
 

@@ -9,11 +9,11 @@ use std::path::Path;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use jiff::Timestamp;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::DecodingKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::hs256::{self, ISSUER, MAX_LENGTH, Refusal};
+use crate::hs256::{self, ISSUER, MAX_LENGTH, Refusal, SigningKey};
 use crate::key_file::{self, KeyFileError};
 use crate::random_bytes;
 
@@ -173,7 +173,7 @@ impl PurposeKey {
             exp: expires_at.as_second(),
             ctx: payload,
         };
-        let key = EncodingKey::from_secret(&self.keys[0][purpose as usize]);
+        let key = SigningKey::new(&self.keys[0][purpose as usize]);
         let text = hs256::encode(&wire, &key).ok_or(PurposeTokenError::Malformed)?;
         if text.len() > MAX_LENGTH {
             return Err(PurposeTokenError::TooLong { length: text.len() });
