@@ -3,6 +3,7 @@
 mod listen;
 mod pem;
 mod self_signed;
+mod stream;
 mod validity;
 
 #[cfg(test)]
@@ -18,10 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls_pki_types::InvalidDnsNameError;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 pub use listen::{Listen, Stream};
+pub use stream::TlsStream;
 
 use crate::clock::Clock;
 use crate::serve::{Socket, Transport};
@@ -282,7 +282,7 @@ impl Transport for Tls {
     type Io = TlsStream<Socket>;
 
     async fn handshake(&self, socket: Socket) -> io::Result<TlsStream<Socket>> {
-        TlsAcceptor::from(Arc::clone(&self.current().config)).accept(socket).await
+        TlsStream::accept(Arc::clone(&self.current().config), socket).await
     }
 
     async fn maintain(&self) {

@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::server::TlsStream;
 
-use super::Tls;
+use super::{Tls, TlsStream};
 use crate::serve::{Socket, Transport};
 
 /// What a listener speaks.
