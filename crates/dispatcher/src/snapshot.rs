@@ -78,6 +78,8 @@ pub struct JobSnapshot {
     pub id: JobId,
     /// Its run.
     pub run: RunId,
+    /// When it became ready to run.
+    pub queued_at: Timestamp,
     /// How long it may run.
     pub timeout_minutes: u32,
     /// Queued, offered or running.
@@ -205,6 +207,7 @@ fn job_snapshot(id: JobId, job: &Job) -> JobSnapshot {
     JobSnapshot {
         id,
         run: job.run,
+        queued_at: job.queued_at,
         timeout_minutes: job.timeout_minutes,
         status: job.status(),
         epoch: job.epoch,

@@ -4,6 +4,7 @@
 //! The lock is never held across an await. A store command is sent when the method is called, so calling it under the
 //! lock is what keeps the order; its answer is awaited outside.
 
+mod offers;
 mod timer;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::actions::ScaleSets;
 use crate::events::Hub;
 use crate::problem::ApiResult;
 
+pub(crate) use offers::Offers;
 pub(crate) use timer::Deadlines;
 
 /// The dispatcher and the polls that wait for it.
@@ -35,6 +37,8 @@ pub(crate) struct Dispatch {
     inner: Mutex<Inner>,
     /// Something expires before the timer looks.
     timer: Notify,
+    /// There is an offer without a record.
+    offers: Notify,
     events: Arc<Hub>,
     scale_sets: Arc<ScaleSets>,
 }
@@ -43,6 +47,7 @@ pub(crate) struct Dispatch {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub dispatcher: Dispatcher,
+    pub offers: Offers,
     polls: HashMap<PollId, oneshot::Sender<Assignment>>,
     next_poll: u64,
     /// When the timer looks next.
@@ -54,8 +59,16 @@ pub(crate) struct Inner {
 impl Dispatch {
     pub(crate) fn new(dispatcher: Dispatcher, events: Arc<Hub>, scale_sets: Arc<ScaleSets>) -> Self {
         Self {
-            inner: Mutex::new(Inner { dispatcher, polls: HashMap::new(), next_poll: 1, armed: None, closed: false }),
+            inner: Mutex::new(Inner {
+                dispatcher,
+                offers: Offers::default(),
+                polls: HashMap::new(),
+                next_poll: 1,
+                armed: None,
+                closed: false,
+            }),
             timer: Notify::new(),
+            offers: Notify::new(),
             events,
             scale_sets,
         }
@@ -203,6 +216,7 @@ impl App {
                     self.actions.stops.ended(job);
                     self.forget_deadline(job);
                     tracing::info!(job.id = %job, attempt, %reason, "job returned to the queue");
+                    self.record_offer_of(inner, job, old_epoch);
                     let answer = self.store.requeue(job, old_epoch, attempt, requeues_left, reason.to_string(), now);
                     let app = Arc::clone(self);
                     self.tasks.spawn(async move {

@@ -347,6 +347,7 @@ async fn start_kept(
     app.restore().await.context("cannot take up the unfinished runs")?;
     app.events.open();
     app.tasks.spawn(Arc::clone(&app).run_timer());
+    app.tasks.spawn(Arc::clone(&app).record_offers());
     app.tasks.spawn(Arc::clone(&app).keep_house(housekeeping::Limits {
         every: config.housekeeping_interval.get(),
         ephemeral_idle: signed(config.ephemeral_idle.get()),

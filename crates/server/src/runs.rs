@@ -11,7 +11,7 @@ use startline_dispatcher::{CancelOutcome, Requirement};
 use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::runs_api::JobEnvironment;
 use startline_protocol::state::{Conclusion, JobStatus};
-use startline_store::{ClaimRecord, JobRecord, NewJob, RunRecord};
+use startline_store::{Answer, ClaimRecord, JobRecord, NewJob, RunRecord};
 use startline_workflow::model::Workflow;
 use startline_workflow::plan::{self, Decision, Instance, InstanceState, RunContext, RunsOn};
 
@@ -375,31 +375,34 @@ impl App {
             self.apply(&mut inner, now, effects);
             answer
         };
-        let Some(mut answer) = answer else { return Ok(()) };
+        let Some(answer) = answer else { return Ok(()) };
+        if let Some(job) = self.concluded_unheld(answer, job.id, Conclusion::Cancelled, reason).await? {
+            self.audit_job("job.cancel", &job, &[("reason", &reason)]);
+            self.job_ended(&job, false);
+        }
+        Ok(())
+    }
+
+    /// Waits for the conclusion of a job that no runner has; none when it was acquired or completed in the same moment. The
+    /// dispatcher may be ahead of the store by an offer that was never written, and then it is concluded as the store has it.
+    async fn concluded_unheld(
+        &self,
+        mut answer: Answer<JobRecord>,
+        id: JobId,
+        conclusion: Conclusion,
+        reason: &str,
+    ) -> Result<Option<JobRecord>, startline_store::Error> {
         loop {
             match answer.await {
-                Ok(job) => {
-                    self.audit_job("job.cancel", &job, &[("reason", &reason)]);
-                    self.job_ended(&job, false);
-                    return Ok(());
-                }
-                // The dispatcher was ahead of the store (an offer that is not written yet and now never will be), or the
-                // job was acquired or completed in the same moment, and then the request is on record.
-                Err(startline_store::Error::StaleEpoch { .. }) => {
-                    let Some(found) = self.store.job(job.id).await? else { return Ok(()) };
-                    if matches!(found.status, JobStatus::Running | JobStatus::Completed) {
-                        return Ok(());
-                    }
-                    answer = self.store.conclude(
-                        job.id,
-                        found.epoch,
-                        Conclusion::Cancelled,
-                        reason.to_owned(),
-                        self.clock.now(),
-                    );
-                }
+                Ok(job) => return Ok(Some(job)),
+                Err(startline_store::Error::StaleEpoch { .. }) => {}
                 Err(error) => return Err(error),
             }
+            let Some(found) = self.store.job(id).await? else { return Ok(None) };
+            if matches!(found.status, JobStatus::Running | JobStatus::Completed) {
+                return Ok(None);
+            }
+            answer = self.store.conclude(id, found.epoch, conclusion, reason.to_owned(), self.clock.now());
         }
     }
 
@@ -416,17 +419,12 @@ impl App {
             self.apply(&mut inner, now, effects);
             answer
         };
-        match answer.await {
-            Ok(job) => {
-                tracing::info!(job.id = %id, reason, "a job waited for too long");
-                self.audit_job("job.expire", &job, &[("reason", &reason)]);
-                self.job_ended(&job, false);
-                Ok(())
-            }
-            // It ended in the same moment.
-            Err(startline_store::Error::StaleEpoch { .. }) => Ok(()),
-            Err(error) => Err(error),
+        if let Some(job) = self.concluded_unheld(answer, id, Conclusion::Failure, reason).await? {
+            tracing::info!(job.id = %id, reason, "a job waited for too long");
+            self.audit_job("job.expire", &job, &[("reason", &reason)]);
+            self.job_ended(&job, false);
         }
+        Ok(())
     }
 
     /// Cancels a run. The planner sees a cancelled run from now on and stops every job whose condition no longer holds;

@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use jiff::Timestamp;
 use startline_daemon::Clock;
 use startline_daemon::trace::{Kind, Span, TraceContext, Tracer, Value};
-use startline_dispatcher::Assignment;
 use startline_protocol::ids::{Epoch, JobId};
 use startline_protocol::job_message::{TRACEPARENT, Variable};
 use startline_protocol::state::Conclusion;
@@ -143,9 +142,9 @@ impl App {
     }
 
     /// The job has a runner: the assignment is written, and for a lease the job message is ready.
-    pub(crate) fn trace_assigned(&self, job: &JobRecord, assignment: &Assignment) {
+    pub(crate) fn trace_assigned(&self, job: &JobRecord, epoch: Epoch, at: Timestamp) {
         let Some(trace) = self.job_trace(job) else { return };
-        self.part(&trace, trace.span("dispatch", assignment.epoch), "dispatch", (job.queued_at, self.clock.now()), job);
+        self.part(&trace, trace.span("dispatch", epoch), "dispatch", (job.queued_at, at), job);
     }
 
     /// The job is leased since `start`, and its runner is about to get it.

@@ -40,6 +40,7 @@ mod npm;
 #[path = "../../../../crates/store/src/blobs/tests/object_store.rs"]
 #[expect(dead_code, reason = "not everything can be told from outside")]
 mod object_store;
+mod offers;
 mod official;
 mod operating;
 mod policy;

@@ -43,33 +43,16 @@ pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Deli
         AssignmentKind::Lease { .. } => {
             let (answer, job) = delivery.settle(lease(&app, &assignment, &Origin::default()).await)?;
             app.note_assigned(&job);
-            app.trace_assigned(&job, &assignment);
+            app.trace_assigned(&job, assignment.epoch, app.clock.now());
             return Ok(answer);
         }
     };
     Ok(Json(answer).into_response())
 }
 
-/// Outlines an offer and sends it to the store, whose commit nobody waits for: what an offer promises is fenced by its
-/// acquisition, which is durable before it is answered, and a restart voids all offers anyway. `None` when it was withdrawn
-/// in the same moment.
-fn offer(app: &Arc<App>, assignment: &Assignment) -> Option<JobAssignment> {
-    let (known, written) = {
-        // Under the lock: behind everything that was decided of the job before, and ahead of what is decided next.
-        let inner = app.dispatch.lock();
-        let known = inner.dispatcher.job(assignment.job).filter(|known| known.epoch == assignment.epoch)?;
-        (known, app.store.record_offer(assignment.job, assignment.epoch, assignment.runner))
-    };
-    let (of, assignment_told) = (Arc::clone(app), assignment.clone());
-    app.tasks.spawn(async move {
-        match written.await {
-            Ok(job) => {
-                of.note_assigned(&job);
-                of.trace_assigned(&job, &assignment_told);
-            }
-            Err(error) => of.offer_not_written(&assignment_told, error),
-        }
-    });
+/// Outlines an offer, whose record nobody waits for. `None` when it was withdrawn in the same moment.
+fn offer(app: &App, assignment: &Assignment) -> Option<JobAssignment> {
+    let known = app.note_offer(assignment)?;
     let mut answer = outline(app, assignment, known.run, known.timeout_minutes);
     answer.offer_expires_at = Some(assignment.kind.expires_at().as_second());
     Some(answer)
@@ -82,13 +65,17 @@ pub(super) async fn acquire(
     Body(request): Body<AcquireRequest>,
 ) -> ApiResult<Response> {
     let now = app.clock.now();
-    let assignment = {
+    let (assignment, offer) = {
         let mut inner = app.dispatch.lock();
         let outcome = inner.dispatcher.acquire(now, runner.id, job, request.epoch);
-        outcome.map_err(|error| ApiError::stale(error.to_string()))?
+        let assignment = outcome.map_err(|error| ApiError::stale(error.to_string()))?;
+        (assignment, inner.offers.take(job, request.epoch))
     };
     let delivery = Delivery::new(&app, &assignment);
-    let (answer, _) = delivery.settle(lease(&app, &assignment, &runner.origin).await)?;
+    let (answer, job) = delivery.settle(lease(&app, &assignment, &runner.origin).await)?;
+    if let Some(offer) = offer {
+        app.trace_assigned(&job, assignment.epoch, offer.at);
+    }
     Ok(answer)
 }
 
@@ -191,23 +178,6 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
 }
 
 impl App {
-    /// Goes on without the record of an offer, unless the store knows that the job is over: then there is nothing to offer.
-    fn offer_not_written(self: &Arc<Self>, assignment: &Assignment, error: startline_store::Error) {
-        if !ApiError::from(error.clone()).is_stale() {
-            tracing::error!(job.id = %assignment.job, %error, "an offer was not written; its acquisition will be");
-            return;
-        }
-        let now = self.clock.now();
-        let mut inner = self.dispatch.lock();
-        let is_current = inner.dispatcher.job(assignment.job).is_some_and(|job| {
-            job.epoch == assignment.epoch && job.status == startline_protocol::state::JobStatus::Offered
-        });
-        if is_current {
-            let (_, effects) = inner.dispatcher.request_cancel(now, assignment.job);
-            self.apply(&mut inner, now, effects);
-        }
-    }
-
     /// Measures how long a job waited until its assignment was written.
     pub(crate) fn note_assigned(&self, job: &JobRecord) {
         self.events.job(job);
