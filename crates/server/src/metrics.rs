@@ -156,7 +156,7 @@ impl Metrics {
         seconds(
             registry,
             "dispatch_latency",
-            "From queued to the assignment being written, waiting for a runner included",
+            "From queued to offered or leased, waiting for a runner included",
             m.dispatch_latency,
         );
         seconds(registry, "poll_duration", "From a poll being opened to its end, however it ended", m.poll);

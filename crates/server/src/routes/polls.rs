@@ -178,7 +178,7 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
 }
 
 impl App {
-    /// Measures how long a job waited until its assignment was written.
+    /// Measures how long a job waited until it was assigned, and tells of it.
     pub(crate) fn note_assigned(&self, job: &JobRecord) {
         self.events.job(job);
         if let Ok(waited) = Duration::try_from(self.clock.now().duration_since(job.queued_at)) {
