@@ -30,8 +30,8 @@ const READ: usize = 5 + 16 * 1024 + 2048;
 const MOST_INCOMING: usize = 0xffff;
 /// What is sealed at once, so that no more than this waits for a peer that reads slowly.
 const PIECE: usize = 64 * 1024;
-/// An alert, sealed or not.
-const ALERT: usize = 64;
+/// More than a record takes besides what is in it; an alert takes no more either.
+const RECORD: usize = 64;
 
 /// The server's end of a TLS connection over `S`.
 #[derive(Debug)]
@@ -240,7 +240,7 @@ impl Session {
 
     fn seal(&mut self, piece: &[u8]) -> io::Result<()> {
         // Sixteen KiB are the most that a record holds.
-        let room = piece.len() + (piece.len() / (16 * 1024) + 1) * ALERT;
+        let room = piece.len() + (piece.len() / (16 * 1024) + 1) * RECORD;
         self.send(|mut traffic, outgoing| {
             append(outgoing, room, |room| match traffic.encrypt(piece, room) {
                 Ok(count) => Ok(count),
@@ -257,7 +257,7 @@ impl Session {
         }
         self.closed = true;
         self.send(|mut traffic, outgoing| {
-            append(outgoing, ALERT, |room| match traffic.queue_close_notify(room) {
+            append(outgoing, RECORD, |room| match traffic.queue_close_notify(room) {
                 Ok(count) => Ok(count),
                 Err(EncryptError::InsufficientSize(size)) => Err(Ok(size)),
                 Err(error @ EncryptError::EncryptExhausted) => Err(Err(io::Error::other(error.to_string()))),
@@ -278,7 +278,7 @@ fn pass_on(payload: &[u8], into: &mut ReadBuf<'_>, plaintext: &mut BytesMut) {
 }
 
 fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut BytesMut) {
-    let encoded = append(outgoing, ALERT, |room| match data.encode(room) {
+    let encoded = append(outgoing, RECORD, |room| match data.encode(room) {
         Ok(count) => Ok(count),
         Err(EncodeError::InsufficientSize(size)) => Err(Ok(size)),
         // Once for each state.
@@ -330,8 +330,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             }
             stream.session.check()?;
             ready!(stream.poll_receive(cx, buf))?;
-            // Answers of TLS itself (an alert, new keys). Whoever waits for what else is sent asks for it.
-            if let Poll::Ready(Err(error)) = stream.poll_send(cx) {
+            // Answers of TLS itself (an alert, new keys). Whoever waits for what else is sent asks for it, and what has come is
+            // read even if nothing can be sent any more.
+            if let Poll::Ready(Err(error)) = stream.poll_send(cx)
+                && buf.filled().len() == before
+            {
                 stream.session.check()?;
                 return Poll::Ready(Err(error));
             }

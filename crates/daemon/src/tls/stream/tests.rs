@@ -203,6 +203,20 @@ async fn a_peer_that_does_not_read_holds_the_writer_up() {
 }
 
 #[tokio::test]
+async fn what_has_come_is_read_even_if_nothing_can_be_sent_any_more() {
+    for configs in Configs::both() {
+        let (mut client, mut server) = configs.connect(4096).await;
+        assert_eq!(server.write(&pattern(PIECE)).await.unwrap(), PIECE, "more than the pipe holds");
+        client.write_all(b"last").await.unwrap();
+        drop(client);
+        let mut last = [0; 8];
+        assert_eq!(server.read(&mut last).await.unwrap(), 4);
+        assert_eq!(&last[..4], b"last");
+        assert!(server.read(&mut last).await.is_err() && server.write(b"more").await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn ends_are_told_from_interruptions() {
     for configs in Configs::both() {
         let (mut client, mut server) = configs.connect(1 << 20).await;
