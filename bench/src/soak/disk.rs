@@ -19,10 +19,35 @@ const PAGE: [u8; 4096] = [0x5a; 4096];
 const PAGES: u64 = 1024;
 /// From one sync to the next: rare enough that the disk is not busy with this.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A sync that takes longer is a stall.
+const STALL: Duration = Duration::from_millis(10);
+
+/// How the disk was by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Syncs {
+    pub took: Quantiles,
+    /// For how long syncs stalled, in seconds.
+    pub stalled: f64,
+}
+
+#[derive(Default)]
+struct Found {
+    took: Option<Latencies>,
+    stalled: Duration,
+}
+
+impl Found {
+    fn add(&mut self, took: Duration) {
+        self.took.get_or_insert_with(Latencies::new).add(took);
+        if took > STALL {
+            self.stalled += took;
+        }
+    }
+}
 
 /// Syncs a small file now and then, until it is dropped.
 pub(super) struct Disk {
-    found: Arc<Mutex<Latencies>>,
+    found: Arc<Mutex<Found>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,7 +61,7 @@ impl Disk {
             file.write_all_at(&PAGE, page * 4096)?;
         }
         file.sync_data()?;
-        let found = Arc::new(Mutex::new(Latencies::new()));
+        let found = Arc::new(Mutex::new(Found::default()));
         let (stop, stopped) = channel();
         let told = Arc::clone(&found);
         let look = move || {
@@ -56,9 +81,10 @@ impl Disk {
     }
 
     /// What was found since this was last asked.
-    pub(super) fn take(&self) -> Quantiles {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *found, Latencies::new()).quantiles().unwrap_or_default()
+    pub(super) fn take(&self) -> Syncs {
+        let found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let took = found.took.and_then(|took| took.quantiles()).unwrap_or_default();
+        Syncs { took, stalled: found.stalled.as_secs_f64() }
     }
 }
 
@@ -77,6 +103,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn stalls_add_up() {
+        let mut found = Found::default();
+        for millis in [1, 10, 11, 2_000] {
+            found.add(Duration::from_millis(millis));
+        }
+        assert_eq!(found.stalled, Duration::from_millis(2_011));
+    }
+
+    #[test]
     fn each_part_has_its_own_syncs() {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::watch(directory.path()).unwrap();
@@ -85,7 +120,7 @@ mod tests {
         while parts < 2 {
             assert!(Instant::now() < deadline, "nothing was synced");
             std::thread::yield_now();
-            parts += usize::from(disk.take().max > 0.0);
+            parts += usize::from(disk.take().took.max > 0.0);
         }
     }
 }
