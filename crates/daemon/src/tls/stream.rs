@@ -242,11 +242,7 @@ impl Session {
         // Sixteen KiB are the most that a record holds.
         let room = piece.len() + (piece.len() / (16 * 1024) + 1) * RECORD;
         self.send(|mut traffic, outgoing| {
-            append(outgoing, room, |room| match traffic.encrypt(piece, room) {
-                Ok(count) => Ok(count),
-                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size)),
-                Err(error @ EncryptError::EncryptExhausted) => Err(Err(io::Error::other(error.to_string()))),
-            })
+            append(outgoing, room, |room| traffic.encrypt(piece, room).map_err(or_more_room))
         })?
     }
 
@@ -257,17 +253,21 @@ impl Session {
         }
         self.closed = true;
         self.send(|mut traffic, outgoing| {
-            append(outgoing, RECORD, |room| match traffic.queue_close_notify(room) {
-                Ok(count) => Ok(count),
-                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size)),
-                Err(error @ EncryptError::EncryptExhausted) => Err(Err(io::Error::other(error.to_string()))),
-            })
+            append(outgoing, RECORD, |room| traffic.queue_close_notify(room).map_err(or_more_room))
         })?
     }
 }
 
 fn invalid(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// What [`append`] has to know of a failure: how much room is needed, or that room does not help.
+fn or_more_room(error: EncryptError) -> Result<InsufficientSizeError, io::Error> {
+    match error {
+        EncryptError::InsufficientSize(size) => Ok(size),
+        EncryptError::EncryptExhausted => Err(io::Error::other(error.to_string())),
+    }
 }
 
 fn pass_on(payload: &[u8], into: &mut ReadBuf<'_>, plaintext: &mut BytesMut) {
