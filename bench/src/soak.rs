@@ -50,6 +50,13 @@ pub(crate) struct SoakArgs {
     json: bool,
 }
 
+impl SoakArgs {
+    /// How long a sixth is, in seconds.
+    fn part(&self) -> f64 {
+        self.minutes * 60.0 / 6.0
+    }
+}
+
 pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
     let watch = Watch::begin();
     let ours = Ours::start(&args.measured.program()?, args.place.check()?, &RETENTION).await?;
@@ -61,7 +68,7 @@ pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
     eprintln!("{:.0} life cycles a second; half of that for {} minutes", full.per_second, args.minutes);
 
     // A sixth each: of half an hour, five minutes.
-    let part = Duration::from_secs_f64(args.minutes * 60.0 / 6.0);
+    let part = Duration::from_secs_f64(args.part());
     let disk = Disk::watch(args.place.check()?)?;
     let (mut parts, mut syncs) = (Vec::new(), Vec::new());
     let mut memory: Vec<(f64, f64)> = Vec::new();
@@ -116,7 +123,7 @@ fn account(args: &SoakArgs, rate: f64, parts: &[Figures], syncs: &[Syncs], memor
     let time = settled.last().map_or(0.0, |last| last.0) - settled.first().map_or(0.0, |first| first.0);
     let count: u64 = parts.iter().map(|part| part.count).sum();
     let seconds: f64 = parts.iter().map(|part| part.seconds).sum();
-    let part = args.minutes * 10.0;
+    let part = args.part();
     let mut figures = Figures {
         scenario: "soak".to_owned(),
         settings: json!({ "minutes": args.minutes, "rate": rate, "runners": RUNNERS }),
