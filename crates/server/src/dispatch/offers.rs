@@ -65,9 +65,7 @@ impl App {
             }
             known
         };
-        if let Ok(waited) = Duration::try_from(now.duration_since(known.queued_at)) {
-            self.metrics.assigned(waited);
-        }
+        self.measure_assigned(known.queued_at, now);
         Some(known)
     }
 

@@ -181,7 +181,11 @@ impl App {
     /// Measures how long a job waited until it was assigned, and tells of it.
     pub(crate) fn note_assigned(&self, job: &JobRecord) {
         self.events.job(job);
-        if let Ok(waited) = Duration::try_from(self.clock.now().duration_since(job.queued_at)) {
+        self.measure_assigned(job.queued_at, self.clock.now());
+    }
+
+    pub(crate) fn measure_assigned(&self, queued_at: Timestamp, now: Timestamp) {
+        if let Ok(waited) = Duration::try_from(now.duration_since(queued_at)) {
             self.metrics.assigned(waited);
         }
     }
