@@ -76,6 +76,8 @@ pub(super) fn writer(path: &Path, options: &Options, now: Timestamp) -> Result<C
             Synchronous::Normal => "NORMAL",
         };
         connection.pragma_update(None, "synchronous", synchronous)?;
+        // Copies of pages that a step may have to undo: a large step of a purge would put them into a file otherwise.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         // What a burst blew up the WAL to is given back at the next checkpoint.
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         Ok((connection, journal))
@@ -163,6 +165,13 @@ mod tests {
         let normal = writer(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(number(&normal, "synchronous"), 1);
         assert_eq!(number(&normal, "foreign_keys"), 1);
+    }
+
+    #[test]
+    fn what_a_step_may_have_to_undo_is_kept_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let writer = writer(&directory.path().join("x.db"), &Options::new(|_| [0; 32]), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(number(&writer, "temp_store"), 2);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The thread that owns the write connection, and its group commit.
 //!
-//! A batch is whatever came while the last one was being committed: no timer, so that a lone step waits for nobody.
+//! A batch is whatever came while the last one was being committed. Where batches are of several steps, the next one begins
+//! half a millisecond after the last at the earliest, so that more come together; a lone step waits for nobody.
 //!
 //! While the file cannot be written (another process holds it, the disk does not answer) the writer waits and tries again,
 //! and what is queued waits with it in its order: a step that was refused in between would let those after it overtake.
@@ -20,6 +21,11 @@ use crate::Error;
 /// Most steps of one commit: as many as come while a slow disk syncs. What one step costs is small beside that, so that
 /// the first of a full batch waits little for the last.
 const BATCH: usize = 1024;
+/// From so many steps on a batch says that more are on their way.
+const MANY: usize = 4;
+/// How soon a batch begins after one of many steps did, at the earliest. What a commit costs by itself (its sync, and the pages
+/// that each batch changes again) is shared by more steps then; a disk that takes longer to sync waits for nothing more.
+const PACE: Duration = Duration::from_micros(500);
 /// How long the writer waits before it tries again to begin, besides the engine's own waiting for a lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -73,10 +79,16 @@ pub(super) fn step<T: Send + 'static>(
 /// `closing`.
 pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Option<&Observer>, closing: &AtomicBool) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut last = None;
     while let Ok(first) = steps.recv() {
+        if let Some((size, begun)) = last {
+            std::thread::sleep(pause(size, Instant::elapsed(&begun)));
+        }
+        let begun = Instant::now();
         batch.push(first);
         batch.extend(steps.try_iter().take(BATCH - 1));
         let size = batch.len();
+        last = Some((size, begun));
         let (answers, committed) = execute(connection, &mut batch, closing);
         if let (Some(observer), Ok(duration)) = (observer, &committed) {
             observer(*duration, size);
@@ -84,6 +96,11 @@ pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Opt
         let committed = committed.map(drop);
         answers.into_iter().for_each(|answer| answer(committed.clone()));
     }
+}
+
+/// How long to wait for more steps, when a batch of `size` steps began so long ago.
+const fn pause(size: usize, ago: Duration) -> Duration {
+    if size < MANY { Duration::ZERO } else { PACE.saturating_sub(ago) }
 }
 
 type Answers = Vec<Box<dyn FnOnce(Result<(), Error>) + Send>>;
@@ -227,6 +244,38 @@ mod tests {
         }
         assert_eq!(bench.run().0, [BATCH, 3]);
         assert_eq!(bench.rows().len(), BATCH + 3);
+    }
+
+    #[test]
+    fn a_batch_of_many_steps_is_followed_by_the_next_after_a_pause() {
+        let long_ago = PACE * 2;
+        assert_eq!(pause(MANY - 1, Duration::ZERO), Duration::ZERO, "a lone step waits for nobody");
+        assert_eq!((pause(MANY, Duration::ZERO), pause(MANY, PACE / 4)), (PACE, PACE * 3 / 4));
+        assert_eq!(pause(BATCH, long_ago), Duration::ZERO, "the disk was slower");
+
+        let bench = Bench::new();
+        let (queue, steps) = sync_channel(BATCH);
+        let (ran, times) = sync_channel(BATCH);
+        let timed = move || {
+            let ran = ran.clone();
+            step("test", Undo::Batch, oneshot::channel().0, move |_| {
+                ran.send(Instant::now()).unwrap();
+                Ok(())
+            })
+        };
+        (0..MANY).for_each(|_| queue.try_send(timed()).unwrap_or_else(|_| panic!("queue is full")));
+        // The next one comes as soon as these are committed.
+        let next = Mutex::new(Some((queue, timed())));
+        let observer: Observer = Arc::new(move |_, _| {
+            if let Some((queue, step)) = next.lock().unwrap().take() {
+                queue.try_send(step).unwrap_or_else(|_| panic!("queue is full"));
+            }
+        });
+        let begun = Instant::now();
+        run(&bench.connection, &steps, Some(&observer), &AtomicBool::new(false));
+        let times: Vec<Instant> = times.try_iter().collect();
+        assert_eq!(times.len(), MANY + 1);
+        assert!(times[MANY].duration_since(begun) >= PACE);
     }
 
     #[test]
