@@ -5,7 +5,7 @@ mod disk;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant};
@@ -25,6 +25,9 @@ const RETENTION: [&str; 6] = ["--run-retention", "2m", "--audit-retention", "2m"
 const RUNNERS: u32 = 64;
 /// How long the rate is measured that is halved.
 const MEASURE: Duration = Duration::from_secs(10);
+/// How long half of what an empty service does is sent to it before: until as much is purged as comes, and for some rounds more.
+/// What is halved then is what can be done for long.
+const WARM_UP: Duration = Duration::from_secs(150);
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// Growth over the whole time that is not told from none, in KiB: pages that an allocator keeps.
@@ -38,7 +41,7 @@ const STALLS: f64 = 0.005;
 /// Command line of `soak`.
 #[derive(Args, Debug)]
 pub(crate) struct SoakArgs {
-    /// How long; the first and the last sixth are compared
+    /// How long, after a warm-up of 3 minutes; the first and the last sixth are compared
     #[arg(long, default_value_t = 30.0, value_name = "N")]
     minutes: f64,
     #[command(flatten)]
@@ -63,9 +66,15 @@ pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
     let mut fleet = Fleet::register(&ours, RUNNERS).await?;
     let workers = RUNNERS as usize;
     let closed = Closed { producers: workers, consumers: workers, lasting: MEASURE };
-    let full = generator::closed(&fleet, closed, Some(ours.pid())).await?;
-    let rate = (full.per_second / 2.0).max(1.0);
-    eprintln!("{:.0} life cycles a second; half of that for {} minutes", full.per_second, args.minutes);
+    let empty = generator::closed(&fleet, closed, Some(ours.pid())).await?.per_second;
+    eprintln!("{empty:.0} life cycles a second with nothing to purge; half of that for {} s", WARM_UP.as_secs());
+    let half = |full: f64, lasting| Paced { rate: (full / 2.0).max(1.0), waiting: workers, producers: 16, lasting };
+    fleet.of_repositories(1);
+    let warm_up = generator::paced(&fleet, half(empty, WARM_UP), Some(ours.pid())).await?;
+    ensure!(warm_up.errors.count == 0, "while it warmed up: {}", warm_up.errors.first.join("; "));
+    fleet.of_repositories(1);
+    let full = generator::closed(&fleet, closed, Some(ours.pid())).await?.per_second;
+    eprintln!("{full:.0} while as much is purged; half of that for {} minutes", args.minutes);
 
     // A sixth each: of half an hour, five minutes.
     let part = Duration::from_secs_f64(args.part());
@@ -75,8 +84,7 @@ pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     for number in 1..=6 {
         fleet.of_repositories(1);
-        let load = Paced { rate, waiting: workers, producers: 16, lasting: part };
-        let mut running = Box::pin(generator::paced(&fleet, load, Some(ours.pid())));
+        let mut running = Box::pin(generator::paced(&fleet, half(full, part), Some(ours.pid())));
         let mut look = tokio::time::interval(LOOK.min(part / 4));
         let figures = loop {
             tokio::select! {
@@ -97,7 +105,7 @@ pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
         parts.push(figures);
         syncs.push(sync);
     }
-    let figures = account(&args, rate, &parts, &syncs, &memory, ours.pid());
+    let figures = account(&args, full / 2.0, &parts, &syncs, &memory, ours.pid());
     ours.stop().await?;
     let company = watch.end();
     if args.json {
