@@ -41,16 +41,24 @@ fn marked(proc: &Path, mark: &[u8]) -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::io::{Read as _, Write as _};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
+    /// A process that runs until it is killed. It has answered: just after its start its environment is empty still.
+    fn marked_process(mark: &str) -> Child {
+        let mut command = Command::new("cat");
+        command.env("MARK_OF_THE_TEST", mark).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        process.stdin.as_mut().unwrap().write_all(b".").unwrap();
+        process.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        process
+    }
+
     #[test]
     fn a_marked_process_is_killed_and_its_neighbour_is_not() {
-        let sleeper = |mark: &str| {
-            Command::new("sleep").arg("600").env("MARK_OF_THE_TEST", mark).stdin(Stdio::null()).spawn().unwrap()
-        };
-        let (mut ours, mut other) = (sleeper("ours"), sleeper("ours-not"));
+        let (mut ours, mut other) = (marked_process("ours"), marked_process("ours-not"));
         assert!(kill_marked("MARK_OF_THE_TEST=ours") >= 1);
         assert!(!ours.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none());
