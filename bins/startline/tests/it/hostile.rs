@@ -18,7 +18,7 @@ use crate::harness::{DEADLINE, Service, eventually};
 use crate::http::{Reply, Wire};
 
 /// The value of a metric with these labels, in the service's own words.
-async fn metric(wire: &mut Wire, sample: &str) -> Option<f64> {
+pub(crate) async fn metric(wire: &mut Wire, sample: &str) -> Option<f64> {
     let text = wire.send(Method::GET, "/metrics", None, &[], b"").await.text();
     text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
 }

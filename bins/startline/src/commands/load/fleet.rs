@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::link::Link;
+use super::link::{Call, Link};
 use super::scene::Runner;
 
 pub(super) const POLL: &str = "/api/v1/runners/jobs/poll";
@@ -109,11 +109,17 @@ async fn one_poll(style: &Style, ledger: &Ledger, runner: &Runner, link: &mut Li
         let answer = link.post(&path, &token, b"{}").await?;
         answer.require(StatusCode::OK).with_context(|| format!("the lease of job {job} was not renewed"))?;
     }
-    let path = format!("/api/v1/runners/jobs/{job}/complete");
-    let answer = link.post(&path, &token, br#"{"conclusion":"success"}"#).await?;
-    answer.require(StatusCode::OK).with_context(|| format!("job {job} was not completed"))?;
+    complete(link, job, &token).await?;
     ledger.completed(job, Instant::now());
     Ok(())
+}
+
+/// Says that a job has ended.
+pub(super) async fn complete(link: &mut Link, job: i64, token: &str) -> anyhow::Result<()> {
+    let path = format!("/api/v1/runners/jobs/{job}/complete");
+    let body = br#"{"conclusion":"success"}"#;
+    let answer = link.insist(Call { method: "POST", path: &path, bearer: token, body, range_from: None }).await?;
+    answer.require(StatusCode::OK).with_context(|| format!("job {job} was not completed"))
 }
 
 /// What the load needs of an offer or a lease: it stands before anything that a job's author writes.

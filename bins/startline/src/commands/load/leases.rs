@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use http::StatusCode;
 
-use super::fleet::{POLL, Taken, token};
+use super::fleet::{self, POLL, Taken, token};
 use super::scene::{Runner, Scene, job_request, submit};
 
 /// A lease.
@@ -42,8 +42,7 @@ pub(super) async fn hold(scene: &Scene, label: &str, runners: &[Runner]) -> anyh
 pub(super) async fn complete(scene: &Scene, held: &[Held]) -> anyhow::Result<()> {
     let mut link = scene.connect().await?;
     for held in held {
-        let answer = link.post(&held.path("complete"), &held.token, br#"{"conclusion":"success"}"#).await?;
-        answer.require(StatusCode::OK).with_context(|| format!("job {} was not completed", held.job))?;
+        fleet::complete(&mut link, held.job, &held.token).await?;
     }
     Ok(())
 }

@@ -19,8 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use super::wire::Wire;
 
-/// How long to wait when the service says that requests come too fast: about what `Retry-After` says of a rate.
-const TOO_FAST: Duration = Duration::from_secs(1);
+/// How long to wait when the service says that requests come too fast, or too many at once: about what `Retry-After` says.
+const LATER: Duration = Duration::from_secs(1);
+/// How often a request is sent whose turn does not come.
+const TRIES: u32 = 30;
 /// The largest answer that is read.
 pub(super) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 pub(super) const AGENT: &str = concat!("startline/", env!("CARGO_PKG_VERSION"));
@@ -211,14 +213,18 @@ impl Link {
         self.send(Call { method: "POST", path, bearer, body, range_from: None }).await
     }
 
-    /// Sends what sets the scene; where the service says that it came too fast, after a while again.
+    /// Sends a request; where the service says that it came too fast, or that too many wait for their turn already, after a
+    /// while again, as any runner does.
     pub(super) async fn insist(&mut self, call: Call<'_>) -> anyhow::Result<Answer> {
+        let mut left = TRIES;
         loop {
             let answer = self.send(call).await?;
-            if answer.status != StatusCode::TOO_MANY_REQUESTS {
-                return Ok(answer);
+            match answer.status {
+                StatusCode::TOO_MANY_REQUESTS => {}
+                StatusCode::SERVICE_UNAVAILABLE if left > 1 => left -= 1,
+                _ => return Ok(answer),
             }
-            tokio::time::sleep(TOO_FAST).await;
+            tokio::time::sleep(LATER).await;
         }
     }
 
