@@ -78,13 +78,14 @@ pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
 
     // A sixth each: of half an hour, five minutes.
     let part = Duration::from_secs_f64(args.part());
+    let load = half(full, part);
     let disk = Disk::watch(args.place.check()?)?;
     let (mut parts, mut syncs) = (Vec::new(), Vec::new());
     let mut memory: Vec<(f64, f64)> = Vec::new();
     let begun = Instant::now();
     for number in 1..=6 {
         fleet.of_repositories(1);
-        let mut running = Box::pin(generator::paced(&fleet, half(full, part), Some(ours.pid())));
+        let mut running = Box::pin(generator::paced(&fleet, load, Some(ours.pid())));
         let mut look = tokio::time::interval(LOOK.min(part / 4));
         let figures = loop {
             tokio::select! {
@@ -105,7 +106,7 @@ pub(crate) async fn execute(args: SoakArgs) -> anyhow::Result<ExitCode> {
         parts.push(figures);
         syncs.push(sync);
     }
-    let figures = account(&args, full / 2.0, &parts, &syncs, &memory, ours.pid());
+    let figures = account(&args, load.rate, &parts, &syncs, &memory, ours.pid());
     ours.stop().await?;
     let company = watch.end();
     if args.json {
