@@ -79,10 +79,10 @@ pub(super) fn step<T: Send + 'static>(
 /// `closing`.
 pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Option<&Observer>, closing: &AtomicBool) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut last = None;
+    let mut last: Option<(usize, Instant)> = None;
     while let Ok(first) = steps.recv() {
         if let Some((size, begun)) = last {
-            std::thread::sleep(pause(size, Instant::elapsed(&begun)));
+            std::thread::sleep(pause(size, begun.elapsed()));
         }
         let begun = Instant::now();
         batch.push(first);
