@@ -8,6 +8,7 @@ mod actions_runners;
 mod artifacts;
 mod audit;
 mod caches;
+mod checkpoint;
 mod claims;
 mod collect;
 mod columns;
@@ -127,21 +128,25 @@ impl Sqlite {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         crate::directory::prepare(directory)?;
         let lock = opening::lock(path)?;
-        let connection = opening::writer(path, options, Timestamp::now())?;
+        let mut connection = opening::writer(path, options, Timestamp::now())?;
+        let copier = opening::copier(path)?;
         let readers = (0..options.readers.max(1)).map(|_| opening::reader(path)).collect::<Result<_, _>>()?;
 
         let failed = |error| engine("start a thread", &error);
         let (writes, steps) = sync_channel(QUEUE);
         let (reads, queued_reads) = sync_channel(QUEUE);
-        let readers = readers::start(readers, queued_reads).map_err(failed)?;
+        let mut threads = readers::start(readers, queued_reads).map_err(failed)?;
+        let (mut log, copier) = checkpoint::Log::watch(&mut connection, copier).map_err(failed)?;
+        threads.push(copier);
         let observer = options.observer.clone();
         let closing = Closing::default();
         let waiter = Arc::clone(&closing);
         let closed = Arc::<AtomicBool>::default();
         let is_closed = Arc::clone(&closed);
         let thread = move || {
-            writer::run(&connection, &steps, observer.as_ref(), &is_closed);
-            let ended = end(connection, readers);
+            writer::run(&connection, &steps, observer.as_ref(), &is_closed, |connection| log.tend(connection));
+            drop(log);
+            let ended = end(connection, threads);
             drop(lock);
             if let Err(error) = &ended {
                 tracing::warn!(%error, "the database was not closed cleanly: {error}");
@@ -244,9 +249,9 @@ fn refused<T>(operation: &'static str, error: &TrySendError<T>) -> Error {
 }
 
 /// Moves everything from the write-ahead log into the database, once no reader needs it.
-fn end(connection: Connection, readers: Vec<JoinHandle<()>>) -> Result<(), Error> {
+fn end(connection: Connection, threads: Vec<JoinHandle<()>>) -> Result<(), Error> {
     // A panic of such a thread was reported when it happened.
-    readers.into_iter().for_each(|reader| drop(reader.join()));
+    threads.into_iter().for_each(|thread| drop(thread.join()));
     let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     checkpoint.map_err(|error| engine("checkpoint", &error))?;
     connection.close().map_err(|(_, error)| engine("close", &error))

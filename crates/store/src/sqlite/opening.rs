@@ -101,6 +101,18 @@ fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
 /// so they keep what a query walks through and no copy of all that was ever asked for.
 const READER_CACHE_KIB: i64 = 512;
 
+/// Opens a connection that copies the write-ahead log into the database.
+pub(super) fn copier(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connect = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        // It learns by its first read that there is such a log.
+        connection.query_row("PRAGMA user_version", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    connect().map_err(|error| refused(path, &Refusal::Sqlite(error)))
+}
+
 /// Opens a connection that only reads.
 pub(super) fn reader(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -76,8 +76,14 @@ pub(super) fn step<T: Send + 'static>(
 }
 
 /// Executes steps until all senders are gone and nothing is left. Waits for a file that cannot be written until
-/// `closing`.
-pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Option<&Observer>, closing: &AtomicBool) {
+/// `closing`. `then` is called when a batch is answered.
+pub(super) fn run(
+    connection: &Connection,
+    steps: &Receiver<Step>,
+    observer: Option<&Observer>,
+    closing: &AtomicBool,
+    mut then: impl FnMut(&Connection),
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut last: Option<(usize, Instant)> = None;
     while let Ok(first) = steps.recv() {
@@ -95,6 +101,7 @@ pub(super) fn run(connection: &Connection, steps: &Receiver<Step>, observer: Opt
         }
         let committed = committed.map(drop);
         answers.into_iter().for_each(|answer| answer(committed.clone()));
+        then(connection);
     }
 }
 
@@ -225,7 +232,7 @@ mod tests {
             let batches = Arc::new(Mutex::new(Vec::new()));
             let seen = Arc::clone(&batches);
             let observer: Observer = Arc::new(move |_, size| seen.lock().unwrap().push(size));
-            run(&self.connection, &steps, Some(&observer), &AtomicBool::new(false));
+            run(&self.connection, &steps, Some(&observer), &AtomicBool::new(false), |_| ());
             let succeeded = self.replies.drain(..).map(|mut reply| reply.try_recv().unwrap().is_ok()).collect();
             (batches.lock().unwrap().clone(), succeeded)
         }
@@ -272,7 +279,7 @@ mod tests {
             }
         });
         let begun = Instant::now();
-        run(&bench.connection, &steps, Some(&observer), &AtomicBool::new(false));
+        run(&bench.connection, &steps, Some(&observer), &AtomicBool::new(false), |_| ());
         let times: Vec<Instant> = times.try_iter().collect();
         assert_eq!(times.len(), MANY + 1);
         assert!(times[MANY].duration_since(begun) >= PACE);
@@ -361,7 +368,7 @@ mod tests {
         let writer = std::thread::spawn(move || {
             let connection = Connection::open(&path).unwrap();
             connection.busy_timeout(Duration::from_millis(5)).unwrap();
-            run(&connection, &steps, None, &own);
+            run(&connection, &steps, None, &own, |_| ());
         });
         let send = |sql: &'static str| {
             let (answer, reply) = oneshot::channel();
