@@ -35,6 +35,8 @@ use familiar::Familiar;
 
 /// Most addresses and bearers that are counted at the same time, each in a hundred bytes or two.
 const KEYS: usize = 65_536;
+/// By so many bytes at its end a bearer is known; some have a thousand.
+const TAIL: usize = 64;
 /// How many seconds' worth may come at once, after a rest.
 const BURST_SECONDS: u32 = 10;
 
@@ -122,7 +124,7 @@ impl Limits {
 
     /// Whether a request is heard at `now`.
     fn admit(&self, now: Timestamp, address: Option<IpAddr>, headers: &HeaderMap) -> Result<(), TooMany> {
-        let bearer = token(headers).ok().map(|text| self.hasher.hash_one(text));
+        let bearer = token(headers).ok().map(|text| self.key(text));
         if let Some(bearer) = bearer
             && self.familiar().knows(bearer)
         {
@@ -139,7 +141,7 @@ impl Limits {
 
     /// The bearer was good: its request is not counted for the address.
     pub(crate) fn was_good(&self, bearer: &str, address: Option<IpAddr>) {
-        if self.familiar().insert(self.hasher.hash_one(bearer))
+        if self.familiar().insert(self.key(bearer))
             && let Some(address) = address
         {
             self.addresses.give_back(&address_key(address));
@@ -148,7 +150,7 @@ impl Limits {
 
     /// The bearer was just minted.
     pub(crate) fn minted(&self, bearer: &str) {
-        self.familiar().insert(self.hasher.hash_one(bearer));
+        self.familiar().insert(self.key(bearer));
     }
 
     /// The bearer was refused.
@@ -157,11 +159,17 @@ impl Limits {
     }
 
     fn refused_at(&self, now: Timestamp, bearer: &str, address: Option<IpAddr>) {
-        self.familiar().remove(self.hasher.hash_one(bearer));
+        self.familiar().remove(self.key(bearer));
         if let Some(address) = address {
             // More may come at the same moment than there is room for; they find the bucket empty.
             let _ = self.failures.take(now, &address_key(address));
         }
+    }
+
+    /// What a bearer is counted and remembered as. Its end tells it apart: there is what was drawn at random, or a signature.
+    fn key(&self, bearer: &str) -> u64 {
+        let bytes = bearer.as_bytes();
+        self.hasher.hash_one((bytes.len(), &bytes[bytes.len().saturating_sub(TAIL)..]))
     }
 
     fn familiar(&self) -> MutexGuard<'_, Familiar> {
@@ -180,7 +188,8 @@ pub(crate) enum NoBearer {
 /// The bearer that a request shows.
 pub(crate) fn token(headers: &HeaderMap) -> Result<&str, NoBearer> {
     let header = headers.get(header::AUTHORIZATION).ok_or(NoBearer::Missing)?;
-    match header.to_str().unwrap_or_default().split_once(' ') {
+    // Whether it is visible is asked of each letter by nobody: what is no token is refused by who looks it up.
+    match std::str::from_utf8(header.as_bytes()).unwrap_or_default().split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(NoBearer::Scheme),
     }

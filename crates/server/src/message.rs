@@ -32,6 +32,14 @@ pub(crate) struct RunPart<'a> {
     pub env: &'a BTreeMap<String, String>,
 }
 
+/// A message as it is stored.
+pub(crate) fn stored(message: &JobMessage) -> String {
+    // The smallest has some three thousand bytes.
+    let mut text = Vec::with_capacity(4096);
+    let written = serde_json::to_writer(&mut text, message);
+    written.ok().and_then(|()| String::from_utf8(text).ok()).unwrap_or_default()
+}
+
 /// The variable that says what the job's token may do (actions/runner `JobExtension.cs` prints it).
 pub(crate) const PERMISSIONS: &str = "system.github.token.permissions";
 

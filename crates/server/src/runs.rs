@@ -243,7 +243,7 @@ impl App {
                             });
                             continue;
                         }
-                        let message = serde_json::to_string(&message::compile(&part, &job)).unwrap_or_default();
+                        let message = message::stored(&message::compile(&part, &job));
                         let reason = match &job.claim {
                             _ if job.held => Some("held back by max-parallel".to_owned()),
                             Some(claim) => Some(concurrency::waits_for(&claim.group)),

@@ -32,27 +32,27 @@ impl Urls {
 
     /// The broker's base, which ends with a slash: clients resolve names relative to it.
     pub(crate) fn server(&self) -> String {
-        format!("{}{SERVER}", self.root)
+        self.at(SERVER)
     }
 
     /// The run service's base, which ends with a slash.
     pub(crate) fn run_service(&self) -> String {
-        format!("{}{RUN_SERVICE}", self.root)
+        self.at(RUN_SERVICE)
     }
 
     /// The results service: its origin is where Twirp is spoken (actions/toolkit `artifact-twirp-client.ts`).
     pub(crate) fn results(&self) -> String {
-        format!("{}/", self.root)
+        self.at("/")
     }
 
     /// The older cache service. Clients put their paths behind it as text, so it ends with a slash.
     pub(crate) fn cache(&self) -> String {
-        format!("{}/_cache/", self.root)
+        self.at("/_cache/")
     }
 
     /// Where actions of the oldest kind look for their services; there is nothing.
     pub(crate) fn pipelines(&self) -> String {
-        format!("{}/_pipelines/", self.root)
+        self.at("/_pipelines/")
     }
 
     /// Where a job gets its id tokens. Clients append `&audience=…`, so there is a query.
@@ -69,7 +69,11 @@ impl Urls {
 
     /// Where listener tokens come from.
     pub(crate) fn token(&self) -> String {
-        format!("{}{TOKEN}", self.root)
+        self.at(TOKEN)
+    }
+
+    fn at(&self, path: &str) -> String {
+        [&*self.root, path].concat()
     }
 }
 

@@ -44,7 +44,7 @@ impl Bound {
         let endpoint = Endpoint {
             name: "SystemVssConnection".to_owned(),
             // Clients resolve relative to it, so it ends with a slash.
-            url: format!("{}/", urls.root()),
+            url: [urls.root(), "/"].concat(),
             authorization: Authorization {
                 scheme: "OAuth".to_owned(),
                 parameters: BTreeMap::from([("AccessToken".to_owned(), token.to_owned())]),
@@ -145,12 +145,12 @@ impl Bound {
     fn write_contexts(&self, mut object: Object<'_>, stored: &Members<'_>) -> serde_json::Result<()> {
         for (name, value) in &stored.0 {
             match self.contexts.get(&**name) {
-                Some((Precedence::Added, value)) => object.member(name, value)?,
+                Some((Precedence::Added, value)) => object.context(name, value)?,
                 _ => object.copy(name, value)?,
             }
         }
         for (name, (_, value)) in self.contexts.iter().filter(|(name, _)| stored.get(name).is_none()) {
-            object.member(name, value)?;
+            object.context(name, value)?;
         }
         object.end();
         Ok(())
@@ -237,6 +237,11 @@ impl<'a> Object<'a> {
     fn member(&mut self, name: &str, value: &impl serde::Serialize) -> serde_json::Result<()> {
         self.name(name)?;
         serde_json::to_writer(&mut *self.out, value)
+    }
+
+    fn context(&mut self, name: &str, value: &ContextData) -> serde_json::Result<()> {
+        self.name(name)?;
+        value.write_json(self.out)
     }
 
     /// Begins a member that is an object, which is to be ended.

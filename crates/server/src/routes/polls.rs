@@ -206,7 +206,8 @@ impl App {
 
 fn outline(app: &App, assignment: &Assignment, run: RunId, timeout_minutes: u32) -> JobAssignment {
     let job = assignment.job;
-    let url = |what: &str| format!("{}/api/v1/runners/jobs/{job}/{what}", app.config.url);
+    let base = format!("{}/api/v1/runners/jobs/{job}/", app.config.url);
+    let url = |what: &str| [&*base, what].concat();
     JobAssignment {
         job_assigned: true,
         job_id: job,

@@ -139,5 +139,5 @@ fn replanned(text: &str, plan_id: uuid::Uuid) -> String {
     for variable in message.variables.values_mut() {
         variable.value = variable.value.replace(&old, &new);
     }
-    serde_json::to_string(&message).unwrap_or_default()
+    crate::message::stored(&message)
 }

@@ -105,7 +105,7 @@ async fn create(
             environment: None,
             continue_on_error: false,
             requeues_left,
-            message: serde_json::to_string(&message).unwrap_or_default(),
+            message: message::stored(&message),
             outputs: BTreeMap::new(),
             queued_at: now,
         }]

@@ -129,7 +129,8 @@ impl NewAudit {
             sequence,
             subject: &self.subject,
         };
-        let mut bytes = previous.to_vec();
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.extend_from_slice(previous);
         // Writing strings and numbers into memory does not fail; if it did, the line would not verify.
         drop(serde_json::to_writer(&mut bytes, &canonical));
         digest(&bytes)
