@@ -326,7 +326,7 @@ impl App {
         if run_ended {
             self.run_ended(job);
         } else {
-            self.touch_run(job.run_id);
+            self.touch_run_of(job);
         }
     }
 

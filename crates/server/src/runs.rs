@@ -4,73 +4,48 @@
 //! new; a crash between any two steps is made good by the same pass at the next start. Passes of one run never
 //! overlap; those of different runs do, so that their commits share an fsync.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod active;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use startline_dispatcher::{CancelOutcome, Requirement};
 use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::runs_api::JobEnvironment;
 use startline_protocol::state::{Conclusion, JobStatus};
 use startline_store::{Answer, ClaimRecord, JobRecord, NewJob, RunRecord};
-use startline_workflow::model::Workflow;
 use startline_workflow::plan::{self, Decision, Instance, InstanceState, RunContext, RunsOn};
 
 use crate::App;
 use crate::concurrency::{self, Admission};
 use crate::message::{self, RunPart};
-use crate::submission::Submission;
 
-/// Runs that have no conclusion yet.
-#[derive(Debug, Default)]
-pub(crate) struct Runs {
-    active: Mutex<HashMap<RunId, Active>>,
-}
+pub(crate) use active::{Compiled, Runs};
 
-#[derive(Debug)]
-struct Active {
-    compiled: Arc<Compiled>,
-    /// A pass is under way.
-    busy: bool,
-    /// Something changed since the pass under way read the state.
-    dirty: bool,
-}
-
-/// A run's workflow and submission, kept while it is active.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    /// One for all runs of the same files.
-    pub workflow: Arc<Workflow>,
-    pub submission: Submission,
-}
-
-impl Runs {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Active>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn begin(&self, run: RunId, compiled: Arc<Compiled>) {
-        self.lock().insert(run, Active { compiled, busy: false, dirty: false });
-    }
-
-    pub(crate) fn get(&self, run: RunId) -> Option<Arc<Compiled>> {
-        self.lock().get(&run).map(|active| Arc::clone(&active.compiled))
-    }
+/// How a run stands after a pass.
+enum Standing {
+    /// It has its conclusion.
+    Ended,
+    Open {
+        /// How many jobs are to end before anything follows, if all succeed; `None` when that is not known.
+        awaited: Option<usize>,
+    },
 }
 
 impl App {
     /// Looks at a run again, soon.
     pub(crate) fn touch_run(self: &Arc<Self>, run: RunId) {
-        {
-            let mut active = self.runs.lock();
-            let Some(entry) = active.get_mut(&run) else { return };
-            entry.dirty = true;
-            if entry.busy {
-                return;
-            }
-            entry.busy = true;
+        if self.runs.change(run) {
+            let app = Arc::clone(self);
+            self.tasks.spawn(async move { app.drive(run).await });
         }
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move { app.drive(run).await });
+    }
+
+    /// Looks at the run of a job that has ended, unless nothing follows of that.
+    pub(crate) fn touch_run_of(self: &Arc<Self>, ended: &JobRecord) {
+        if ended.conclusion != Some(Conclusion::Success) || self.runs.succeeded(ended.run_id) {
+            self.touch_run(ended.run_id);
+        }
     }
 
     /// Whether the run is one of a job without a workflow: it has that job only.
@@ -81,9 +56,8 @@ impl App {
     /// Tells of a run that has ended in the step of its only job, and lets go of it.
     pub(crate) fn run_ended(self: &Arc<Self>, job: &JobRecord) {
         let run = job.run_id;
-        let is_busy = self.runs.lock().get(&run).is_some_and(|entry| entry.busy);
         match job.conclusion {
-            Some(conclusion) if !is_busy => {
+            Some(conclusion) if !self.runs.is_busy(run) => {
                 self.tell_of_end(run, conclusion, None, std::slice::from_ref(job));
                 self.forget_run(run);
             }
@@ -112,58 +86,36 @@ impl App {
 
     /// Lets go of a run that has its conclusion.
     fn forget_run(&self, run: RunId) {
-        self.runs.lock().remove(&run);
+        self.runs.end(run);
         self.changes.finish(run);
     }
 
     async fn drive(self: Arc<Self>, run: RunId) {
-        loop {
-            let compiled = {
-                let mut active = self.runs.lock();
-                let Some(entry) = active.get_mut(&run) else { return };
-                if !entry.dirty {
-                    entry.busy = false;
-                    return;
-                }
-                entry.dirty = false;
-                Arc::clone(&entry.compiled)
-            };
+        while let Some(compiled) = self.runs.begin_pass(run) {
             match self.pass(run, &compiled).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.forget_run(run);
-                    return;
-                }
+                Ok(Standing::Ended) => return self.forget_run(run),
+                Ok(Standing::Open { awaited }) => self.runs.end_pass(run, awaited),
                 Err(error) if error.is_transient() && !self.drain.is_cancelled() => {
                     tracing::error!(run.id = %run, %error, "a run cannot go on now; trying again");
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    if let Some(entry) = self.runs.lock().get_mut(&run) {
-                        entry.dirty = true;
-                    }
+                    self.runs.change(run);
                 }
                 Err(error) => {
                     tracing::error!(run.id = %run, %error, "a run cannot go on");
-                    if let Some(entry) = self.runs.lock().get_mut(&run) {
-                        entry.busy = false;
-                    }
-                    return;
+                    return self.runs.give_up(run);
                 }
             }
         }
     }
 
-    /// Applies decisions until there are none; true when the run has its conclusion.
-    pub(crate) async fn pass(
-        self: &Arc<Self>,
-        run_id: RunId,
-        compiled: &Compiled,
-    ) -> Result<bool, startline_store::Error> {
+    /// Applies decisions until there are none.
+    async fn pass(self: &Arc<Self>, run_id: RunId, compiled: &Compiled) -> Result<Standing, startline_store::Error> {
         loop {
-            let Some(run) = self.store.run(run_id).await? else { return Ok(true) };
+            let Some(run) = self.store.run(run_id).await? else { return Ok(Standing::Ended) };
             let jobs = self.store.jobs_of_run(run_id).await?;
             if let Some(conclusion) = run.conclusion {
                 self.events.finish(run_id, conclusion, run.reason.clone(), &jobs);
-                return Ok(true);
+                return Ok(Standing::Ended);
             }
             let mut context = self.context_of(compiled, &run).await?;
             let claims = self.claims_of(compiled, run_id).await?;
@@ -171,12 +123,12 @@ impl App {
                 Admission::Enter => {}
                 Admission::Wait => {
                     self.events.run_waits(&run);
-                    return Ok(false);
+                    return Ok(Standing::Open { awaited: None });
                 }
                 Admission::Refuse(conclusion, reason) => {
                     self.refuse_run(&run, &jobs, conclusion, reason).await?;
                     claims.iter().for_each(|claim| self.touch_line(&claim.claim.group_key));
-                    return Ok(true);
+                    return Ok(Standing::Ended);
                 }
             }
             self.events.run_waits(&run);
@@ -189,13 +141,14 @@ impl App {
             let decisions = plan::advance(&compiled.workflow, &context, &instances);
             if decisions.is_empty() {
                 let Some(conclusion) = plan::conclusion(&compiled.workflow, &context, &instances) else {
-                    return Ok(false);
+                    let awaited = claims.is_empty().then(|| plan::awaited(&compiled.workflow, &context, &instances));
+                    return Ok(Standing::Open { awaited: awaited.flatten() });
                 };
                 let conclusion = conclude(conclusion);
                 let reason = context.cancel_reason.filter(|_| conclusion == Conclusion::Cancelled);
                 self.finish(run_id, conclusion, reason, &jobs).await?;
                 claims.iter().for_each(|claim| self.touch_line(&claim.claim.group_key));
-                return Ok(true);
+                return Ok(Standing::Ended);
             }
             self.decide(&run, (&jobs, &claims), &context, compiled, decisions).await?;
             self.changes.bump(run_id);

@@ -23,7 +23,7 @@ use crate::template::Template;
 pub use again::again;
 pub use call::secrets;
 pub use concurrency::{Claim, ClaimState, Held, claim_of_run};
-pub use run::{advance, conclusion, pending};
+pub use run::{advance, awaited, conclusion, pending};
 pub use selection::{Selection, SelectionError};
 
 /// Minutes that a job may take unless it says otherwise.

@@ -37,6 +37,34 @@ pub fn advance(workflow: &Workflow, context: &RunContext, instances: &[Instance]
     }
 }
 
+/// How many jobs are under way, where there is nothing else to come: when one of them succeeds, nothing follows and the run has
+/// no conclusion, unless it is the last. `None` where something may follow. To be asked when [`advance`] yields nothing.
+///
+/// That a job has a claim of its own is not seen here: whoever keeps such claims of the run looks at each end.
+#[must_use]
+pub fn awaited(workflow: &Workflow, context: &RunContext, instances: &[Instance]) -> Option<usize> {
+    // Claims change hands when jobs end.
+    if !context.claims.is_empty() {
+        return None;
+    }
+    let mut under_way = 0;
+    let mut ended = instances.to_vec();
+    for instance in &mut ended {
+        match instance.state {
+            InstanceState::Done(Conclusion::Success | Conclusion::Skipped) => {}
+            InstanceState::Active => {
+                instance.state = InstanceState::Done(Conclusion::Success);
+                under_way += 1;
+            }
+            // A success may end a call in which another job failed, and so stop others of the call's matrix.
+            InstanceState::Done(Conclusion::Failure | Conclusion::Cancelled) => return None,
+            InstanceState::Waiting | InstanceState::Cancelling => return None,
+        }
+    }
+    // What nobody needs any more when all have ended, nobody needs when some have.
+    advance(workflow, context, &ended).is_empty().then_some(under_way)
+}
+
 /// Fails what would make a run too large: calls multiply.
 fn limit(decision: &mut Decision, made: usize) {
     if let Decision::Expand { key, jobs } = decision

@@ -35,6 +35,36 @@ fn jobs_start_when_all_they_need_has_ended() {
 }
 
 #[test]
+fn where_only_ends_are_awaited_is_known_ahead() {
+    let matrix = "strategy: {matrix: {n: [1, 2, 3]}}";
+    let limited = "strategy: {max-parallel: 2, matrix: {n: [1, 2, 3]}}";
+    for (lines, expected) in [
+        (vec![("a", ""), ("b", matrix)], Some(4)),
+        (vec![("a", ""), ("b", "if: github.ref == 'x'")], Some(1)),
+        (vec![("a", ""), ("b", "needs: a")], None),
+        (vec![("a", ""), ("b", "if: failure(), needs: a")], None),
+        (vec![("a", limited)], None),
+    ] {
+        let mut run = Run::new(&jobs(&lines));
+        run.advance();
+        assert_eq!(run.awaited(), expected, "{lines:?}");
+    }
+    let mut run = Run::new(&jobs(&[("a", matrix), ("b", "needs: a")]));
+    run.advance();
+    (0..3).for_each(|index| run.finish("a", index, Success));
+    assert_eq!((run.advance(), run.awaited()), (vec!["expand b 1".to_owned()], Some(1)));
+    run.context.cancelled = true;
+    run.advance();
+    assert_eq!(run.awaited(), None, "it is cancelled, and may end otherwise");
+    let mut run = Run::new(&jobs(&[("a", "strategy: {fail-fast: false, matrix: {n: [1, 2, 3]}}")]));
+    run.advance();
+    run.finish("a", 0, Success);
+    assert_eq!(run.awaited(), Some(2));
+    run.finish("a", 1, Failure);
+    assert_eq!((run.advance(), run.awaited()), (vec![], None), "what failed is looked at with each end");
+}
+
+#[test]
 fn a_failure_skips_all_that_follows() {
     let mut run = Run::new(&jobs(&[("c", "needs: b"), ("b", "needs: a"), ("a", "")]));
     run.advance();

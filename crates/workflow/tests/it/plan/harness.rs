@@ -7,7 +7,8 @@ use startline_workflow::Workflow;
 use startline_workflow::expression::Value;
 use startline_workflow::model::{FileName, link};
 use startline_workflow::plan::{
-    ClaimState, Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext, advance, conclusion, pending,
+    ClaimState, Conclusion, Decision, Instance, InstanceState, JobInstance, RunContext, advance, awaited, conclusion,
+    pending,
 };
 
 pub(crate) struct Run {
@@ -40,6 +41,11 @@ impl Run {
     /// The decisions, not applied.
     pub(crate) fn decide(&self) -> Vec<Decision> {
         advance(&self.workflow, &self.context, &self.instances)
+    }
+
+    /// How many jobs end before anything follows, if all succeed.
+    pub(crate) fn awaited(&self) -> Option<usize> {
+        awaited(&self.workflow, &self.context, &self.instances)
     }
 
     /// Decides, applies, and says what was decided, one line each.

@@ -86,7 +86,8 @@ fn running(run: &Run, number: usize, job: &Job) -> usize {
     }
 }
 
-/// Plays a run to its end; deciding twice yields nothing new, limits hold, and the run ends.
+/// Plays a run to its end; deciding twice yields nothing new, nothing follows of a success where only ends are awaited, limits
+/// hold, and the run ends.
 fn play(
     mut run: Run,
     jobs: &[Job],
@@ -95,9 +96,18 @@ fn play(
 ) -> Result<(), TestCaseError> {
     let mut choices = choices.into_iter();
     // Each round ends one instance, and there are at most 4 × 2 × 2 × 2 × 2 × 2 of them with calls, fewer without.
+    let mut awaited = None;
     for round in 0..200 {
-        run.context.cancelled |= cancel_at == Some(round);
+        if cancel_at == Some(round) {
+            run.context.cancelled = true;
+            awaited = None;
+        }
+        if awaited > Some(0) {
+            prop_assert_eq!((run.decide(), run.conclusion()), (vec![], None), "{:?} are awaited", awaited);
+        }
         run.advance();
+        // What was found out earlier holds.
+        awaited = awaited.filter(|left| *left > 0).or_else(|| run.awaited());
         prop_assert_eq!(run.decide(), vec![], "idempotent");
         for (number, job) in jobs.iter().enumerate().filter(|(_, job)| job.matrix > 0 && job.max_parallel > 0) {
             prop_assert!(running(&run, number, job) <= job.max_parallel, "j{} runs too often", number);
@@ -116,6 +126,7 @@ fn play(
             None => (&running[0].0, running[0].1, Conclusion::Success),
         };
         run.finish(key, index, outcome);
+        awaited = awaited.filter(|_| outcome == Conclusion::Success).map(|left| left - 1);
     }
     prop_assert_eq!(run.pending(), Vec::<String>::new());
     prop_assert!(run.instances.iter().all(|i| matches!(i.state, InstanceState::Done(_))));
