@@ -140,6 +140,11 @@ impl Dispatcher {
         self.runners.iter().map(|(&id, runner)| self.runner_snapshot(id, runner))
     }
 
+    /// Runners that were seen at `since` or later, and when they were last; nothing of theirs is copied, whatever their number.
+    pub fn seen_since(&self, since: Timestamp) -> impl Iterator<Item = (RunnerId, Timestamp)> + '_ {
+        self.runners.iter().map(|(&id, runner)| (id, runner.last_seen_at)).filter(move |(_, at)| *at >= since)
+    }
+
     /// One job, if it is queued or in a runner's hands.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobSnapshot> {

@@ -27,6 +27,9 @@ pub(crate) struct Limits {
 /// How long a token is listed after its end.
 const TOKEN_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// How many signs of life are written in one step. Others wait for that step, so it is a short one: a millisecond or so.
+const SEEN_AT_ONCE: usize = 128;
+
 /// The moment that is `age` ago.
 pub(crate) fn before(now: Timestamp, age: SignedDuration) -> Timestamp {
     now.saturating_sub(age).unwrap_or(Timestamp::MIN)
@@ -35,11 +38,15 @@ pub(crate) fn before(now: Timestamp, age: SignedDuration) -> Timestamp {
 impl App {
     /// Keeps house until the service stops.
     pub(crate) async fn keep_house(self: Arc<Self>, limits: Limits) {
+        let mut written = Timestamp::MIN;
         loop {
             tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return,
                 () = tokio::time::sleep(limits.every) => {}
+            }
+            if let Err(error) = self.write_signs_of_life(&mut written).await {
+                tracing::warn!(%error, "when runners were last seen is written in the next round");
             }
             if let Err(error) = self.clear(limits).await {
                 tracing::warn!(%error, "housekeeping goes on in the next round");
@@ -53,14 +60,20 @@ impl App {
         }
     }
 
+    /// Writes down what came since `written`, and moves that. Signs of life are kept in memory; written, they outlive a
+    /// restart.
+    async fn write_signs_of_life(&self, written: &mut Timestamp) -> Result<(), startline_store::Error> {
+        let now = self.clock.now();
+        let seen: Vec<_> = self.dispatch.lock().dispatcher.seen_since(*written).collect();
+        for few in seen.chunks(SEEN_AT_ONCE) {
+            self.store.touch_runners(few.to_vec()).await?;
+        }
+        *written = now;
+        Ok(())
+    }
+
     async fn clear(self: &Arc<Self>, limits: Limits) -> Result<(), startline_store::Error> {
         let now = self.clock.now();
-        // Signs of life are kept in memory; written down, they outlive a restart.
-        let seen: Vec<(RunnerId, Timestamp)> =
-            self.dispatch.lock().dispatcher.runners().map(|runner| (runner.id, runner.last_seen_at)).collect();
-        if !seen.is_empty() {
-            self.store.touch_runners(seen).await?;
-        }
         let ephemeral = self.store.expired_ephemeral_runners(before(now, limits.ephemeral_idle)).await?;
         self.remove_silent(ephemeral, before(now, limits.ephemeral_idle)).await?;
         let stale = self.store.stale_runners(before(now, limits.runner_retention)).await?;

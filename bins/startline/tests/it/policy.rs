@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use rusqlite::OpenFlags;
+use startline_client::{Options, RunnerClient, Transport};
 use startline_protocol::admin_api::{GroupRequest, ValueRequest};
+use startline_protocol::capabilities::Capabilities;
+use startline_protocol::runner_api::{RegisterRequest, RegistrationTokenRequest};
 use startline_protocol::runs_api::{JobView, SubmitRequest};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::token::ApiToken;
 use startline_protocol::value_scope::ValueScope;
 
 use crate::harness::{Service, eventually};
@@ -124,6 +129,36 @@ async fn a_group_bounds_who_runs_and_how_many() {
     std::fs::write(&release, "").unwrap();
     assert_eq!(service.ended(run).await.run.conclusion, Some(Conclusion::Success));
     assert!(service.client.delete_group("default", None).await.is_err(), "the default group stays");
+}
+
+#[tokio::test]
+async fn when_the_runners_of_a_fleet_were_last_seen_is_written_down() {
+    // Several steps' worth.
+    const FLEET: i64 = 300;
+    let service = Service::start(&["--housekeeping-interval", "1s", "--synchronous", "normal"]);
+    let client = RunnerClient::new(Transport::new(&Options::default()).unwrap(), &service.url).unwrap();
+    let admin = ApiToken::parse(&service.token).unwrap();
+    let minted = client.request_registration_token(&admin, &RegistrationTokenRequest::default()).await.unwrap();
+    for number in 0..FLEET {
+        let request = RegisterRequest {
+            name: format!("one-of-many-{number}"),
+            labels: Vec::new(),
+            capabilities: Capabilities::default(),
+            ephemeral: false,
+            replace: false,
+            version: String::new(),
+        };
+        client.register(&minted.token, &request).await.unwrap();
+    }
+    let path = service.data.path().join("startline.db");
+    let database = rusqlite::Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    eventually("all are written", async || {
+        let seen: i64 = database
+            .query_row("SELECT count(*) FROM runners WHERE last_seen_at >= created_at", [], |row| row.get(0))
+            .ok()?;
+        (seen == FLEET).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -178,3 +178,19 @@ fn a_runner_of_slower_pace_keeps_its_lease_and_its_good_name_for_longer() {
     assert_eq!(effects, [Effect::RunnerOffline { runner: RunnerId(1), last_seen_at: at(0) }]);
     assert_eq!(bench.dispatcher.renew(at(500), JobId(7), lease.epoch).unwrap().expires_at, at(1100));
 }
+
+#[test]
+fn who_was_seen_lately_is_told_with_the_time() {
+    let mut dispatcher = Dispatcher::new(Config::default());
+    for id in 1..=3 {
+        dispatcher.add_runner(at(id), runner(id));
+    }
+    dispatcher.heartbeat(at(5), RunnerId(1)).unwrap();
+    let seen = |since| {
+        let mut seen: Vec<_> = dispatcher.seen_since(at(since)).collect();
+        seen.sort();
+        seen
+    };
+    assert_eq!(seen(3), [(RunnerId(1), at(5)), (RunnerId(3), at(3))]);
+    assert_eq!((seen(0).len(), seen(6).len()), (3, 0));
+}
