@@ -188,7 +188,7 @@ pub(crate) enum NoBearer {
 /// The bearer that a request shows.
 pub(crate) fn token(headers: &HeaderMap) -> Result<&str, NoBearer> {
     let header = headers.get(header::AUTHORIZATION).ok_or(NoBearer::Missing)?;
-    // Whether it is visible is asked of each letter by nobody: what is no token is refused by who looks it up.
+    // Its letters are not looked at one by one: what is no token is refused by whoever looks it up.
     match std::str::from_utf8(header.as_bytes()).unwrap_or_default().split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(NoBearer::Scheme),
