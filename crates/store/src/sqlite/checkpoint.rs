@@ -107,7 +107,11 @@ impl Warned {
         match copied {
             Ok(()) => self.0 = false,
             Err(error) if !self.0 => {
-                tracing::warn!(%error, "the write-ahead log cannot be copied into the database; it goes on growing");
+                tracing::warn!(
+                    %error,
+                    "the write-ahead log cannot be copied into the database and goes on growing; see that \
+                     the disk is sound and has room"
+                );
                 self.0 = true;
             }
             Err(_) => {}
