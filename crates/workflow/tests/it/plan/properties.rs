@@ -95,8 +95,8 @@ fn play(
     cancel_at: Option<usize>,
 ) -> Result<(), TestCaseError> {
     let mut choices = choices.into_iter();
-    // Each round ends one instance, and there are at most 4 × 2 × 2 × 2 × 2 × 2 of them with calls, fewer without.
     let mut awaited = None;
+    // Each round ends one instance, and there are at most 4 × 2 × 2 × 2 × 2 × 2 of them with calls, fewer without.
     for round in 0..200 {
         if cancel_at == Some(round) {
             run.context.cancelled = true;
