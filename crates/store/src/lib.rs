@@ -21,6 +21,7 @@ pub mod memory;
 mod note;
 mod record;
 pub mod sqlite;
+mod taker;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,6 +48,7 @@ pub use record::{
     RunRecord, RunnerRecord, ScaleSetChanges, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob, TokenBearer,
     Tokens, UnfinishedRun, VariableRecord, Wanted,
 };
+pub use taker::{Outcome, Taker, Taking};
 
 /// The answer of a store: resolves when the step is durable.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'static>>;
@@ -188,7 +190,18 @@ pub trait Store: ActionsStore + ClaimStore {
         self.create_run_noted(run, jobs, Note::none())
     }
     /// The same, with a line of the audit log in the same step.
-    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun>;
+    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
+        self.create_run_taken(run, jobs, note, Taker::none())
+    }
+    /// The same; and of a new run that has one job, which is queued, `taker` may acquire that in the same step. The answer is
+    /// the job as it was before; what became of the acquisition is told to the taker.
+    fn create_run_taken(
+        &self,
+        run: NewRun,
+        jobs: Vec<NewJob>,
+        note: Note<CreatedRun>,
+        taker: Taker,
+    ) -> Answer<CreatedRun>;
     /// Gives a run another display name. `None` when there is no such run.
     fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>>;
     /// Adds jobs to a run and returns those that were new; one that exists already under its (key, index) is left.

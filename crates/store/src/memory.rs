@@ -35,7 +35,7 @@ use crate::record::{
     RegistrationTokenRecord, RunRecord, RunnerRecord, ScaleSetRecord, SealedSecret, SecretRecord, TakenJob,
     TokenBearer, Tokens, UnfinishedRun, VariableRecord, kept,
 };
-use crate::{Answer, Error, Note, Store};
+use crate::{Answer, Error, Note, Store, Taker, Taking};
 
 /// A store that lives as long as its process.
 #[derive(Debug)]
@@ -110,9 +110,12 @@ impl Memory {
     }
 
     fn step<T: Send + 'static>(&self, step: impl FnOnce(&mut State) -> Result<T, Error>) -> Answer<T> {
+        Box::pin(std::future::ready(self.now(step)))
+    }
+
+    fn now<T>(&self, step: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = if state.closed { Err(Error::Closed) } else { step(&mut state) };
-        Box::pin(std::future::ready(answer))
+        if state.closed { Err(Error::Closed) } else { step(&mut state) }
     }
 
     /// A step that writes its line of the audit log itself.
@@ -121,7 +124,11 @@ impl Memory {
         note: Note<T>,
         step: impl FnOnce(&mut State) -> Result<T, Error>,
     ) -> Answer<T> {
-        self.step(|state| {
+        Box::pin(std::future::ready(self.now_noted(note, step)))
+    }
+
+    fn now_noted<T>(&self, note: Note<T>, step: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
+        self.now(|state| {
             let done = step(state)?;
             if let Some(line) = note.line(&done) {
                 state.append_audit(line, self.digest);
@@ -325,8 +332,22 @@ impl Store for Memory {
         self.step(|state| Ok(state.purge_audit(before, now, self.digest)))
     }
 
-    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
-        self.step_noted(note, |state| state.create_run(run, jobs))
+    fn create_run_taken(
+        &self,
+        run: NewRun,
+        jobs: Vec<NewJob>,
+        note: Note<CreatedRun>,
+        taker: Taker,
+    ) -> Answer<CreatedRun> {
+        let created = self.now_noted(note, |state| state.create_run(run, jobs));
+        // Two steps here: the taker may have a lock under which others call.
+        if let Ok(created) = &created
+            && let Some(job) = created.takeable()
+            && let Some(Taking { epoch, runner, now, note, outcome }) = taker.decide(job)
+        {
+            outcome(self.now_noted(note, |state| state.take(job.id, epoch, runner, job.attempt, now)));
+        }
+        Box::pin(std::future::ready(created))
     }
 
     fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>> {
@@ -354,11 +375,7 @@ impl Store for Memory {
         now: Timestamp,
         note: Note<TakenJob>,
     ) -> Answer<TakenJob> {
-        self.step_noted(note, |state| {
-            let (run, job) = state.acquire(job, epoch, runner, attempt, now)?;
-            let message = state.messages.get(&job.id).cloned().unwrap_or_default();
-            Ok(TakenJob { run, job, message })
-        })
+        self.step_noted(note, |state| state.take(job, epoch, runner, attempt, now))
     }
 
     fn requeue(

@@ -175,8 +175,19 @@ impl Sqlite {
         undo: Undo,
         step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Answer<T> {
+        self.write_then(operation, undo, step, |done| done)
+    }
+
+    /// A step whose answer is what `then` makes of its result once that is durable, on the writer's thread.
+    fn write_then<R: Send + 'static, T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        undo: Undo,
+        step: impl FnOnce(&Connection) -> Result<R, Failure> + Send + 'static,
+        then: impl FnOnce(R) -> T + Send + 'static,
+    ) -> Answer<T> {
         self.call(operation, |queues, answer| {
-            let sent = queues.writes.try_send(writer::step(operation, undo, answer, step));
+            let sent = queues.writes.try_send(writer::step(operation, undo, answer, step, then));
             sent.map_err(|error| refused(operation, &error))
         })
     }
@@ -189,13 +200,7 @@ impl Sqlite {
         step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Answer<T> {
         let digest = self.digest;
-        self.write_as(operation, Undo::Batch, move |db| {
-            let done = step(db)?;
-            if let Some(line) = note.line(&done) {
-                audit::append(db, line, digest)?;
-            }
-            Ok(done)
-        })
+        self.write_as(operation, Undo::Batch, move |db| audit::noted(db, step(db)?, note, digest))
     }
 
     fn read<T: Send + 'static>(

@@ -8,7 +8,7 @@ use startline_protocol::step::StepRecord;
 use super::{State, next_id};
 use crate::error::Error;
 use crate::record::{
-    CompleteOutcome, Completion, CreatedRun, JobRecord, NewJob, NewRun, RunRecord, kept, oldest_repeatable,
+    CompleteOutcome, Completion, CreatedRun, JobRecord, NewJob, NewRun, RunRecord, TakenJob, kept, oldest_repeatable,
 };
 
 impl State {
@@ -89,7 +89,21 @@ impl State {
         Ok(current.clone())
     }
 
-    pub(super) fn acquire(
+    /// Acquires a job and answers its message too.
+    pub(super) fn take(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        runner: RunnerId,
+        attempt: u32,
+        now: Timestamp,
+    ) -> Result<TakenJob, Error> {
+        let (run, job) = self.acquire(job, epoch, runner, attempt, now)?;
+        let message = self.messages.get(&job.id).cloned().unwrap_or_default();
+        Ok(TakenJob { run, job, message })
+    }
+
+    fn acquire(
         &mut self,
         job: JobId,
         epoch: Epoch,

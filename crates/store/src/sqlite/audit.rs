@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::columns::{Columns, Json, Text, Time};
 use super::failure::Failure;
 use super::runs;
-use crate::PURGED_LINES;
 use crate::record::{AuditBegin, AuditFilter, AuditRecord, Digest, NewAudit, Page, Purged, Verifier, kept, purge_line};
+use crate::{Note, PURGED_LINES};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -41,6 +41,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AuditRecord> {
         },
         hash: columns.get()?,
     })
+}
+
+/// Writes the line that the note makes of what was done, and answers that.
+pub(super) fn noted<T>(db: &Connection, done: T, note: Note<T>, digest: Digest) -> Result<T, Failure> {
+    if let Some(line) = note.line(&done) {
+        append(db, line, digest)?;
+    }
+    Ok(done)
 }
 
 pub(super) fn append(db: &Connection, entry: NewAudit, digest: Digest) -> Result<AuditRecord, Failure> {

@@ -166,7 +166,19 @@ pub(super) fn acquire(
     attempt: u32,
     now: Timestamp,
 ) -> Result<JobRecord, Failure> {
-    let mut job = require(db, job)?;
+    let job = require(db, job)?;
+    acquire_known(db, job, epoch, runner, attempt, now)
+}
+
+/// The same of a job that was just read.
+pub(super) fn acquire_known(
+    db: &Connection,
+    mut job: JobRecord,
+    epoch: Epoch,
+    runner: RunnerId,
+    attempt: u32,
+    now: Timestamp,
+) -> Result<JobRecord, Failure> {
     let is_holder = job.epoch == epoch && job.runner_id == Some(runner);
     let may_acquire = match job.status {
         JobStatus::Running if is_holder && job.attempt == attempt => return Ok(job),

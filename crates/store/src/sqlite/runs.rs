@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
-use startline_protocol::ids::RunId;
+use startline_protocol::ids::{Epoch, RunId, RunnerId};
 use startline_protocol::state::{Conclusion, RunStatus};
 
 use super::columns::{Columns, Time, Word};
 use super::failure::Failure;
 use super::{claims, jobs};
 use crate::error::Error;
-use crate::record::{CreatedRun, NewJob, NewRun, Page, RunRecord, kept, oldest_repeatable};
+use crate::record::{CreatedRun, JobRecord, NewJob, NewRun, Page, RunRecord, TakenJob, kept, oldest_repeatable};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -95,6 +95,21 @@ pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) ->
         reason: None,
     };
     Ok(CreatedRun { run: record, jobs, is_repeat: false })
+}
+
+/// Acquires the job of a run that was just created.
+pub(super) fn take(
+    db: &Connection,
+    run: &RunRecord,
+    job: &JobRecord,
+    epoch: Epoch,
+    runner: RunnerId,
+    now: Timestamp,
+) -> Result<TakenJob, Failure> {
+    let job = jobs::acquire_known(db, job.clone(), epoch, runner, job.attempt, now)?;
+    let message = jobs::message(db, job.id)?.unwrap_or_default();
+    let run = RunRecord { status: RunStatus::Running, started_at: job.started_at, ..run.clone() };
+    Ok(TakenJob { run, job, message })
 }
 
 /// The run that an earlier submission of the same thing made.

@@ -1,6 +1,7 @@
 //! The steps of the contract, each handed to the writer or to a reader.
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use startline_protocol::admin_api::{AuditVerification, GroupRequest};
 use startline_protocol::capabilities::Capabilities;
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
@@ -11,7 +12,7 @@ use startline_protocol::value_scope::ValueScope;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::failure::engine;
+use super::failure::{Failure, engine};
 use super::writer::Undo;
 use super::{Sqlite, audit, collect, groups, held, jobs, outline, purge, runners, runs, tokens, values};
 use crate::record::{
@@ -20,7 +21,8 @@ use crate::record::{
     Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, TokenBearer,
     Tokens, UnfinishedRun, VariableRecord,
 };
-use crate::{Answer, Error, Note, Store};
+use crate::taker::Untold;
+use crate::{Answer, Error, Note, Store, Taker, Taking};
 
 impl Store for Sqlite {
     fn create_api_token(&self, token: NewApiToken) -> Answer<ApiTokenRecord> {
@@ -182,8 +184,33 @@ impl Store for Sqlite {
         self.write("purge the audit log", move |db| audit::purge(db, before, now, digest))
     }
 
-    fn create_run_noted(&self, run: NewRun, jobs: Vec<NewJob>, note: Note<CreatedRun>) -> Answer<CreatedRun> {
-        self.write_noted("add a run", note, move |db| runs::create(db, run, jobs))
+    fn create_run_taken(
+        &self,
+        run: NewRun,
+        jobs: Vec<NewJob>,
+        note: Note<CreatedRun>,
+        taker: Taker,
+    ) -> Answer<CreatedRun> {
+        let digest = self.digest;
+        let step = move |db: &Connection| {
+            let created = audit::noted(db, runs::create(db, run, jobs)?, note, digest)?;
+            let taking = created.takeable().and_then(|job| Some((job, taker.decide(job)?)));
+            let Some((job, Taking { epoch, runner, now, note, outcome })) = taking else { return Ok((created, None)) };
+            let untold = Untold::new(outcome);
+            let taken = match runs::take(db, &created.run, job, epoch, runner, now) {
+                Ok(taken) => Ok(audit::noted(db, taken, note, digest)?),
+                // It was refused before it wrote, so the run stays.
+                Err(Failure::Refused(error)) => Err(error),
+                Err(failure) => return Err(failure),
+            };
+            Ok((created, Some((untold, taken))))
+        };
+        self.write_then("add a run", Undo::Batch, step, |(created, taken)| {
+            if let Some((untold, taken)) = taken {
+                untold.tell(taken);
+            }
+            created
+        })
     }
 
     fn rename_run(&self, run: RunId, name: String) -> Answer<Option<RunRecord>> {

@@ -57,19 +57,21 @@ pub(super) struct Ending {
 
 pub(super) type Queue = SyncSender<Step>;
 
-/// Packs a step and the way to its answer.
-pub(super) fn step<T: Send + 'static>(
+/// Packs a step and the way to its answer, which is what `then` makes of the step's result when that is durable. If it
+/// never will be, the result is dropped before a later batch begins.
+pub(super) fn step<R: Send + 'static, T: Send + 'static>(
     operation: &'static str,
     undo: Undo,
     answer: oneshot::Sender<Result<T, Error>>,
-    step: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    step: impl FnOnce(&Connection) -> Result<R, Failure> + Send + 'static,
+    then: impl FnOnce(R) -> T + Send + 'static,
 ) -> Step {
     let run = Box::new(move |connection: Result<&Connection, Error>| {
         let result = connection.and_then(|connection| step(connection).map_err(|failure| failure.during(operation)));
         let keep = result.is_ok();
         // A refusal too waits for the commit: it may rest on what an earlier step of the batch did. A caller that is
         // gone does not miss its answer.
-        let answer = move |committed: Result<(), Error>| drop(answer.send(committed.and(result)));
+        let answer = move |committed: Result<(), Error>| drop(answer.send(committed.and(result).map(then)));
         Ending { keep, answer: Box::new(answer) }
     });
     Step { undo, run }
@@ -220,7 +222,7 @@ mod tests {
 
         fn sql_with(&mut self, undo: Undo, sql: &'static str) {
             let (answer, reply) = oneshot::channel();
-            self.queue.push(step("test", undo, answer, move |db| Ok(db.execute_batch(sql)?)));
+            self.queue.push(step("test", undo, answer, move |db| Ok(db.execute_batch(sql)?), |()| ()));
             self.replies.push(reply);
         }
 
@@ -265,10 +267,11 @@ mod tests {
         let (ran, times) = sync_channel(BATCH);
         let timed = move || {
             let ran = ran.clone();
-            step("test", Undo::Batch, oneshot::channel().0, move |_| {
+            let told = move |_: &Connection| {
                 ran.send(Instant::now()).unwrap();
                 Ok(())
-            })
+            };
+            step("test", Undo::Batch, oneshot::channel().0, told, |()| ())
         };
         (0..MANY).for_each(|_| queue.try_send(timed()).unwrap_or_else(|_| panic!("queue is full")));
         // The next one comes as soon as these are committed.
@@ -331,6 +334,44 @@ mod tests {
     }
 
     #[test]
+    fn the_result_of_a_step_whose_commit_failed_is_dropped_before_the_next_batch() {
+        /// Says that it was dropped.
+        struct Result(Arc<Mutex<Vec<&'static str>>>);
+
+        impl Drop for Result {
+            fn drop(&mut self) {
+                self.0.lock().unwrap().push("dropped");
+            }
+        }
+
+        let mut bench = Bench::new();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut push = |sql: &'static str, told: &Arc<Mutex<Vec<&'static str>>>| {
+            let (answer, reply) = oneshot::channel();
+            let (on, then) = (Arc::clone(told), Arc::clone(told));
+            let run = move |db: &Connection| {
+                db.execute_batch(sql)?;
+                on.lock().unwrap().push("executed");
+                Ok(Result(Arc::clone(&on)))
+            };
+            let then = move |result: Result| {
+                then.lock().unwrap().push("durable");
+                drop(result);
+            };
+            bench.queue.push(step("test", Undo::Batch, answer, run, then));
+            bench.replies.push(reply);
+        };
+        push("INSERT INTO b VALUES (404)", &told);
+        let silent = Arc::new(Mutex::new(Vec::new()));
+        (1..BATCH).for_each(|_| push("SELECT 1", &silent));
+        push("INSERT INTO a VALUES (1)", &told);
+        let (batches, succeeded) = bench.run();
+        assert_eq!((batches, succeeded.last()), (vec![1], Some(&true)));
+        assert!(succeeded[..BATCH].iter().all(|succeeded| !succeeded));
+        assert_eq!(*told.lock().unwrap(), ["executed", "dropped", "executed", "durable", "dropped"]);
+    }
+
+    #[test]
     fn a_transaction_that_is_lost_on_the_way_fails_every_step_of_its_batch() {
         let mut bench = Bench::new();
         bench.sql("INSERT INTO a VALUES (1)");
@@ -372,7 +413,7 @@ mod tests {
         });
         let send = |sql: &'static str| {
             let (answer, reply) = oneshot::channel();
-            queue.send(step("test", Undo::Step, answer, move |db| Ok(db.execute_batch(sql)?))).unwrap();
+            queue.send(step("test", Undo::Step, answer, move |db| Ok(db.execute_batch(sql)?), |()| ())).unwrap();
             reply
         };
         let mut early: Vec<Reply> = vec![send("INSERT INTO a VALUES (1)"), send("UPDATE a SET x = 2 WHERE x = 1")];

@@ -15,6 +15,7 @@ mod purge;
 mod runners;
 mod runs;
 mod scale_sets;
+mod taking;
 mod tokens;
 mod values;
 
@@ -199,6 +200,13 @@ claims! {
         a_variable_is_deleted_once
         variables_come_in_the_order_of_the_scopes
         a_scope_has_five_hundred_variables
+    }
+    taking {
+        a_new_job_is_acquired_in_the_step_that_makes_it
+        a_taker_may_leave_a_job
+        a_taker_is_asked_of_a_new_job_that_is_alone_and_queued
+        a_job_whose_taker_is_gone_stays_queued
+        a_job_that_is_taken_at_once_has_the_lines_of_both
     }
     audit {
         an_empty_audit_log_holds

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use startline_protocol::admin_api::AuditView;
 use startline_protocol::ids::{Epoch, RunId, RunnerId};
-use startline_protocol::state::{Conclusion, JobStatus};
+use startline_protocol::state::{Conclusion, JobStatus, RunStatus};
 use startline_store::sqlite::{Options, Sqlite};
-use startline_store::{AuditFilter, CreatedRun, Error, JobOutline, Store, UnfinishedRun};
+use startline_store::{
+    AuditFilter, CreatedRun, Error, JobOutline, Note, Store, TakenJob, Taker, Taking, UnfinishedRun,
+};
 use tempfile::TempDir;
 
 use crate::bench::{
@@ -174,6 +176,42 @@ async fn a_step_that_fails_does_not_undo_its_neighbours() {
     assert_eq!(store.runs(None, 10).await.unwrap().items.len(), 2);
     assert_eq!(store.jobs(None, None, 10).await.unwrap().items.len(), 1);
     assert_eq!(store.runners().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_acquisition_that_fails_undoes_the_submission_and_is_told_before_the_next_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let sql = |sql: &str| rusqlite::Connection::open(database(&directory)).unwrap().execute_batch(sql).unwrap();
+    store.create_registration_token(registration_token(1)).await.unwrap();
+    let runner = store.register_runner(hash(1), new_runner("one", 2), at(1)).await.unwrap().runner.id;
+    sql("CREATE TRIGGER broken BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'broken'); END");
+    let (tell, told) = channel();
+    let submit = |store: &Sqlite| {
+        let (asks, tells) = (tell.clone(), tell.clone());
+        let taker = Taker::new(move |job| {
+            asks.send(format!("job {}", job.id)).unwrap();
+            let outcome = Box::new(move |taken: Result<TakenJob, Error>| {
+                tells.send(taken.map_or_else(|error| error.to_string(), |taken| taken.job.status.to_string())).unwrap();
+            });
+            Some(Taking { epoch: Epoch(1), runner, now: at(20), note: Note::none(), outcome })
+        });
+        store.create_run_taken(new_run("a/b", "x"), vec![new_job("build")], Note::none(), taker)
+    };
+    let failed = submit(&store).await;
+    assert!(is_engine_error(&failed), "{failed:?}");
+    assert_eq!(store.runs(None, 10).await.unwrap().items, []);
+    sql("DROP TRIGGER broken");
+    // The id is free again.
+    let CreatedRun { run, jobs, .. } = submit(&store).await.unwrap();
+    let told: Vec<String> = told.try_iter().collect();
+    let undone = Error::Engine { operation: "acquire a new job", message: "its step was undone".to_owned() };
+    assert_eq!(told, ["job 1", &undone.to_string(), "job 1", "running"]);
+    drop(store);
+    // Both are durable.
+    let store = open(&directory);
+    assert_eq!(store.job(jobs[0].id).await.unwrap().unwrap().status, JobStatus::Running);
+    assert_eq!(store.run(run.id).await.unwrap().unwrap().status, RunStatus::Running);
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use startline_protocol::value_scope::ValueScope;
 use startline_store::memory::Memory;
 use startline_store::sqlite::{Options, Sqlite, Synchronous};
 use startline_store::{
-    Answer, AuditFilter, Completion, DueRuns, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner,
-    PurgePlace, Purged, Store,
+    Answer, AuditFilter, Completion, DueRuns, Error, NewApiToken, NewAudit, NewClaim, NewJob, NewRun, NewRunner, Note,
+    PurgePlace, Purged, Store, Taker, Taking,
 };
 
 use crate::bench::{
@@ -125,6 +125,13 @@ enum Step {
         path: u8,
         key: Option<u32>,
         trusted: bool,
+        now: i64,
+        jobs: Vec<NewJob>,
+    },
+    /// With somebody who acquires its job at once.
+    CreateTaken {
+        runner: i64,
+        key: Option<u32>,
         now: i64,
         jobs: Vec<NewJob>,
     },
@@ -278,6 +285,8 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => runner.clone().prop_map(|runner| DeleteRunner { runner }),
         2 => (0..2_u8, prop::option::of(0..3_u32), any::<bool>(), prop_oneof![now.clone(), 86_400..86_600_i64], jobs())
             .prop_map(|(path, key, trusted, now, jobs)| CreateRun { path, key, trusted, now, jobs }),
+        2 => (runner.clone(), prop::option::of(0..3_u32), now.clone(), jobs())
+            .prop_map(|(runner, key, now, jobs)| CreateTaken { runner, key, now, jobs }),
         1 => (run.clone(), 0..3_u8).prop_map(|(run, name)| RenameRun { run, name }),
         2 => (run.clone(), jobs()).prop_map(|(run, jobs)| AddJobs { run, jobs }),
         2 => (job_id.clone(), now.clone()).prop_map(|(job, now)| Release { job, now }),
@@ -404,6 +413,20 @@ fn call(store: &dyn Store, step_to_do: Step) -> Words {
             let new = new_run("acme/demo", &format!("{path}.yml"));
             let new = NewRun { idempotency: key.map(hash), trusted, created_at: at(now), ..new };
             Box::pin(words(store.create_run(new, jobs)))
+        }
+        Step::CreateTaken { runner, key, now, jobs } => {
+            let new = NewRun { idempotency: key.map(hash), created_at: at(now), ..new_run("acme/demo", "0.yml") };
+            let (tell, told) = std::sync::mpsc::channel();
+            let taker = Taker::new(move |_| {
+                let outcome = Box::new(move |taken| tell.send(taken).unwrap());
+                Some(Taking { epoch: Epoch(1), runner: RunnerId(runner), now: at(now), note: Note::none(), outcome })
+            });
+            let created = store.create_run_taken(new, jobs, Note::none(), taker);
+            Box::pin(async move {
+                let created = words(created).await;
+                let told = told.try_recv().map_or_else(|_| "nobody".to_owned(), |taken| format!("{taken:?}"));
+                format!("{told} {created}")
+            })
         }
         Step::RenameRun { run, name } => Box::pin(words(store.rename_run(RunId(run), name_of(name)))),
         Step::AddJobs { run, jobs } => Box::pin(words(store.add_jobs(RunId(run), jobs))),
@@ -594,7 +617,7 @@ fn random_steps_reach_every_state() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
-    for _ in 0..256 {
+    for _ in 0..320 {
         let bursts = bursts().new_tree(&mut runner).unwrap().current();
         let model = Memory::new(sha256);
         runtime.block_on(async {
@@ -627,6 +650,9 @@ fn random_steps_reach_every_state() {
         "DeleteVariable Ok true",
         "Audit Ok AuditRecord",
         "CreateRun Ok CreatedRun",
+        "CreateTaken Ok TakenJob",
+        "CreateTaken Err RunnerGone",
+        "CreateTaken nobody Ok",
         "RenameRun Ok Some",
         "Register Err TokenExhausted",
         "Register Err NameTaken",
