@@ -52,8 +52,7 @@ pub struct Dispatcher {
     pub(crate) runners: BTreeMap<RunnerId, Runner>,
     /// Jobs in runners' hands; also of runners that are no longer, or not yet, registered.
     pub(crate) held: BTreeMap<RunnerId, BTreeSet<JobId>>,
-    /// Parked polls, and whose they are.
-    pub(crate) polls: BTreeMap<PollId, RunnerId>,
+    pub(crate) polls: Polls,
     /// Everything that expires, in order. Exact: what no longer expires is no longer here.
     deadlines: BTreeSet<(Timestamp, Due)>,
     /// Runners whose status may have changed since the caller last asked.
@@ -64,6 +63,35 @@ pub struct Dispatcher {
     pub(crate) queued_since: Option<Timestamp>,
     /// Grows with each use.
     stamp: u64,
+}
+
+/// Parked polls and whose they are.
+#[derive(Debug, Default)]
+pub(crate) struct Polls {
+    of: BTreeMap<PollId, (RunnerId, bool)>,
+    /// How many of them end with a lease.
+    leases: usize,
+}
+
+impl Polls {
+    fn insert(&mut self, poll: PollId, runner: RunnerId, auto_acquire: bool) {
+        self.of.insert(poll, (runner, auto_acquire));
+        self.leases += usize::from(auto_acquire);
+    }
+
+    fn remove(&mut self, poll: PollId) -> Option<RunnerId> {
+        let (runner, auto_acquire) = self.of.remove(&poll)?;
+        self.leases -= usize::from(auto_acquire);
+        Some(runner)
+    }
+
+    fn contains(&self, poll: PollId) -> bool {
+        self.of.contains_key(&poll)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.of.len()
+    }
 }
 
 /// What a deadline is about. At one moment, jobs come before runners.
@@ -83,7 +111,7 @@ impl Dispatcher {
             jobs: BTreeMap::new(),
             runners: BTreeMap::new(),
             held: BTreeMap::new(),
-            polls: BTreeMap::new(),
+            polls: Polls::default(),
             deadlines: BTreeSet::new(),
             changed_runners: BTreeSet::new(),
             changed_jobs: BTreeSet::new(),
@@ -121,7 +149,7 @@ impl Dispatcher {
         let runner = self.runners.get_mut(&runner_id).expect("a waiting runner is registered");
         assert!(!runner.polls.is_empty(), "a waiting runner has a poll");
         let Parked { poll, auto_acquire } = runner.polls.remove(0);
-        self.polls.remove(&poll);
+        self.polls.remove(poll);
         let held = if auto_acquire {
             runner.spent = runner.spec.ephemeral;
             Held::lease(runner_id, now, runner.spec.patience.lease_duration.unwrap_or(self.config.lease_duration))

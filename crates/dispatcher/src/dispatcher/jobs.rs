@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use startline_protocol::ids::{Epoch, JobId, RunnerId};
 
 use super::Dispatcher;
-use crate::effect::Effect;
+use crate::effect::{Effect, PollId};
 use crate::index::{Lane, Place};
 use crate::job::{Held, HeldKind, Job, JobSpec};
-use crate::lease::Assignment;
+use crate::lease::{Assignment, LeaseError};
 use crate::requirement::{Requirement, RequirementError};
 
 /// Why a job cannot be queued or restored.
@@ -93,6 +93,58 @@ impl Dispatcher {
         }
         self.settle(now, &mut effects);
         (effects, refused)
+    }
+
+    /// Whether a parked poll would end with a lease, so that [`Self::enqueue_leased`] may have an answer.
+    #[must_use]
+    pub fn awaits_leases(&self) -> bool {
+        self.polls.leases > 0
+    }
+
+    /// Queues a job if a parked poll ends with a lease of it at once; the poll, and what it gets. `None`: nothing has
+    /// changed, and whatever else the job may come to is for [`Self::enqueue`].
+    ///
+    /// The caller may do this while the job is not durable yet, so that it and its lease become that together. Nothing is
+    /// told to the poll before, and should it fail, [`Self::revoke`] follows.
+    pub fn enqueue_leased(&mut self, now: Timestamp, spec: &JobSpec) -> Option<(PollId, Assignment)> {
+        if !self.awaits_leases() {
+            return None;
+        }
+        let (lane, place) = self.insert(spec, None).ok()?;
+        self.index.push(lane, place);
+        // No other pair fits, or it would have been handed out before.
+        let matched = self.index.next_match().filter(|(job, runner)| {
+            let first = self.runners.get(runner).and_then(|runner| runner.polls.first());
+            *job == spec.id && first.is_some_and(|parked| parked.auto_acquire)
+        });
+        let Some((id, runner)) = matched else {
+            self.index.remove(lane, place);
+            self.forget(spec.id);
+            return None;
+        };
+        let mut effects = Vec::new();
+        self.assign(now, id, runner, &mut effects);
+        match effects.pop() {
+            Some(Effect::Assigned { poll, assignment }) => Some((poll, assignment)),
+            _ => None,
+        }
+    }
+
+    /// Forgets a job whose lease by [`Self::enqueue_leased`] never became durable, as if it had not been; the poll stays
+    /// ended.
+    ///
+    /// # Errors
+    ///
+    /// The assignment is not the job's current one, or an offer.
+    pub fn revoke(&mut self, now: Timestamp, id: JobId, epoch: Epoch) -> Result<Vec<Effect>, LeaseError> {
+        let held = self.current(id, epoch)?;
+        let HeldKind::Lease { .. } = held.kind else { return Err(LeaseError::NotAcquired { job: id, epoch }) };
+        self.reprieve(held.runner);
+        self.let_go(id);
+        self.forget(id);
+        let mut effects = Vec::new();
+        self.settle(now, &mut effects);
+        Ok(effects)
     }
 
     /// Restores a running job after a restart: `runner`, registered or not, holds it under the spec's epoch and has the

@@ -118,10 +118,7 @@ impl Dispatcher {
             HeldKind::Lease { .. } if why == GiveBack::RunnerFailed => self.lose(id, now, true, &mut effects),
             HeldKind::Lease { renewed_at: Some(_), .. } => return Err(LeaseError::Delivered { job: id, epoch }),
             HeldKind::Lease { cancel_requested, .. } => {
-                let others = self.leases_of(held.runner) > 1;
-                if let Some(runner) = self.runners.get_mut(&held.runner) {
-                    runner.spent &= others;
-                }
+                self.reprieve(held.runner);
                 if cancel_requested {
                     self.lose(id, now, true, &mut effects);
                 } else {
@@ -132,6 +129,14 @@ impl Dispatcher {
         }
         self.settle(now, &mut effects);
         Ok(effects)
+    }
+
+    /// Lets an ephemeral runner have another job, when it is about to give up its only lease, which never was.
+    pub(super) fn reprieve(&mut self, id: RunnerId) {
+        let others = self.leases_of(id) > 1;
+        if let Some(runner) = self.runners.get_mut(&id) {
+            runner.spent &= others;
+        }
     }
 
     fn return_to_queue(&mut self, id: JobId, why: GiveBack, effects: &mut Vec<Effect>) {
@@ -166,7 +171,7 @@ impl Dispatcher {
     }
 
     /// The assignment of `id` under `epoch`, if it is the current one.
-    fn current(&self, id: JobId, epoch: Epoch) -> Result<Held, LeaseError> {
+    pub(super) fn current(&self, id: JobId, epoch: Epoch) -> Result<Held, LeaseError> {
         let job = self.jobs.get(&id).ok_or(LeaseError::Unknown { job: id })?;
         if job.epoch != epoch {
             return Err(LeaseError::Stale { job: id, quoted: epoch, current: job.epoch });

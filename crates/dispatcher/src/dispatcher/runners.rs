@@ -130,7 +130,7 @@ impl Dispatcher {
         let Some(runner) = self.runners.remove(&id) else { return effects };
         self.changed_runners.insert(id);
         for Parked { poll, .. } in runner.polls {
-            self.polls.remove(&poll);
+            self.polls.remove(poll);
             effects.push(Effect::PollClosed { poll, runner: id, why: PollEnd::RunnerRemoved });
         }
         if let Some(at) = runner.offline_at {
@@ -170,7 +170,7 @@ impl Dispatcher {
     }
 
     fn park(&mut self, id: RunnerId, poll: PollId, auto_acquire: bool, effects: &mut Vec<Effect>) -> PollOutcome {
-        if self.polls.contains_key(&poll) {
+        if self.polls.contains(poll) {
             return PollOutcome::Parked;
         }
         let used = self.used(id);
@@ -185,10 +185,10 @@ impl Dispatcher {
         } else {
             runner.polls.reserve_exact(1);
             runner.polls.push(Parked { poll, auto_acquire });
-            self.polls.insert(poll, id);
+            self.polls.insert(poll, id, auto_acquire);
             let superseded = runner.polls.len().saturating_sub(most);
             for Parked { poll, .. } in runner.polls.drain(..superseded) {
-                self.polls.remove(&poll);
+                self.polls.remove(poll);
                 effects.push(Effect::PollClosed { poll, runner: id, why: PollEnd::Superseded });
             }
             PollOutcome::Parked
@@ -200,7 +200,7 @@ impl Dispatcher {
     /// Ends a parked poll without a job: its time is over, or its connection is gone. False when it is not parked: it
     /// has a job by now (give that back if it cannot be delivered), or was closed.
     pub fn abort_poll(&mut self, poll: PollId) -> bool {
-        let Some(id) = self.polls.remove(&poll) else { return false };
+        let Some(id) = self.polls.remove(poll) else { return false };
         self.stop_waiting(id);
         if let Some(runner) = self.runners.get_mut(&id) {
             runner.polls.retain(|parked| parked.poll != poll);

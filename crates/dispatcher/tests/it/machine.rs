@@ -37,6 +37,7 @@ enum Op {
     AbortPoll(Index),
     /// The id is set when it is played.
     Enqueue(JobSpec),
+    EnqueueLeased(JobSpec),
     RestoreLease(RunnerId, JobSpec),
     CancelQueued(Index),
     RequestCancel(Index),
@@ -44,6 +45,7 @@ enum Op {
     /// Somebody else's, or under another epoch.
     AcquireWrongly(Index, RunnerId, i64),
     Renew(Index),
+    Revoke(Index),
     Complete(Index),
     GiveBack(Index, GiveBack),
     Step(i64),
@@ -171,13 +173,15 @@ fn op() -> impl Strategy<Value = Op> {
         3 => runner_id().prop_map(Op::Heartbeat),
         14 => (runner_id(), any::<bool>()).prop_map(|(runner, auto_acquire)| Op::Poll { runner, auto_acquire }),
         2 => any::<Index>().prop_map(Op::AbortPoll),
-        8 => job().prop_map(Op::Enqueue),
+        6 => job().prop_map(Op::Enqueue),
+        4 => job().prop_map(Op::EnqueueLeased),
         1 => (runner_id(), job()).prop_map(|(runner, job)| Op::RestoreLease(runner, job)),
         1 => any::<Index>().prop_map(Op::CancelQueued),
         1 => any::<Index>().prop_map(Op::RequestCancel),
         4 => any::<Index>().prop_map(Op::Acquire),
         1 => (any::<Index>(), runner_id(), -1..2_i64).prop_map(|(job, runner, by)| Op::AcquireWrongly(job, runner, by)),
         4 => any::<Index>().prop_map(Op::Renew),
+        1 => any::<Index>().prop_map(Op::Revoke),
         4 => any::<Index>().prop_map(Op::Complete),
         2 => (any::<Index>(), why).prop_map(|(job, why)| Op::GiveBack(job, why)),
         3 => (0..20_i64).prop_map(Op::Step),
@@ -314,6 +318,17 @@ impl Play {
                 self.observe(&effects);
                 assert!(self.tested.enqueue(now, spec).is_err(), "a job is queued once");
             }
+            Op::EnqueueLeased(spec) => {
+                let spec = self.next_job(spec.clone());
+                let leased = self.tested.enqueue_leased(now, &spec);
+                assert_eq!(leased, self.naive.enqueue_leased(now, spec.clone()));
+                assert!(leased.is_none() || self.tested.enqueue_leased(now, &spec).is_none(), "a job is queued once");
+                match leased {
+                    Some((_, assignment)) => self.observe_assignment(&assignment),
+                    // As if it had not been.
+                    None => drop(self.live.remove(&spec.id)),
+                }
+            }
             Op::RestoreLease(runner, spec) => {
                 let spec = self.next_job(JobSpec { epoch: Epoch(3), ..spec.clone() });
                 let assignment = self.tested.restore_lease(now, *runner, spec.clone()).unwrap();
@@ -331,6 +346,7 @@ impl Play {
         | Op::Acquire(index)
         | Op::AcquireWrongly(index, ..)
         | Op::Renew(index)
+        | Op::Revoke(index)
         | Op::Complete(index)
         | Op::GiveBack(index, _)) = op
         else {
@@ -363,6 +379,14 @@ impl Play {
                 assert_eq!(tested.acquire(now, *runner, id, epoch), naive.acquire(now, *runner, id, epoch));
             }
             Op::Renew(_) => assert_eq!(tested.renew(now, id, epoch), naive.renew(now, id, epoch)),
+            Op::Revoke(_) => {
+                let revoked = tested.revoke(now, id, epoch);
+                assert_eq!(revoked, naive.revoke(now, id, epoch));
+                if let Ok(effects) = revoked {
+                    self.end(id);
+                    self.observe(&effects);
+                }
+            }
             Op::Complete(_) => {
                 let completed = tested.complete(now, id, epoch);
                 assert_eq!(completed, naive.complete(now, id, epoch));
@@ -527,6 +551,7 @@ impl Play {
             assert_eq!(self.tested.complete(self.now, id, old).unwrap_err(), stale);
             assert_eq!(self.tested.acquire(self.now, RunnerId(1), id, old).unwrap_err(), stale);
             assert_eq!(self.tested.give_back(self.now, id, old, GiveBack::Declined).unwrap_err(), stale);
+            assert_eq!(self.tested.revoke(self.now, id, old).unwrap_err(), stale);
         }
         if let Some(&job) = self.ended.iter().nth(self.checks % self.ended.len().max(1)) {
             assert_eq!(self.tested.renew(self.now, job, Epoch(1)), Err(LeaseError::Unknown { job }));

@@ -43,7 +43,7 @@ pub(crate) struct Runner {
     spent: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Naive {
     config: Config,
     pub(crate) jobs: Vec<Job>,
@@ -489,6 +489,32 @@ impl Naive {
     pub(crate) fn enqueue(&mut self, now: Timestamp, spec: JobSpec) -> Vec<Effect> {
         self.jobs.push(Job { spec, held: None });
         self.settle(now)
+    }
+
+    /// Queues a job if it is leased at once.
+    pub(crate) fn enqueue_leased(&mut self, now: Timestamp, spec: JobSpec) -> Option<(PollId, Assignment)> {
+        let mut after = self.clone();
+        match after.enqueue(now, spec).as_slice() {
+            [Effect::Assigned { poll, assignment }] if matches!(assignment.kind, AssignmentKind::Lease { .. }) => {
+                *self = after;
+                Some((*poll, assignment.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn revoke(&mut self, now: Timestamp, id: JobId, epoch: Epoch) -> Result<Vec<Effect>, LeaseError> {
+        let held = self.current(id, epoch)?.held.clone().unwrap();
+        if !held.leased {
+            return Err(LeaseError::NotAcquired { job: id, epoch });
+        }
+        let others = self.leases(held.runner) > 1;
+        if let Some(runner) = self.runner(held.runner) {
+            runner.spent &= others;
+        }
+        self.release(id);
+        self.forget(id);
+        Ok(self.settle(now))
     }
 
     pub(crate) fn restore_lease(&mut self, now: Timestamp, id: RunnerId, spec: JobSpec) -> Assignment {
