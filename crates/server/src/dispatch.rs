@@ -4,6 +4,7 @@
 //! The lock is never held across an await. A store command is sent when the method is called, so calling it under the
 //! lock is what keeps the order; its answer is awaited outside.
 
+mod direct;
 mod offers;
 mod timer;
 
@@ -20,7 +21,7 @@ use startline_dispatcher::{
 use startline_protocol::ids::{Epoch, JobId, RunId, RunnerId};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::Conclusion;
-use startline_store::{Demand, JobOutline, JobRecord};
+use startline_store::{Demand, JobOutline, JobRecord, TakenJob};
 use tokio::sync::{Notify, oneshot};
 
 use crate::App;
@@ -28,6 +29,7 @@ use crate::actions::ScaleSets;
 use crate::events::Hub;
 use crate::problem::ApiResult;
 
+pub(crate) use direct::Landing;
 pub(crate) use offers::Offers;
 pub(crate) use timer::Deadlines;
 
@@ -48,12 +50,26 @@ pub(crate) struct Dispatch {
 pub(crate) struct Inner {
     pub dispatcher: Dispatcher,
     pub offers: Offers,
-    polls: HashMap<PollId, oneshot::Sender<Assignment>>,
+    polls: HashMap<PollId, oneshot::Sender<Arrival>>,
     next_poll: u64,
     /// When the timer looks next.
     armed: Option<Timestamp>,
     /// The service drains: polls that are parked end at once.
     closed: bool,
+}
+
+/// What a parked poll ends with.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub assignment: Assignment,
+    /// The job, of a lease that is durable already.
+    pub taken: Option<Box<TakenJob>>,
+}
+
+impl From<Assignment> for Arrival {
+    fn from(assignment: Assignment) -> Self {
+        Self { assignment, taken: None }
+    }
 }
 
 impl Dispatch {
@@ -122,7 +138,7 @@ impl Drop for Locked<'_> {
 
 impl Inner {
     /// A fresh number for a poll, with the place where its assignment will arrive.
-    pub(crate) fn open_poll(&mut self) -> (PollId, oneshot::Receiver<Assignment>) {
+    pub(crate) fn open_poll(&mut self) -> (PollId, oneshot::Receiver<Arrival>) {
         let id = PollId(self.next_poll);
         self.next_poll += 1;
         let (sender, receiver) = oneshot::channel();
@@ -173,12 +189,12 @@ pub(crate) fn requirement(repository: &str, demand: &Demand) -> Arc<Requirement>
 
 impl App {
     /// Puts durable jobs into the queue.
-    pub(crate) fn enqueue(self: &Arc<Self>, jobs: &[JobRecord]) {
+    pub(crate) fn enqueue<'a>(self: &Arc<Self>, jobs: impl IntoIterator<Item = &'a JobRecord>) {
         let of = |job: &JobRecord| {
             let outline = JobOutline::from(job);
             spec(job.run_id, &outline, &requirement(&job.repository, &outline.demand))
         };
-        self.enqueue_specs(jobs.iter().map(of));
+        self.enqueue_specs(jobs.into_iter().map(of));
     }
 
     /// The same for what the dispatcher knows of jobs.
@@ -199,7 +215,7 @@ impl App {
             match effect {
                 Effect::Assigned { poll, assignment } => {
                     let undelivered = match inner.polls.remove(&poll) {
-                        Some(sender) => sender.send(assignment).err(),
+                        Some(sender) => sender.send(assignment.into()).err().map(|arrival| arrival.assignment),
                         None => Some(assignment),
                     };
                     if let Some(assignment) = undelivered {

@@ -7,15 +7,18 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use startline_crypto::token;
 use startline_daemon::trace::TraceContext;
+use startline_dispatcher::Requirement;
 use startline_protocol::context::ContextData;
 use startline_protocol::problem::kind;
-use startline_store::{CreatedRun, Hash, JobRecord, NewAudit, NewJob, NewRun, RunRecord};
+use startline_store::{Answer, CreatedRun, Hash, JobRecord, NewAudit, NewJob, NewRun, RunRecord, Taker};
 use startline_workflow::Workflow;
 use startline_workflow::expression::Object;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::App;
 use crate::audit::{self, Record};
+use crate::dispatch::Landing;
 use crate::message::{self, Bound};
 use crate::problem::{ApiError, ApiResult};
 use crate::runs::Compiled;
@@ -34,6 +37,8 @@ pub(crate) struct Intake {
     pub secrets: BTreeMap<String, String>,
     pub trusted: bool,
     pub repeat: Option<Repeat>,
+    /// Of the run's only job, where a parked poll may take that at once.
+    pub requirement: Option<Arc<Requirement>>,
     /// The request's span.
     pub trace: Option<TraceContext>,
 }
@@ -68,14 +73,14 @@ impl Repeat {
 
 impl App {
     /// Makes a run, with the jobs that `jobs` makes for its plan, and sets it going; in the same step the record's line is
-    /// written, to which `tell` adds what is known only then. The run of an earlier submission under
+    /// written, to which `tell_of` adds what is known only then. The run of an earlier submission under
     /// the same key is answered as it stands; another request under that key is refused.
     pub(crate) async fn take_in(
         self: &Arc<Self>,
         mut intake: Intake,
         jobs: impl FnOnce(Uuid) -> Vec<NewJob>,
         record: &mut Record,
-        tell: fn(&CreatedRun, &mut NewAudit),
+        tell_of: fn(&CreatedRun, &mut NewAudit),
     ) -> ApiResult<(RunRecord, Vec<JobRecord>)> {
         let plan_id = Uuid::new_v4();
         let sealed_secrets = if intake.secrets.is_empty() {
@@ -89,7 +94,7 @@ impl App {
         intake.submission.fingerprint.clone_from(&fingerprint);
         // Also over one that a run before had.
         intake.submission.traceparent = intake.trace.as_ref().map(ToString::to_string);
-        let Intake { submission, workflow, secrets, trusted, repeat, .. } = intake;
+        let Intake { submission, workflow, secrets, trusted, repeat, requirement, .. } = intake;
         let stored =
             serde_json::to_string(&submission).map_err(|_| ApiError::invalid("the submission cannot be encoded"))?;
         let new = NewRun {
@@ -107,10 +112,15 @@ impl App {
         };
         let line = record.hand_over();
         let note = audit::noted(line.clone(), move |created: &CreatedRun, line| {
-            tell(created, line);
+            tell_of(created, line);
             !created.is_repeat
         });
-        let created = self.store.create_run_noted(new, jobs(plan_id), note).await;
+        let (taker, landing) = requirement.and_then(|requirement| self.taker(requirement)).unzip();
+        let created = self.store.create_run_taken(new, jobs(plan_id), note, taker.unwrap_or_else(Taker::none));
+        let (tell, made) = oneshot::channel();
+        // Whoever asked may go away meanwhile; what is stored goes on all the same.
+        self.tasks.spawn(Arc::clone(self).begin_run(created, submission, workflow, landing, tell));
+        let created = made.await.unwrap_or(Err(startline_store::Error::Closed));
         if created.as_ref().map_or(true, |created| created.is_repeat) {
             record.take_back(line);
         }
@@ -123,26 +133,52 @@ impl App {
                 return Err(ApiError::invalid("this `Idempotency-Key` was used for another request")
                     .detail("use a new key for each thing that is wanted once"));
             }
-            record.line().into_iter().for_each(|line| tell(&created, line));
-            return Ok((created.run, created.jobs));
+            record.line().into_iter().for_each(|line| tell_of(&created, line));
         }
-        let CreatedRun { run, jobs, .. } = created;
-        let run = match run_name(&submission, &workflow, &run, &self.config.forge) {
-            Some(name) => self.store.rename_run(run.id, name).await?.unwrap_or(run),
-            None => run,
+        Ok((created.run, created.jobs))
+    }
+
+    /// Sets a run going when it is durable, and tells whoever submitted it. The run of an earlier submission is left as it
+    /// stands.
+    async fn begin_run(
+        self: Arc<Self>,
+        created: Answer<CreatedRun>,
+        submission: Submission,
+        workflow: Workflow,
+        landing: Option<Landing>,
+        tell: oneshot::Sender<Result<CreatedRun, startline_store::Error>>,
+    ) {
+        let mut created = match created.await {
+            Ok(created) if !created.is_repeat => created,
+            // Who is gone does not miss it.
+            other => return drop(tell.send(other)),
         };
-        self.changes.begin(run.id);
-        self.events.begin(&run, &jobs);
+        if let Some(name) = run_name(&submission, &workflow, &created.run, &self.config.forge) {
+            match self.store.rename_run(created.run.id, name).await {
+                Ok(renamed) => created.run = renamed.unwrap_or(created.run),
+                Err(error) => tracing::error!(run.id = %created.run.id, %error, "a run keeps its workflow's name"),
+            }
+        }
+        let CreatedRun { run, jobs, .. } = &created;
+        let run_id = run.id;
+        self.changes.begin(run_id);
+        self.events.begin(run, jobs);
         let is_single = submission.single;
         let workflow = self.workflows.shared(&submission, workflow);
-        self.runs.begin(run.id, Arc::new(Compiled { workflow, submission }));
-        let queued: Vec<JobRecord> = jobs.iter().filter(|job| job.conclusion.is_none()).cloned().collect();
-        self.enqueue(&queued);
-        // What else follows, follows from the stored run, here as after a restart; nothing does while its only job waits.
-        if !is_single || queued.is_empty() {
-            self.touch_run(run.id);
+        self.runs.begin(run_id, Arc::new(Compiled { workflow, submission }));
+        if let Some(landed) = landing.and_then(|landing| landing.take()) {
+            // Told first, since the task that is woken last goes on first.
+            drop(tell.send(Ok(created)));
+            return landed.deliver();
         }
-        Ok((run, jobs))
+        let is_open = |job: &&JobRecord| job.conclusion.is_none();
+        let waits = jobs.iter().any(|job| is_open(&job));
+        self.enqueue(jobs.iter().filter(is_open));
+        // What else follows, follows from the stored run, here as after a restart; nothing does while its only job waits.
+        if !is_single || !waits {
+            self.touch_run(run_id);
+        }
+        drop(tell.send(Ok(created)));
     }
 
     /// The secrets that came with an earlier submission.

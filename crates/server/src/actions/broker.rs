@@ -161,13 +161,13 @@ async fn online(app: &Arc<App>, listener: &Listener, listening: &Listening<'_>) 
         Err(error) if error.problem().kind == kind::RUNNER_BUSY => return busy(app, listener, listening).await,
         Err(error) => return Err(error),
     };
-    let assignment = tokio::select! {
+    let arrival = tokio::select! {
         biased;
         () = listening.over.cancelled() => return Ok(nothing()),
         end = poll_fn(|cx| parked.poll_end(cx)) => end?,
     };
-    match assignment {
-        Some(assignment) => offer(app, listener, &assignment, deadline).await,
+    match arrival {
+        Some(arrival) => offer(app, listener, &arrival.assignment, deadline).await,
         None => Ok(nothing()),
     }
 }

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use startline_dispatcher::Assignment;
 use startline_protocol::problem::kind;
 use startline_protocol::runner_api::PollRequest;
 use tower::BoxError;
@@ -24,7 +23,7 @@ use tower::BoxError;
 use super::open::{Begun, Parked};
 use crate::App;
 use crate::auth::{Origin, PresentedRunnerToken};
-use crate::dispatch::Delivery;
+use crate::dispatch::{Arrival, Delivery};
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::{self, polls};
 
@@ -87,16 +86,16 @@ impl Future for HeldPoll {
                         continue;
                     }
                     Ok(Ok((app, Begun::Assigned(assignment)))) => {
-                        self.stage = deliver(&app, &assignment);
+                        self.stage = deliver(&app, assignment.into());
                         continue;
                     }
                     Ok(Err(error)) => Err(error),
                     Err(panic) => Err(routes::fault(&*panic)),
                 },
                 Stage::Parked(parked) => match ready!(parked.poll_end(cx)) {
-                    Ok(Some(assignment)) => {
+                    Ok(Some(arrival)) => {
                         let app = Arc::clone(&parked.open.app);
-                        self.stage = deliver(&app, &assignment);
+                        self.stage = deliver(&app, arrival);
                         continue;
                     }
                     Ok(None) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -175,9 +174,9 @@ where
 }
 
 /// Begins the last stage. The assignment is guarded from here on, also before the stage is first polled.
-fn deliver(app: &Arc<App>, assignment: &Assignment) -> Stage {
-    let delivery = Delivery::new(app, assignment);
-    let answer = polls::answer(Arc::clone(app), assignment.clone(), delivery);
+fn deliver(app: &Arc<App>, arrival: Arrival) -> Stage {
+    let delivery = Delivery::new(app, &arrival.assignment);
+    let answer = polls::answer(Arc::clone(app), arrival, delivery);
     Stage::Delivering(Box::pin(AssertUnwindSafe(answer).catch_unwind()))
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::App;
+use crate::dispatch::Arrival;
 use crate::problem::{ApiError, ApiResult};
 use crate::routes::gone;
 
@@ -22,7 +23,7 @@ pub(crate) struct OpenPoll {
     runner: RunnerId,
     id: PollId,
     /// Where the assignment arrives; closed when there will be none. `None` once it has arrived.
-    receiver: Option<oneshot::Receiver<Assignment>>,
+    receiver: Option<oneshot::Receiver<Arrival>>,
 }
 
 impl Drop for OpenPoll {
@@ -35,7 +36,7 @@ impl Drop for OpenPoll {
             inner.dispatcher.abort_poll(self.id);
             receiver.try_recv().ok()
         };
-        if let Some(assignment) = arrived {
+        if let Some(Arrival { assignment, .. }) = arrived {
             self.app.give_back(assignment.job, assignment.epoch);
         }
     }
@@ -128,13 +129,13 @@ impl Parked {
     }
 
     /// What the wait ends with; `None` is no job.
-    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<ApiResult<Option<Assignment>>> {
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<ApiResult<Option<Arrival>>> {
         let open = &mut self.open;
         let Some(receiver) = open.receiver.as_mut() else { return Poll::Ready(Ok(None)) };
         match Pin::new(receiver).poll(cx) {
-            Poll::Ready(Ok(assignment)) => {
+            Poll::Ready(Ok(arrival)) => {
                 open.receiver = None;
-                return Poll::Ready(Ok(Some(assignment)));
+                return Poll::Ready(Ok(Some(arrival)));
             }
             // Closed: the service drains, a newer poll of the runner takes this one's place, or the runner is gone.
             Poll::Ready(Err(_)) => {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::Body;
 use super::extract::Path;
 use crate::auth::Origin;
-use crate::dispatch::Delivery;
+use crate::dispatch::{Arrival, Delivery};
 use crate::front::HeldPoll;
 use crate::message::Bound;
 use crate::problem::{ApiError, ApiResult};
@@ -34,14 +34,15 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 /// Makes an assignment durable and answers with it.
-pub(crate) async fn answer(app: Arc<App>, assignment: Assignment, delivery: Delivery) -> ApiResult<Response> {
+pub(crate) async fn answer(app: Arc<App>, arrival: Arrival, delivery: Delivery) -> ApiResult<Response> {
+    let Arrival { assignment, taken } = arrival;
     let answer = match assignment.kind {
         AssignmentKind::Offer { .. } => match offer(&app, &assignment) {
             Some(answer) => delivery.settle(Ok(answer))?,
             None => return Ok(StatusCode::NO_CONTENT.into_response()),
         },
         AssignmentKind::Lease { .. } => {
-            let (answer, job) = delivery.settle(lease(&app, &assignment, &Origin::default()).await)?;
+            let (answer, job) = delivery.settle(lease(&app, &assignment, taken, &Origin::default()).await)?;
             app.note_assigned(&job);
             app.trace_assigned(&job, assignment.epoch, app.clock.now());
             return Ok(answer);
@@ -72,7 +73,7 @@ pub(super) async fn acquire(
         (assignment, inner.offers.take(job, request.epoch))
     };
     let delivery = Delivery::new(&app, &assignment);
-    let (answer, job) = delivery.settle(lease(&app, &assignment, &runner.origin).await)?;
+    let (answer, job) = delivery.settle(lease(&app, &assignment, None, &runner.origin).await)?;
     if let Some(offer) = offer {
         app.trace_assigned(&job, assignment.epoch, offer.at);
     }
@@ -81,8 +82,18 @@ pub(super) async fn acquire(
 
 /// Makes a lease durable and answers with what its runner needs: a [`JobAssignment`], into whose text the job's definition
 /// is written as it lies in the store.
-async fn lease(app: &Arc<App>, assignment: &Assignment, origin: &Origin) -> ApiResult<(Response, JobRecord)> {
-    let Taken { job, message, secrets, token, .. } = take(app, assignment, origin).await?;
+/// What of it is durable already comes as `taken`.
+async fn lease(
+    app: &Arc<App>,
+    assignment: &Assignment,
+    taken: Option<Box<TakenJob>>,
+    origin: &Origin,
+) -> ApiResult<(Response, JobRecord)> {
+    let taken = match taken {
+        Some(taken) => hand_out(app, assignment, *taken).await?,
+        None => take(app, assignment, origin).await?,
+    };
+    let Taken { job, message, secrets, token, .. } = taken;
     let mut answer = outline(app, assignment, job.run_id, job.timeout_minutes);
     answer.secrets = secrets;
     answer.job_token = Some(token);
@@ -137,7 +148,14 @@ pub(crate) async fn take(app: &Arc<App>, assignment: &Assignment, origin: &Origi
     app.leases.begin(assignment.job, assignment.epoch, None);
     let Assignment { job, epoch, runner, attempt, .. } = *assignment;
     let note = audit::acquired(runner, origin, now);
-    let TakenJob { run, job, message } = app.store.acquire_noted(job, epoch, runner, attempt, now, note).await?;
+    let taken = app.store.acquire_noted(job, epoch, runner, attempt, now, note).await?;
+    hand_out(app, assignment, taken).await
+}
+
+/// Adds what executing a job needs besides.
+async fn hand_out(app: &Arc<App>, assignment: &Assignment, taken: TakenJob) -> ApiResult<Taken> {
+    let now = app.clock.now();
+    let TakenJob { run, job, message } = taken;
     let secrets = match app.secrets_of_job(&run, &job).await {
         Ok(secrets) => secrets,
         Err(SecretsError::Store(error)) => return Err(error.into()),

@@ -81,7 +81,8 @@ async fn again(
         single = Some((job.clone(), text));
     }
     let (now, requeues) = (app.clock.now(), app.config.requeues);
-    let intake = Intake { submission, workflow, secrets, trusted: run.run.trusted, repeat, trace: admin.origin.trace };
+    let (trusted, trace) = (run.run.trusted, admin.origin.trace);
+    let intake = Intake { submission, workflow, secrets, trusted, repeat, requirement: None, trace };
     let jobs = |plan_id| {
         if let Some((job, text)) = single {
             new.push(NewJob {

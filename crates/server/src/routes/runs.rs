@@ -60,7 +60,8 @@ async fn create(
     admin.must_see(&submission.repository)?;
     record.repository(&submission.repository);
     record.detail("path", &submission.path);
-    let intake = Intake { submission, workflow, secrets, trusted, repeat, trace: admin.origin.trace };
+    let trace = admin.origin.trace;
+    let intake = Intake { submission, workflow, secrets, trusted, repeat, requirement: None, trace };
     let tell = |created: &CreatedRun, line: &mut NewAudit| line.subject = format!("run:{}", created.run.id);
     let (run, _) = app.take_in(intake, |_| Vec::new(), record, tell).await?;
     tracing::info!(run.id = %run.id, run.name = run.run.name, token.id = admin.token.id, "run submitted");

@@ -83,8 +83,9 @@ async fn create(
         trusted: !request.untrusted,
     };
     requirement.check().map_err(|error| ApiError::invalid(format!("`requirements` cannot be understood: {error}")))?;
-    let intake =
-        Intake { submission, workflow, secrets, trusted: !request.untrusted, repeat, trace: admin.origin.trace };
+    let requirement = Some(Arc::new(requirement));
+    let (trusted, trace) = (!request.untrusted, admin.origin.trace);
+    let intake = Intake { submission, workflow, secrets, trusted, repeat, requirement, trace };
     let (now, requeues_left) = (app.clock.now(), app.config.requeues);
     let make = |plan_id| {
         let message = message::single(plan_id, KEY, &name, request.job_definition);
