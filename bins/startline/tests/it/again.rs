@@ -16,7 +16,7 @@ use crate::harness::{Service, eventually};
 use crate::http::{Reply, Wire};
 
 /// A job definition of one script.
-fn script(text: &str) -> Value {
+pub(crate) fn script(text: &str) -> Value {
     let answer = json!({ "Key": "answer", "Value": { "type": 3, "expr": "steps.x.outputs.answer" } });
     json!({
         "steps": [{

@@ -7,6 +7,7 @@ mod actions;
 mod admin;
 mod administration;
 mod again;
+mod at_once;
 mod attended;
 mod bad_input;
 mod big_log;
