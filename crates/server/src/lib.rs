@@ -38,6 +38,7 @@ mod routes;
 mod runs;
 mod sources;
 mod submission;
+mod to_its_end;
 mod token_cache;
 mod traces;
 mod transport;

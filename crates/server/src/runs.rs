@@ -383,12 +383,14 @@ impl App {
     /// Cancels a run. The planner sees a cancelled run from now on and stops every job whose condition no longer holds;
     /// one with `if: always()` runs on, as on GitHub.
     pub(crate) async fn cancel_run(self: &Arc<Self>, run: RunId) -> Result<Option<RunRecord>, startline_store::Error> {
-        let record = self.store.request_run_cancel(run).await?;
-        if record.as_ref().is_some_and(|record| record.conclusion.is_none()) {
-            self.changes.bump(run);
-            self.touch_run(run);
-        }
-        Ok(record)
+        let asked = self.store.request_run_cancel(run);
+        let asked = self.to_its_end(asked, move |app, record| {
+            if record.as_ref().is_some_and(|record| record.conclusion.is_none()) {
+                app.changes.bump(run);
+                app.touch_run(run);
+            }
+        });
+        asked.await
     }
 
     /// Jobs that the planner will still create, by their keys. What a call will make may depend on variables.

@@ -1,7 +1,6 @@
 //! Jobs without a workflow that a waiting poll takes in the step that makes them: seen from outside, and when that goes
 //! wrong.
 
-use http::Method;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use startline_protocol::ids::RunId;
@@ -175,38 +174,4 @@ async fn a_job_reaches_another_runner_when_the_first_is_deleted_in_that_moment()
         stage.complete(&taken).await;
     }
     stage.audit_is_valid().await;
-}
-
-#[tokio::test]
-async fn a_job_is_run_although_whoever_submitted_it_went_away() {
-    let mut stage = Stage::new().await;
-    let other = stage.database();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut gone = Vec::new();
-    for _ in 0..8 {
-        let mut own = Wire::open(&stage.service.url).await;
-        let token = stage.service.token.clone();
-        gone.push(TaskTracker::new().spawn(async move { drop(own.post(JOBS, &token, &job()).await) }));
-    }
-    // Neither answered nor written meanwhile; some of them have come.
-    for _ in 0..20 {
-        assert_eq!(stage.wire.send(Method::GET, "/healthz", None, &[], b"").await.code(), 200);
-    }
-    for submission in gone {
-        assert!(!submission.is_finished());
-        submission.abort();
-        assert!(submission.await.unwrap_err().is_cancelled());
-    }
-    for _ in 0..20 {
-        assert_eq!(stage.wire.send(Method::GET, "/healthz", None, &[], b"").await.code(), 200);
-    }
-    other.execute_batch("ROLLBACK").unwrap();
-    let before = stage.submit().await.json()["id"].as_i64().unwrap();
-    assert!(before > 1, "at least one had come");
-    for _ in 0..before {
-        let taken = stage.next().await;
-        stage.complete(&taken).await;
-    }
-    let left = stage.wire.get("/api/v1/jobs?status=queued", &stage.service.token).await.json();
-    assert_eq!(left["jobs"], json!([]), "{left}");
 }

@@ -18,6 +18,7 @@ mod conformance;
 mod containers;
 mod corpus;
 mod deploy;
+mod disconnect;
 mod environments;
 mod events;
 mod examples;

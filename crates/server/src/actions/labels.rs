@@ -85,8 +85,8 @@ async fn change(
         change(&mut labels);
         let labels = runners::distinct(labels);
         runners::check_labels(&labels)?;
-        let runner = app.store.set_runner_labels(id, labels).await?;
-        app.take_into_dispatch(&runner);
+        let runner = app.store.set_runner_labels(id, labels);
+        let runner = app.to_its_end(runner, |app, runner| app.take_into_dispatch(runner)).await?;
         Ok(Json(shown(&runner.labels)))
     }
     .await;

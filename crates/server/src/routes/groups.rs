@@ -57,8 +57,8 @@ pub(super) async fn put(
         let scope = owner(&whose, &admin)?;
         record.scope(scope.clone());
         check(&name, &scope, &policy)?;
-        let group = app.store.put_group(scope, name, policy).await?;
-        app.group_changed(&group);
+        let group = app.store.put_group(scope, name, policy);
+        let group = app.to_its_end(group, |app, group| app.group_changed(group)).await?;
         let members = members(&app.store.runners().await?, &group);
         Ok(Json(view(group, members)))
     };
@@ -77,9 +77,13 @@ pub(super) async fn delete(
         admin.need(Permission::GroupsWrite)?;
         let scope = owner(&whose, &admin)?;
         record.scope(scope.clone());
-        if app.store.delete_group(scope.clone(), name.clone(), app.clock.now()).await? {
-            app.group_deleted(&scope, &name);
-        }
+        let deleted = app.store.delete_group(scope.clone(), name.clone(), app.clock.now());
+        app.to_its_end(deleted, move |app, deleted| {
+            if *deleted {
+                app.group_deleted(&scope, &name);
+            }
+        })
+        .await?;
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;

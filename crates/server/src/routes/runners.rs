@@ -22,7 +22,7 @@ use startline_protocol::runner_api::{
 use startline_protocol::runs_api::{RunnerPage, RunnerView};
 use startline_protocol::scope::Scope;
 use startline_protocol::state::RunnerStatus;
-use startline_store::{Answer, NewRegistrationToken, NewRunner, NewRunnerToken};
+use startline_store::{NewRegistrationToken, NewRunner, NewRunnerToken};
 
 use super::Body;
 use super::extract::{Path, Query};
@@ -337,35 +337,21 @@ impl App {
         capabilities: Capabilities,
     ) -> ApiResult<()> {
         check_capabilities(&capabilities)?;
-        self.store.update_capabilities(runner, capabilities.clone()).await?;
-        let now = self.clock.now();
-        let mut inner = self.dispatch.lock();
-        let effects =
-            inner.dispatcher.update_capabilities(now, runner, capabilities).map_err(|_| super::gone(runner))?;
-        self.apply(&mut inner, now, effects);
-        Ok(())
+        let updated = self.store.update_capabilities(runner, capabilities.clone());
+        let updated = self.to_its_end(updated, move |app, ()| {
+            let now = app.clock.now();
+            let mut inner = app.dispatch.lock();
+            // One that is gone by now hears of it from what it asks next.
+            let effects = inner.dispatcher.update_capabilities(now, runner, capabilities);
+            app.apply(&mut inner, now, effects.unwrap_or_default());
+        });
+        Ok(updated.await?)
     }
 
     /// Deletes a registration and takes its runner out of dispatch; both, also when the caller goes away meanwhile.
     pub(crate) async fn delete_runner(self: &Arc<Self>, runner: RunnerId) -> Result<bool, startline_store::Error> {
         let deleted = self.store.delete_runner(runner, self.clock.now());
         self.to_its_end(deleted, move |app, _| app.forget_runner(runner)).await
-    }
-
-    /// Awaits a step and does what must follow when it was done, also when the caller goes away meanwhile.
-    pub(crate) async fn to_its_end<T: Send + 'static>(
-        self: &Arc<Self>,
-        step: Answer<T>,
-        then: impl FnOnce(&Arc<Self>, &T) + Send + 'static,
-    ) -> Result<T, startline_store::Error> {
-        let app = Arc::clone(self);
-        let carried_out = self.tasks.spawn(async move {
-            let done = step.await?;
-            then(&app, &done);
-            Ok(done)
-        });
-        // It is not aborted, and a panic in it was told of.
-        carried_out.await.unwrap_or(Err(startline_store::Error::Closed))
     }
 
     /// Takes a runner out of dispatch after its registration is gone.

@@ -166,11 +166,11 @@ async fn end(app: &Arc<App>, admin: &auth::Admin, kind: &str, id: i64, record: &
     record.subject(format_args!("{prefix}:{id} ({name})"));
     record.scope(scope);
     let now = app.clock.now();
-    match kind {
-        TokenKind::Registration => app.store.revoke_registration_token(id, now).await?,
-        _ => app.store.revoke_api_token(id, now).await?,
+    let revoked = match kind {
+        TokenKind::Registration => app.store.revoke_registration_token(id, now),
+        _ => app.store.revoke_api_token(id, now),
     };
-    app.api_tokens.forget(|token| token.id == id);
+    app.to_its_end(revoked, move |app, _| app.api_tokens.forget(|token| token.id == id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

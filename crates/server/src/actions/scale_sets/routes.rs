@@ -195,14 +195,15 @@ async fn update(
         caller.check(&app, after.0, after.1).await?;
         let settings = wanted.runner_setting.as_ref().map(|_| wanted.settings(&old.set.settings));
         let changes = ScaleSetChanges { group, name: wanted.name().map(str::to_owned), labels, settings };
-        let changed = app.store.update_scale_set(id, changes).await.map_err(name_taken)?;
-        let changed = changed.ok_or_else(|| super::bearer::no_set(id))?;
-        {
+        let changed = app.store.update_scale_set(id, changes);
+        let changed = app.to_its_end(changed, move |app, changed| {
+            let Some(changed) = changed else { return };
             let inner = app.dispatch.lock();
             if app.actions.scale_sets.is_open(id) {
-                app.actions.scale_sets.open(&changed, &inner.dispatcher);
+                app.actions.scale_sets.open(changed, &inner.dispatcher);
             }
-        }
+        });
+        let changed = changed.await.map_err(name_taken)?.ok_or_else(|| super::bearer::no_set(id))?;
         Ok(Json(app.shown_set(&changed).await?))
     }
     .await;
