@@ -339,10 +339,11 @@ impl Store for Memory {
         note: Note<CreatedRun>,
         taker: Taker,
     ) -> Answer<CreatedRun> {
+        let is_asked = taker.is_for(&jobs);
         let created = self.now_noted(note, |state| state.create_run(run, jobs));
         // Two steps here: the taker may have a lock under which others call.
-        if let Ok(created) = &created
-            && let Some(job) = created.takeable()
+        if let Ok(CreatedRun { jobs, is_repeat: false, .. }) = &created
+            && let Some(job) = jobs.first().filter(|_| is_asked)
             && let Some(Taking { epoch, runner, now, note, outcome }) = taker.decide(job)
         {
             outcome(self.now_noted(note, |state| state.take(job.id, epoch, runner, job.attempt, now)));

@@ -103,16 +103,6 @@ pub struct CreatedRun {
     pub is_repeat: bool,
 }
 
-impl CreatedRun {
-    /// The job that a taker is asked about.
-    pub(crate) fn takeable(&self) -> Option<&JobRecord> {
-        match self.jobs.as_slice() {
-            [job] if !self.is_repeat && job.status == JobStatus::Queued => Some(job),
-            _ => None,
-        }
-    }
-}
-
 /// What [`crate::Store::acquire_noted`] answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenJob {

@@ -4,11 +4,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 use startline_protocol::ids::{Epoch, RunnerId};
+use startline_protocol::state::JobStatus;
 
-use crate::{Error, JobRecord, Note, TakenJob};
+use crate::{Error, JobRecord, NewJob, Note, TakenJob};
 
-/// Says who takes a job, if anybody, when the step that makes it has been executed and is not durable yet. Asked on the
-/// writer's thread, so it must be quick; it may call the store, whose answers it cannot wait for.
+/// Says who takes a job, if anybody, while the step that makes it is executed. Asked on the writer's thread, so it must be
+/// quick; it may call the store, whose answers it cannot wait for.
 pub struct Taker(Option<Decision>);
 
 type Decision = Box<dyn FnOnce(&JobRecord) -> Option<Taking> + Send>;
@@ -43,6 +44,11 @@ impl Taker {
     #[must_use]
     pub const fn none() -> Self {
         Self(None)
+    }
+
+    /// Whether somebody is to be asked, if these are the jobs of a new run.
+    pub(crate) fn is_for(&self, jobs: &[NewJob]) -> bool {
+        self.0.is_some() && matches!(jobs, [job] if job.status == JobStatus::Queued)
     }
 
     /// Who takes this job.

@@ -117,7 +117,7 @@ async fn a_job_that_could_not_be_written_is_taken_from_nobody() {
     let poll = stage.parked().await;
     let database = stage.database();
     database
-        .execute_batch("CREATE TRIGGER broken BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        .execute_batch("CREATE TRIGGER broken BEFORE INSERT ON job_messages BEGIN SELECT RAISE(ABORT, 'broken'); END")
         .unwrap();
     let refused = stage.submit().await;
     assert_eq!(refused.code(), 503, "{refused:?}");

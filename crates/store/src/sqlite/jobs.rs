@@ -25,6 +25,8 @@ macro_rules! select {
     };
 }
 
+/// Of a job that is not written yet.
+const UNNUMBERED: JobId = JobId(0);
 const LAST_FINISHED: &str =
     "SELECT ifnull(max(finished), ifnull((SELECT finished FROM last_finished), 0)) FROM jobs WHERE finished > 0";
 const OF_RUN: &str = select!("WHERE j.run_id = ?1 ORDER BY j.id");
@@ -74,13 +76,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
 /// Adds those that the run does not have yet.
 pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJob>) -> Result<Vec<JobRecord>, Failure> {
     let mut known = db.prepare_cached("SELECT 1 FROM jobs WHERE run_id = ?1 AND key = ?2 AND idx = ?3")?;
-    let mut insert = db.prepare_cached(
-        "INSERT INTO jobs (run_id, key, idx, name, status, conclusion, reason, labels, runner_group, claim, trusted, \
-         priority, timeout_minutes, continue_on_error, requeues_left, queued_at, completed_at, finished, outputs, \
-         environment, cancel_timeout_minutes) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
-    )?;
-    let mut insert_message = db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?;
     jobs.iter().try_for_each(NewJob::check)?;
     let mut added = Vec::new();
     for job in jobs {
@@ -88,34 +83,53 @@ pub(super) fn add(db: &Connection, run: RunId, repository: &str, jobs: Vec<NewJo
             continue;
         }
         let finished = if job.conclusion.is_some() { next_finished(db)? } else { 0 };
-        let id = insert.insert(rusqlite::params![
-            run.0,
-            job.key,
-            job.index,
-            job.name,
-            Word(job.status),
-            job.conclusion.map(Word),
-            job.reason,
-            Json(&job.labels),
-            job.group,
-            job.claim.as_ref().map(Json),
-            job.trusted,
-            job.priority,
-            job.timeout_minutes,
-            job.continue_on_error,
-            job.requeues_left,
-            Time(job.queued_at),
-            job.conclusion.map(|_| Time(job.queued_at)),
-            finished,
-            Json(&job.outputs),
-            job.environment.as_ref().map(Json),
-            job.cancel_timeout_minutes,
-        ])?;
-        let (record, message) = job.into_record(JobId(id), run, repository.to_owned(), finished);
-        insert_message.execute((id, message))?;
+        let (mut record, message) = job.into_record(UNNUMBERED, run, repository.to_owned(), finished);
+        record.id = insert(db, &record, &message)?;
         added.push(record);
     }
     Ok(added)
+}
+
+/// Writes a job that is not there yet, with its message; the id that it has, or gets if it has none.
+pub(super) fn insert(db: &Connection, job: &JobRecord, message: &str) -> Result<JobId, Failure> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO jobs (id, run_id, key, idx, name, status, conclusion, reason, labels, runner_group, claim, trusted, \
+         priority, timeout_minutes, continue_on_error, requeues_left, attempt, epoch, runner_id, runner_name, queued_at, \
+         started_at, completed_at, finished, outputs, environment, cancel_timeout_minutes) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+         ?24, ?25, ?26, ?27)",
+    )?;
+    let id = insert.insert(rusqlite::params![
+        (job.id != UNNUMBERED).then_some(job.id.0),
+        job.run_id.0,
+        job.key,
+        job.index,
+        job.name,
+        Word(job.status),
+        job.conclusion.map(Word),
+        job.reason,
+        Json(&job.labels),
+        job.group,
+        job.claim.as_ref().map(Json),
+        job.trusted,
+        job.priority,
+        job.timeout_minutes,
+        job.continue_on_error,
+        job.requeues_left,
+        job.attempt,
+        job.epoch.0,
+        job.runner_id.map(|runner| runner.0),
+        job.runner_name,
+        Time(job.queued_at),
+        job.started_at.map(Time),
+        job.completed_at.map(Time),
+        job.finished,
+        Json(&job.outputs),
+        job.environment.as_ref().map(Json),
+        job.cancel_timeout_minutes,
+    ])?;
+    db.prepare_cached("INSERT INTO job_messages (job_id, message) VALUES (?1, ?2)")?.execute((id, message))?;
+    Ok(JobId(id))
 }
 
 fn next_finished(db: &Connection) -> Result<i64, Failure> {
@@ -148,13 +162,13 @@ pub(super) fn record_offer(db: &Connection, job: JobId, epoch: Epoch, runner: Ru
     if job.status != JobStatus::Queued || epoch <= job.epoch {
         return Err(stale(&job, epoch));
     }
-    let runner = runners::find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
+    let name = runners::name(db, runner)?;
     let sql = "UPDATE jobs SET status = 'offered', epoch = ?2, runner_id = ?3, runner_name = ?4 WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.id.0, &runner.name))?;
+    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.0, &name))?;
     job.status = JobStatus::Offered;
     job.epoch = epoch;
-    job.runner_id = Some(runner.id);
-    job.runner_name = Some(runner.name);
+    job.runner_id = Some(runner);
+    job.runner_name = Some(name);
     Ok(job)
 }
 
@@ -167,18 +181,6 @@ pub(super) fn acquire(
     now: Timestamp,
 ) -> Result<JobRecord, Failure> {
     let job = require(db, job)?;
-    acquire_known(db, job, epoch, runner, attempt, now)
-}
-
-/// The same of a job that was just read.
-pub(super) fn acquire_known(
-    db: &Connection,
-    mut job: JobRecord,
-    epoch: Epoch,
-    runner: RunnerId,
-    attempt: u32,
-    now: Timestamp,
-) -> Result<JobRecord, Failure> {
     let is_holder = job.epoch == epoch && job.runner_id == Some(runner);
     let may_acquire = match job.status {
         JobStatus::Running if is_holder && job.attempt == attempt => return Ok(job),
@@ -189,19 +191,33 @@ pub(super) fn acquire_known(
     if !may_acquire {
         return Err(stale(&job, epoch));
     }
-    let runner = runners::find(db, runner)?.ok_or(Error::RunnerGone(runner))?;
+    let job = acquired(db, job, epoch, runner, attempt, now)?;
     let sql = "UPDATE jobs SET status = 'running', epoch = ?2, runner_id = ?3, runner_name = ?4, attempt = ?5, \
                started_at = ?6, steps = '[]' WHERE id = ?1";
-    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.id.0, &runner.name, attempt, Time(now)))?;
+    db.prepare_cached(sql)?.execute((job.id.0, epoch.0, runner.0, &job.runner_name, attempt, Time(now)))?;
     runs::start(db, job.run_id, now)?;
-    job.status = JobStatus::Running;
-    job.epoch = epoch;
-    job.runner_id = Some(runner.id);
-    job.runner_name = Some(runner.name);
-    job.attempt = attempt;
-    job.started_at = Some(kept(now));
-    job.steps = Vec::new();
     Ok(job)
+}
+
+/// The job as it is when a registered runner has it, before that is written.
+pub(super) fn acquired(
+    db: &Connection,
+    job: JobRecord,
+    epoch: Epoch,
+    runner: RunnerId,
+    attempt: u32,
+    now: Timestamp,
+) -> Result<JobRecord, Failure> {
+    Ok(JobRecord {
+        status: JobStatus::Running,
+        epoch,
+        runner_id: Some(runner),
+        runner_name: Some(runners::name(db, runner)?),
+        attempt,
+        started_at: Some(kept(now)),
+        steps: Vec::new(),
+        ..job
+    })
 }
 
 pub(super) fn requeue(

@@ -212,6 +212,13 @@ pub(super) fn find(db: &Connection, runner: RunnerId) -> Result<Option<RunnerRec
     Ok(db.prepare_cached(select!("AND r.id = ?1"))?.query_row([runner.0], read).optional()?)
 }
 
+/// The name of a runner, if it is registered.
+pub(super) fn name(db: &Connection, runner: RunnerId) -> Result<String, Failure> {
+    let mut select = db.prepare_cached("SELECT name FROM runners WHERE id = ?1 AND deleted_at IS NULL")?;
+    let name = select.query_row([runner.0], |row| row.get(0)).optional()?;
+    Ok(name.ok_or(Error::RunnerGone(runner))?)
+}
+
 pub(super) fn all(db: &Connection) -> Result<Vec<RunnerRecord>, Failure> {
     Ok(db.prepare_cached(select!("ORDER BY r.id"))?.query_map([], read)?.collect::<Result<_, _>>()?)
 }

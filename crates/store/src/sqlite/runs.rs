@@ -2,14 +2,16 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
-use startline_protocol::ids::{Epoch, RunId, RunnerId};
+use startline_protocol::ids::{JobId, RunId};
 use startline_protocol::state::{Conclusion, RunStatus};
 
 use super::columns::{Columns, Time, Word};
 use super::failure::Failure;
 use super::{claims, jobs};
 use crate::error::Error;
-use crate::record::{CreatedRun, JobRecord, NewJob, NewRun, Page, RunRecord, TakenJob, kept, oldest_repeatable};
+use crate::record::{CreatedRun, NewJob, NewRun, Page, RunRecord, TakenJob, kept, oldest_repeatable};
+use crate::taker::Untold;
+use crate::{Note, Taker, Taking};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -21,6 +23,8 @@ macro_rules! select {
     };
 }
 
+/// Of a run that is not written yet.
+const UNNUMBERED: RunId = RunId(0);
 const EARLIER: &str = select!("WHERE idempotency_key = ?1 AND created_at > ?2 ORDER BY id DESC LIMIT 1");
 
 const UNFINISHED: &str = select!("WHERE conclusion IS NULL AND id > ?1 ORDER BY id LIMIT ?2");
@@ -52,23 +56,101 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     })
 }
 
-pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) -> Result<CreatedRun, Failure> {
+/// A new job that somebody acquires in the step that makes it.
+pub(super) struct Acquired {
+    pub untold: Untold,
+    pub note: Note<TakenJob>,
+    /// Or why it stays queued.
+    pub taken: Result<TakenJob, Error>,
+}
+
+pub(super) fn create(
+    db: &Connection,
+    mut run: NewRun,
+    mut new_jobs: Vec<NewJob>,
+    taker: Taker,
+) -> Result<(CreatedRun, Option<Acquired>), Failure> {
     run.created_at = kept(run.created_at);
     if let Some(run) = earlier(db, &run)? {
         let jobs = jobs::of_run(db, run.id)?;
-        return Ok(CreatedRun { run, jobs, is_repeat: true });
+        return Ok((CreatedRun { run, jobs, is_repeat: true }, None));
     }
     new_jobs.iter().try_for_each(NewJob::check)?;
     let sql = "SELECT ifnull(max(number), ifnull((SELECT number FROM last_numbers WHERE repository = ?1 AND path = ?2), 0)) + 1 \
                FROM runs WHERE repository = ?1 AND path = ?2";
     let number = db.prepare_cached(sql)?.query_row((&run.repository, &run.path), |row| row.get(0))?;
-    let sql = "INSERT INTO runs (number, status, plan_id, name, path, repository, event_name, git_ref, created_at, \
-               sealed_secrets, submission, trusted, idempotency_key) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-    let status = RunStatus::Queued;
-    let id = db.prepare_cached(sql)?.insert((
+    let mut run = RunRecord {
+        id: UNNUMBERED,
         number,
-        Word(status),
+        run,
+        status: RunStatus::Queued,
+        conclusion: None,
+        started_at: None,
+        completed_at: None,
+        cancel_requested: false,
+        reason: None,
+    };
+    if taker.is_for(&new_jobs)
+        && let Some(job) = new_jobs.pop()
+    {
+        return create_taken(db, run, job, taker);
+    }
+    run.id = insert(db, &run)?;
+    let jobs = jobs::add(db, run.id, &run.run.repository, new_jobs)?;
+    Ok((CreatedRun { run, jobs, is_repeat: false }, None))
+}
+
+/// Creates a run of one queued job, which somebody may acquire: who, is asked before anything is written, so that it is written once.
+fn create_taken(
+    db: &Connection,
+    mut run: RunRecord,
+    job: NewJob,
+    taker: Taker,
+) -> Result<(CreatedRun, Option<Acquired>), Failure> {
+    let (run_id, job_id) = next_ids(db)?;
+    run.id = run_id;
+    let (job, message) = job.into_record(job_id, run_id, run.run.repository.clone(), 0);
+    let Some(Taking { epoch, runner, now, note, outcome }) = taker.decide(&job) else {
+        insert(db, &run)?;
+        jobs::insert(db, &job, &message)?;
+        return Ok((CreatedRun { run, jobs: vec![job], is_repeat: false }, None));
+    };
+    let untold = Untold::new(outcome);
+    let taken = match jobs::acquired(db, job.clone(), epoch, runner, job.attempt, now) {
+        Ok(taken) => {
+            let started = RunRecord { status: RunStatus::Running, started_at: taken.started_at, ..run.clone() };
+            insert(db, &started)?;
+            jobs::insert(db, &taken, &message)?;
+            Ok(TakenJob { run: started, job: taken, message })
+        }
+        Err(Failure::Refused(error)) => {
+            insert(db, &run)?;
+            jobs::insert(db, &job, &message)?;
+            Err(error)
+        }
+        Err(failure) => return Err(failure),
+    };
+    Ok((CreatedRun { run, jobs: vec![job], is_repeat: false }, Some(Acquired { untold, note, taken })))
+}
+
+/// What the next run and the next job are called.
+fn next_ids(db: &Connection) -> Result<(RunId, JobId), Failure> {
+    let sql = "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'runs'), 0) + 1, \
+               ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0) + 1";
+    Ok(db.prepare_cached(sql)?.query_row([], |row| Ok((RunId(row.get(0)?), JobId(row.get(1)?))))?)
+}
+
+/// Writes a run that is not there yet; the id that it has, or gets if it has none.
+fn insert(db: &Connection, run: &RunRecord) -> Result<RunId, Failure> {
+    let sql = "INSERT INTO runs (id, number, status, started_at, plan_id, name, path, repository, event_name, git_ref, \
+               created_at, sealed_secrets, submission, trusted, idempotency_key) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    let RunRecord { id, number, run, status, started_at, .. } = run;
+    let id = db.prepare_cached(sql)?.insert((
+        (*id != UNNUMBERED).then_some(id.0),
+        number,
+        Word(*status),
+        started_at.map(Time),
         run.plan_id.as_bytes(),
         &run.name,
         &run.path,
@@ -81,35 +163,7 @@ pub(super) fn create(db: &Connection, mut run: NewRun, new_jobs: Vec<NewJob>) ->
         run.trusted,
         run.idempotency,
     ))?;
-    let id = RunId(id);
-    let jobs = jobs::add(db, id, &run.repository, new_jobs)?;
-    let record = RunRecord {
-        id,
-        number,
-        run,
-        status,
-        conclusion: None,
-        started_at: None,
-        completed_at: None,
-        cancel_requested: false,
-        reason: None,
-    };
-    Ok(CreatedRun { run: record, jobs, is_repeat: false })
-}
-
-/// Acquires the job of a run that was just created.
-pub(super) fn take(
-    db: &Connection,
-    run: &RunRecord,
-    job: &JobRecord,
-    epoch: Epoch,
-    runner: RunnerId,
-    now: Timestamp,
-) -> Result<TakenJob, Failure> {
-    let job = jobs::acquire_known(db, job.clone(), epoch, runner, job.attempt, now)?;
-    let message = jobs::message(db, job.id)?.unwrap_or_default();
-    let run = RunRecord { status: RunStatus::Running, started_at: job.started_at, ..run.clone() };
-    Ok(TakenJob { run, job, message })
+    Ok(RunId(id))
 }
 
 /// The run that an earlier submission of the same thing made.

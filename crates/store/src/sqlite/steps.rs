@@ -12,7 +12,7 @@ use startline_protocol::value_scope::ValueScope;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::failure::{Failure, engine};
+use super::failure::engine;
 use super::writer::Undo;
 use super::{Sqlite, audit, collect, groups, held, jobs, outline, purge, runners, runs, tokens, values};
 use crate::record::{
@@ -21,8 +21,7 @@ use crate::record::{
     Registered, RegistrationTokenRecord, RunRecord, RunnerRecord, SealedSecret, SecretRecord, TakenJob, TokenBearer,
     Tokens, UnfinishedRun, VariableRecord,
 };
-use crate::taker::Untold;
-use crate::{Answer, Error, Note, Store, Taker, Taking};
+use crate::{Answer, Error, Note, Store, Taker};
 
 impl Store for Sqlite {
     fn create_api_token(&self, token: NewApiToken) -> Answer<ApiTokenRecord> {
@@ -193,15 +192,12 @@ impl Store for Sqlite {
     ) -> Answer<CreatedRun> {
         let digest = self.digest;
         let step = move |db: &Connection| {
-            let created = audit::noted(db, runs::create(db, run, jobs)?, note, digest)?;
-            let taking = created.takeable().and_then(|job| Some((job, taker.decide(job)?)));
-            let Some((job, Taking { epoch, runner, now, note, outcome })) = taking else { return Ok((created, None)) };
-            let untold = Untold::new(outcome);
-            let taken = match runs::take(db, &created.run, job, epoch, runner, now) {
+            let (created, acquired) = runs::create(db, run, jobs, taker)?;
+            let created = audit::noted(db, created, note, digest)?;
+            let Some(runs::Acquired { untold, note, taken }) = acquired else { return Ok((created, None)) };
+            let taken = match taken {
                 Ok(taken) => Ok(audit::noted(db, taken, note, digest)?),
-                // It was refused before it wrote, so the run stays.
-                Err(Failure::Refused(error)) => Err(error),
-                Err(failure) => return Err(failure),
+                Err(error) => Err(error),
             };
             Ok((created, Some((untold, taken))))
         };

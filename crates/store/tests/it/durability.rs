@@ -185,7 +185,7 @@ async fn an_acquisition_that_fails_undoes_the_submission_and_is_told_before_the_
     let sql = |sql: &str| rusqlite::Connection::open(database(&directory)).unwrap().execute_batch(sql).unwrap();
     store.create_registration_token(registration_token(1)).await.unwrap();
     let runner = store.register_runner(hash(1), new_runner("one", 2), at(1)).await.unwrap().runner.id;
-    sql("CREATE TRIGGER broken BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'broken'); END");
+    sql("CREATE TRIGGER broken BEFORE INSERT ON job_messages BEGIN SELECT RAISE(ABORT, 'broken'); END");
     let (tell, told) = channel();
     let submit = |store: &Sqlite| {
         let (asks, tells) = (tell.clone(), tell.clone());
