@@ -46,6 +46,11 @@ impl Landed {
     pub(crate) fn deliver(self) {
         let Direct { app, assignment, poll } = self.direct;
         let (job, epoch) = (assignment.job, assignment.epoch);
+        let current = app.dispatch.lock().dispatcher.job(job).and_then(|job| job.assignment);
+        if current.is_none_or(|current| current.epoch != epoch) {
+            // Its runner was removed meanwhile. The poll ends without a job.
+            return;
+        }
         let arrival = Arrival { assignment, taken: Some(Box::new(self.taken)) };
         let arrived = poll.is_some_and(|poll| poll.send(arrival).is_ok());
         if !arrived {

@@ -34,6 +34,8 @@ impl Drop for OpenPoll {
             let mut inner = self.app.dispatch.lock();
             inner.close_poll(self.id);
             inner.dispatcher.abort_poll(self.id);
+            // A lease that is durable is sent without this lock: from here on that fails, and it knows.
+            receiver.close();
             receiver.try_recv().ok()
         };
         if let Some(Arrival { assignment, .. }) = arrived {
