@@ -24,8 +24,9 @@ use super::usage::{Kernel, Moment, Resident, Slope, warm};
 use crate::cli::PollsArgs;
 use crate::exit::Usage;
 
-/// How long memory is left to settle before it is read, at most.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long memory is left to settle before it is read, at most: what the service has freed while it opened the polls goes
+/// back to the kernel within ten seconds (docs/decisions/037-jemalloc.md), and is not what idle ones take.
+const SETTLE: Duration = Duration::from_secs(12);
 /// How often it is looked how far the jobs are.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the measured time may last: longer than any load.
